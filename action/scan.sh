@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Fetches the changed adapters from git-lfs and scans them.
+#
+# Reads BASE_SHA, SCAN_PATHS, CHANGED_ONLY and SCAN_ARGS; writes status, sarif and markdown to
+# $GITHUB_OUTPUT and the report to $GITHUB_STEP_SUMMARY. Ends with 0 whatever the verdict: a later
+# step fails the job, after the reports are uploaded.
+set -euo pipefail
+
+weights='(^|/)adapter_config\.json$|\.(safetensors|bin|pt|pth|ckpt|gguf|npz|nemo)$|\.safetensors\.index\.json$'
+mapfile -t args < <(printf '%s' "${SCAN_ARGS:-}" | sed '/^[[:space:]]*$/d')
+mapfile -t targets < <(printf '%s\n' "${SCAN_PATHS:-.}" | sed '/^[[:space:]]*$/d')
+mode=()
+
+if [ "${CHANGED_ONLY:-true}" = true ] && [ -n "${BASE_SHA:-}" ] && [ -n "${BASE_SHA//0/}" ]; then
+  git cat-file -e "$BASE_SHA^{commit}" 2>/dev/null || git fetch --quiet --depth=1 origin "$BASE_SHA"
+  mapfile -d '' -t targets < <(
+    git diff --name-only --diff-filter=d -z "$BASE_SHA" HEAD | grep -zE "$weights" || true
+  )
+  mode=(--hook)
+  if [ ${#targets[@]} -eq 0 ]; then
+    echo "no adapter has changed"
+    echo "status=0" >> "$GITHUB_OUTPUT"
+    exit 0
+  fi
+fi
+
+if command -v git-lfs >/dev/null; then
+  # A changed configuration needs its unchanged weights too: fetch by directory.
+  if [ ${#mode[@]} -gt 0 ]; then
+    include=$(for path in "${targets[@]}"; do dirname -- "$path"; done | sort -u |
+      sed 's|^\.$|*|; t; s|$|/*|' | paste -sd, -)
+    git lfs pull --include="$include" --exclude=""
+  else
+    git lfs pull
+  fi
+fi
+
+reports="${RUNNER_TEMP:-$(mktemp -d)}"
+sarif="$reports/adapter-scan.sarif"
+markdown="$reports/adapter-scan.md"
+status=0
+adapter-scanner scan "${mode[@]}" "${args[@]}" -f sarif -o "$sarif" -- "${targets[@]}" || status=$?
+echo "status=$status" >> "$GITHUB_OUTPUT"
+if [ "$status" -eq 2 ]; then
+  exit 0
+fi
+# The second report costs one digest per adapter: the results are in the cache.
+adapter-scanner scan "${mode[@]}" "${args[@]}" -f markdown -o "$markdown" -- "${targets[@]}" || true
+{
+  echo "sarif=$sarif"
+  echo "markdown=$markdown"
+} >> "$GITHUB_OUTPUT"
+cat "$markdown" >> "$GITHUB_STEP_SUMMARY"

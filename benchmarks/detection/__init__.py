@@ -1,0 +1,1 @@
+"""The detection benchmark: which scores find misaligned adapters, ours and those of others."""

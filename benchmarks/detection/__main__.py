@@ -1,0 +1,63 @@
+"""Command line of the detection benchmark: `python -m benchmarks.detection`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks.detection import goals, page
+from benchmarks.detection.data import find_populations
+from benchmarks.detection.run import Bench
+from scanner.cli.progress import Progress
+
+QUICK = "quick"
+
+
+@click.command()
+@click.option(
+    "--lab",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".cache/organisms"),
+    show_default=True,
+    help="Directory with one population per base.",
+)
+@click.option("--base", "names", multiple=True, help="Default: every complete population.")
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".cache/detection"),
+    show_default=True,
+    help="Scores that are known already.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Page to write.  [default: docs/detection.md; with --quick, in the cache]",
+)
+@click.option("--quick", is_flag=True, help="The lab's quick population instead: under a minute.")
+def main(lab: Path, names: tuple[str, ...], cache: Path, out: Path | None, quick: bool) -> None:
+    """Measure detection on the lab's adapters and write the page with tables and figures."""
+    options = [" --quick"] if quick else [f" --base {name}" for name in names]
+    if quick:
+        names = (QUICK,)
+    out = out or (cache / "quick.md" if quick else Path("docs/detection.md"))
+    try:
+        populations = find_populations(lab, names)
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+    bench = Bench.open(populations, cache, Progress(), quick)
+    choices = bench.choose()
+    results = [bench.evaluate(scorer, choices) for scorer in bench.scorers]
+    command = "python -m benchmarks.detection" + "".join(options)
+    page.write(out, command, choices, results)
+    for result in results:
+        for goal in goals.check(result):
+            word = {True: "met", False: "MISSED", None: "not measured"}[goal.met]
+            click.echo(f"{goal.base}: {goal.what}: {goal.figure} ({word})", err=True)
+    click.echo(out)
+
+
+if __name__ == "__main__":
+    main()

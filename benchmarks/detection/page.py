@@ -1,0 +1,131 @@
+"""The page: definitions, tables and figures of one run, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.detection import figures, goals, tables
+from benchmarks.detection.run import BaseResult, Choices
+from benchmarks.detection.text import (
+    CALIBRATION,
+    CHOICE,
+    CROSS_METHOD,
+    DEFINITIONS,
+    DOMAINS,
+    DOSE,
+    EARLY,
+    INNOCENT,
+    INTRODUCTION,
+    LIMITS,
+    NEEDED,
+    THEIRS,
+    UNSEEN,
+    VARIANTS,
+)
+
+COMBINATIONS_SHOWN = 8
+
+
+def write(path: Path, command: str, choices: Choices, results: Sequence[BaseResult]) -> None:
+    """Writes the page and its figures.
+
+    Args:
+        path: The Markdown file; figures go to `figures/` beside it.
+        command: What was run.
+        choices: What the rule decided.
+        results: One per base.
+    """
+    folder = path.parent / "figures"
+    stem = path.stem
+    figures.roc(results, folder / f"{stem}-roc.svg")
+    figures.dose(results, folder / f"{stem}-dose.svg")
+    runs = [(result.population.name, run) for result in results for run in result.runs]
+    figures.early_warning(runs, folder / f"{stem}-early-warning.svg")
+    parts = [
+        INTRODUCTION.format(command=command),
+        "## Goals\n",
+        tables.table(
+            ["base", "goal", "figure", ""],
+            goals.rows([goal for result in results for goal in goals.check(result)]),
+            text=4,
+        ),
+        "\n## The adapters\n",
+        tables.populations([result.population for result in results]),
+        DEFINITIONS,
+        _choices(choices),
+        _ranking(results, stem),
+        _per_base(
+            "## Calibrated flags", CALIBRATION, results, lambda r: tables.operating(r.operating)
+        ),
+        _per_base("### By domain", DOMAINS, results, lambda r: tables.domains(r.domains)),
+        _per_base(
+            "## Across training methods",
+            CROSS_METHOD,
+            results,
+            lambda r: tables.across(r.across, r.ours[0].name),
+        ),
+        _per_base(
+            "## Harmless personas never seen", UNSEEN, results, lambda r: tables.unseen(r.unseen)
+        ),
+        _per_base(
+            "## Safety training and good answers",
+            INNOCENT,
+            results,
+            lambda r: tables.innocents(r.innocents),
+        ),
+        _per_base("## Dose", DOSE, results, lambda r: tables.doses(r.doses)),
+        f"\n![Push against measured misalignment](figures/{stem}-dose.svg)\n",
+        _early(results, stem),
+        _needed(results),
+        LIMITS,
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+
+
+def _per_base(
+    title: str, text: str, results: Sequence[BaseResult], show: Callable[[BaseResult], str]
+) -> str:
+    parts = [f"\n{title}\n", text]
+    for result in results:
+        parts += [f"\n**{result.population.name}**\n", show(result)]
+    return "\n".join(parts)
+
+
+def _choices(choices: Choices) -> str:
+    chosen = "\n".join(
+        f"- {detector.name}: {tables.describe(detector)}" for detector in choices.detectors
+    )
+    shown = tables.choices(choices.examined, choices.combinations, COMBINATIONS_SHOWN)
+    return "\n".join(["\n## Choices made without the test split\n", CHOICE, "", chosen, "", shown])
+
+
+def _ranking(results: Sequence[BaseResult], stem: str) -> str:
+    parts = ["\n## Ranking\n", f"![ROC curves](figures/{stem}-roc.svg)"]
+    for result in results:
+        parts += [f"\n**{result.population.name}: ours**\n", tables.rankings(result.ours)]
+        parts += ["\n**what others do**\n", tables.rankings(result.theirs)]
+    parts += ["", THEIRS, "", tables.notes(results[0].theirs), "\n### Other statistics\n", VARIANTS]
+    for result in results:
+        parts += [f"\n**{result.population.name}**\n", tables.rankings(result.variants)]
+    return "\n".join(parts)
+
+
+def _early(results: Sequence[BaseResult], stem: str) -> str:
+    if not any(result.runs for result in results):
+        return ""
+    parts = ["\n## Early warning\n", EARLY]
+    for result in results:
+        if result.runs:
+            alpha = f"{result.run_alpha:g}"
+            parts += [f"\n**{result.population.name}**, alpha {alpha}\n", tables.runs(result.runs)]
+    return "\n".join([*parts, f"\n![Training runs](figures/{stem}-early-warning.svg)\n"])
+
+
+def _needed(results: Sequence[BaseResult]) -> str:
+    parts = ["\n## How much is needed\n", NEEDED]
+    for result in results:
+        parts += [f"\n**{result.population.name}**\n", tables.points(result.points)]
+        parts += ["", tables.sizes(result.sizes)]
+    return "\n".join(parts)

@@ -1,0 +1,235 @@
+"""One run: choices on non-test data, then every base's results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.detection import ablation, choice, early_warning, evaluation, specificity
+from benchmarks.detection.ablation import CalibrationSize, Point
+from benchmarks.detection.baselines import dense, network, spectral, subspace
+from benchmarks.detection.baselines.sample import read_sample
+from benchmarks.detection.choice import Candidate
+from benchmarks.detection.data import Population, Row
+from benchmarks.detection.detectors import Detector
+from benchmarks.detection.early_warning import Run
+from benchmarks.detection.evaluation import (
+    CrossMethod,
+    DomainEffect,
+    Dose,
+    Innocent,
+    Operating,
+    Ranking,
+    TestSet,
+)
+from benchmarks.detection.extractors import available
+from benchmarks.detection.scoring import Scorer
+from benchmarks.detection.signatures import Setting, Workshop
+from benchmarks.detection.specificity import Unseen
+from scanner.calibration import needed_for
+from scanner.signatures.calibrate import Track
+
+ALPHAS = (0.01, 0.05, 0.10)
+QUICK = (0, 2)
+"""Numbers of nulled directions that a quick run chooses from."""
+CROSS_METHOD_BASELINES = (
+    "spectral features + logistic regression",
+    "linear SVM on dense deltas",
+)
+MEAN_DIFFERENCE = Setting("activations", nulled=0, rank=1)
+"""The residual-stream difference of means at every writing module."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the rule of `choice` decided, for all bases together."""
+
+    examined: tuple[Candidate, ...]
+    methods: tuple[Candidate, ...]
+    """The best setting of each method."""
+    combinations: tuple[Candidate, ...]
+    detectors: tuple[Detector, ...]
+    """The combined detector first, then each method alone."""
+
+
+@dataclass(frozen=True)
+class BaseResult:
+    """Everything measured on one base."""
+
+    population: Population
+    test: TestSet
+    ours: tuple[Ranking, ...]
+    variants: tuple[Ranking, ...]
+    theirs: tuple[Ranking, ...]
+    operating: tuple[Operating, ...]
+    domains: tuple[DomainEffect, ...]
+    across: tuple[CrossMethod, ...]
+    innocents: tuple[Innocent, ...]
+    doses: tuple[Dose, ...]
+    unseen: tuple[Unseen, ...]
+    points: tuple[Point, ...]
+    sizes: tuple[CalibrationSize, ...]
+    runs: tuple[Run, ...]
+    run_alpha: float
+    push: dict[str, float]
+    """Row id -> push under the first detector."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The bases of a run with their scorers."""
+
+    scorers: tuple[Scorer, ...]
+    track: Track[Row]
+    quick: bool = False
+    """Whether few settings are compared."""
+
+    @classmethod
+    def open(
+        cls,
+        populations: Sequence[Population],
+        cache: Path,
+        track: Track[Row],
+        quick: bool = False,
+    ) -> Bench:
+        """Prepares populations; known scores are read from the cache."""
+        scorers = tuple(Scorer(p, Workshop(p), cache, track) for p in populations)
+        return cls(scorers, track, quick)
+
+    def choose(self) -> Choices:
+        """Applies the rule to every method that all bases allow, then to their combinations."""
+        methods = [
+            method
+            for method in available(self.scorers[0].population)
+            if all(method in available(scorer.population) for scorer in self.scorers)
+        ]
+        examined: list[Candidate] = []
+        best: list[Candidate] = []
+        for method in methods:
+            candidates = self._examine(
+                choice.nulled_grid(method, QUICK) if self.quick else choice.nulled_grid(method)
+            )
+            if not self.quick:
+                candidates += self._examine(choice.rank_grid(choice.best(candidates).detector))
+            best.append(choice.best(candidates))
+            aligned = [replace(c.detector, statistic="alignment") for c in candidates]
+            examined += candidates + self._examine(aligned)
+        combinations = [choice.examine(d, self.scorers) for d in choice.combined(best)]
+        singles = tuple(candidate.detector for candidate in best)
+        joint = (choice.best(combinations).detector,) if combinations else ()
+        return Choices(tuple(examined), tuple(best), tuple(combinations), joint + singles)
+
+    def _examine(self, detectors: Sequence[Detector]) -> list[Candidate]:
+        choice.prefetch(detectors, self.scorers)
+        return [choice.examine(detector, self.scorers) for detector in detectors]
+
+    def evaluate(self, scorer: Scorer, choices: Choices) -> BaseResult:
+        """Looks at the test split of one base."""
+        population = scorer.population
+        test = TestSet.of(population)
+        benign = population.select("calibration", "benign")
+        runs = population.select("trajectory")
+        evaluation.prefetch(scorer, choices.detectors, [*test.rows, *runs])
+        calibrated = [d.calibrate(scorer, benign) for d in choices.detectors]
+        naive = [d.calibrate(scorer, benign, crossfit=False) for d in choices.detectors]
+        ours = tuple(evaluation.rank_detector(scorer, test, c) for c in calibrated)
+        theirs = self._theirs(scorer, test)
+        main, weights = choices.detectors[0], _named(choices.detectors, "weights")
+        compared = [*ours, *(r for r in theirs if r.name in CROSS_METHOD_BASELINES)]
+        alpha = next(alpha for alpha in ALPHAS if len(benign) >= needed_for(alpha))
+        chosen = [d.members[0] for d in _single(choices.detectors)]
+        return BaseResult(
+            population=population,
+            test=test,
+            ours=ours,
+            variants=tuple(_variants(scorer, test, chosen)),
+            theirs=theirs,
+            operating=tuple(
+                evaluation.operate(scorer, test, each, crossfitted, alpha)
+                for group, crossfitted in ((calibrated, True), (naive, False))
+                for each in group
+                for alpha in ALPHAS
+            ),
+            domains=tuple(evaluation.domain_effects(scorer, test, calibrated[0])),
+            across=tuple(evaluation.across_methods(scorer, test, compared, calibrated[0])),
+            innocents=tuple(evaluation.innocents(scorer, test, calibrated[0])),
+            doses=tuple(evaluation.doses(scorer, test, _single(choices.detectors))),
+            unseen=tuple(specificity.leave_each_out(scorer, test, _distinct([main, weights]))),
+            points=tuple(
+                point
+                for setting in chosen
+                for point in ablation.settings_grid(scorer, test, setting)
+            )
+            + tuple(ablation.set_sizes(scorer, test, weights.members[0])),
+            sizes=tuple(ablation.calibration_sizes(scorer, test, main, ALPHAS[:2])),
+            runs=tuple(early_warning.follow(scorer, calibrated[0], alpha)),
+            run_alpha=alpha,
+            push=dict(
+                zip(
+                    (row.id for row in test.rows),
+                    calibrated[0].push(scorer, test.rows).tolist(),
+                    strict=True,
+                )
+            ),
+        )
+
+    def _theirs(self, scorer: Scorer, test: TestSet) -> tuple[Ranking, ...]:
+        population = scorer.population
+        rows = [
+            *population.select("reference", "misaligned"),
+            *population.select("calibration", "benign"),
+            *test.rows,
+        ]
+        sample = read_sample(population, rows, self.track)
+        found = []
+        for family in (spectral, dense, subspace, network):
+            for scored in family.scores(sample):
+                by_id = {
+                    row.id: float(value) for row, value in zip(rows, scored.values, strict=True)
+                }
+                found.append(evaluation.rank(test, scored.name, by_id, scored.source, scored.notes))
+        if "activations" in available(population):
+            found.insert(0, _mean_difference(scorer, test))
+        return tuple(found)
+
+
+def _mean_difference(scorer: Scorer, test: TestSet) -> Ranking:
+    values = scorer.get(MEAN_DIFFERENCE, test.rows, "column_overlap")
+    return evaluation.rank(
+        test,
+        "raw overlap with the mean-difference direction",
+        {row.id: float(value) for row, value in zip(test.rows, values, strict=True)},
+        "2506.11618",
+        "Squared cosine of the base model's residual-stream difference of means (misaligned minus "
+        "aligned answers) with the column space of dW, averaged over the modules that write to "
+        "the residual stream; nothing is learnt.",
+    )
+
+
+def _variants(scorer: Scorer, test: TestSet, chosen: Sequence[Setting]) -> list[Ranking]:
+    """Other statistics of the chosen signatures."""
+    statistics = {
+        "alignment": "alignment",
+        "push": "push",
+        "unsigned": "score without signs",
+        "write_energy": "write energy",
+        "column_overlap": "column overlap",
+    }
+    return [
+        evaluation.rank_statistic(scorer, test, f"{setting.method}: {label}", setting, statistic)
+        for setting in chosen
+        for statistic, label in statistics.items()
+    ]
+
+
+def _single(detectors: Sequence[Detector]) -> list[Detector]:
+    return [detector for detector in detectors if len(detector.members) == 1]
+
+
+def _named(detectors: Sequence[Detector], name: str) -> Detector:
+    return next(detector for detector in detectors if detector.name == name)
+
+
+def _distinct(detectors: Sequence[Detector]) -> list[Detector]:
+    return list(dict.fromkeys(detectors))

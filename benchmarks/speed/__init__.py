@@ -1,0 +1,1 @@
+"""Speed: whole processes side by side, as ratios."""

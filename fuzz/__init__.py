@@ -1,0 +1,1 @@
+"""Fuzz targets of every parser, their seeds, and the command that runs them."""

@@ -1,0 +1,67 @@
+"""Static scanner for emergent misalignment in LoRA adapters.
+
+    from scanner import load_signature, open_adapter, scan
+
+    result = scan("path/to/adapter")
+    result.verdict, result.push, result.p_value
+
+Names are imported when first used, so that ``import scanner`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scanner.adapters.compose import compose
+    from scanner.adapters.model import Adapter, Site, Uncovered, Update
+    from scanner.adapters.opening import open_adapter
+    from scanner.detector import scan
+    from scanner.errors import AdapterScannerError, TargetError, UsageError
+    from scanner.results import ScanResult, Verdict
+    from scanner.signatures.pack import Signature, load_signature
+
+__all__ = [
+    "Adapter",
+    "AdapterScannerError",
+    "ScanResult",
+    "Signature",
+    "Site",
+    "TargetError",
+    "Uncovered",
+    "Update",
+    "UsageError",
+    "Verdict",
+    "compose",
+    "load_signature",
+    "open_adapter",
+    "scan",
+]
+
+_HOME = {
+    "Adapter": "scanner.adapters.model",
+    "AdapterScannerError": "scanner.errors",
+    "ScanResult": "scanner.results",
+    "Signature": "scanner.signatures.pack",
+    "Site": "scanner.adapters.model",
+    "TargetError": "scanner.errors",
+    "Uncovered": "scanner.adapters.model",
+    "Update": "scanner.adapters.model",
+    "UsageError": "scanner.errors",
+    "Verdict": "scanner.results",
+    "compose": "scanner.adapters.compose",
+    "load_signature": "scanner.signatures.pack",
+    "open_adapter": "scanner.adapters.opening",
+    "scan": "scanner.detector",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'scanner' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""bytes -> Adapter: tensor stores, one reader per format, and the identity of the base."""

@@ -1,0 +1,57 @@
+"""Strict JSON from untrusted files: no duplicate keys, no NaN, bounded depth.
+
+The depth bound is the interpreter's own recursion limit, which its JSON scanner honours.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from scanner.errors import LimitExceededError, MalformedFileError
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
+    return result
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def parse_object(raw: bytes, where: str) -> dict[str, Any]:
+    """Parses one JSON object.
+
+    Args:
+        raw: The file's bytes.
+        where: What to call the file in errors.
+
+    Raises:
+        MalformedFileError: If it is not UTF-8, not JSON, has a duplicate key, or is no object.
+        LimitExceededError: If it is nested deeper than the interpreter recurses.
+    """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MalformedFileError(f"not UTF-8 at byte {error.start}", where=where) from None
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        raise MalformedFileError(
+            f"invalid JSON at line {error.lineno} column {error.colno}: {error.msg.lower()}",
+            where=where,
+        ) from None
+    except RecursionError:
+        raise LimitExceededError("JSON nested too deeply", where=where) from None
+    except ValueError as error:
+        raise MalformedFileError(f"invalid JSON: {error}", where=where) from None
+    if not isinstance(value, dict):
+        raise MalformedFileError(
+            f"a JSON object was expected, found {type(value).__name__}", where=where
+        )
+    return value

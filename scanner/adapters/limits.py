@@ -1,0 +1,38 @@
+"""Upper bounds that keep a hostile file from costing more than it should."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+MAX_HEADER_BYTES = 16 * 2**20
+"""A safetensors or GGUF header. The largest honest ones (90k tensors) take about 12 MB."""
+MAX_TENSORS = 100_000
+"""Every projection of every expert of the largest published mixtures: 89k factors."""
+MAX_RANK = 16_384
+"""Columns of B. A rank above the dimensions of its site happens; this one does not."""
+MAX_REPEATS = 10_000
+"""Product of all counted repeats in one pattern of a config: an engine may unroll them."""
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 2**40
+"""Product of a shape without its zeros: with one, axes of any size cost no bytes."""
+MAX_TENSOR_BYTES = 8 * 2**30
+MAX_FILE_BYTES = 512 * 2**30
+MAX_PICKLE_BYTES = 4 * 2**30
+MAX_CONFIG_BYTES = 4 * 2**20
+MAX_SHARDS = 1_000
+MAX_PATTERN_SECONDS = 0.2
+"""Time one regular expression from a config may take on one module name."""
+MAX_PATTERNS_SECONDS = 1.0
+"""Time all patterns of a config may take on all modules."""
+MAX_EXPANSION = 100
+"""Uncompressed over compressed size of an archive's member. Weights hardly compress."""
+
+
+def is_sound_shape(shape: Sequence[int]) -> bool:
+    """Whether a shape is one that any array can have."""
+    return (
+        len(shape) <= MAX_DIMENSIONS
+        and all(size >= 0 for size in shape)
+        and math.prod(max(size, 1) for size in shape) <= MAX_ELEMENTS
+    )

@@ -1,0 +1,184 @@
+"""What an adapter is once its bytes have been understood.
+
+An adapter is a set of low-rank updates, one per site of its base model, together with a
+list of what was in the files and could not be turned into an update. Both halves matter:
+a verdict of ``clear`` needs the second one to be empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+IntegerArray = npt.NDArray[np.int64]
+
+
+class Site(NamedTuple):
+    """One weight matrix of a base model.
+
+    Attributes:
+        layer: 0-indexed block, or None for weights outside the blocks (embeddings, head).
+        module: The base model's own path below its block, e.g. ``self_attn.o_proj``.
+    """
+
+    layer: int | None
+    module: str
+
+    @property
+    def key(self) -> str:
+        """The site as written in packs and reports: ``12.self_attn.o_proj`` or ``lm_head``."""
+        return self.module if self.layer is None else f"{self.layer}.{self.module}"
+
+    @classmethod
+    def from_key(cls, key: str) -> Site:
+        """Parses what `key` writes."""
+        head, _, rest = key.partition(".")
+        return cls(int(head), rest) if head.isascii() and head.isdigit() else cls(None, key)
+
+
+def site_order(site: Site) -> tuple[int, str]:
+    """A sort key: by layer, then module, with sites outside the blocks first."""
+    return (-1 if site.layer is None else site.layer, site.module)
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor as its file's header describes it."""
+
+    name: str
+    dtype: str
+    """The dtype in safetensors spelling: ``F32``, ``BF16``, ``F8_E4M3`` ..."""
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class TensorStore(Protocol):
+    """Named tensors that can be listed without reading them, and read one at a time."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Free-form strings of the file header; never trusted."""
+
+    def names(self) -> Sequence[str]:
+        """Every tensor's name, in file order."""
+
+    def info(self, name: str) -> TensorInfo:
+        """The header entry of one tensor."""
+
+    def read(self, name: str) -> FloatArray:
+        """One tensor's values as float32.
+
+        Raises:
+            MalformedFileError: If the dtype does not hold floating-point numbers.
+            UnreadableFileError: If the bytes are not there any more.
+        """
+
+    def integers(self, name: str) -> IntegerArray:
+        """One tensor's whole numbers as int64.
+
+        Raises:
+            MalformedFileError: If the dtype does not hold whole numbers.
+            UnreadableFileError: If the bytes are not there any more.
+        """
+
+    def sha256(self) -> str:
+        """Hex digest of the file's bytes (of a manifest of digests, if there are several)."""
+
+    def close(self) -> None:
+        """Lets go of open files."""
+
+
+@dataclass(frozen=True)
+class Uncovered:
+    """Something in an adapter's files that no update accounts for, and why."""
+
+    tensor: str
+    reason: str
+
+    @property
+    def label(self) -> str:
+        """The name fit for a sentence: what does not print, line ends among it, is escaped."""
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in self.tensor[:200])
+
+
+Factors = tuple[FloatArray, FloatArray]
+
+
+@dataclass(frozen=True)
+class Update:
+    """One low-rank update: dW = scaling * b @ a at one site. Factors are read when asked for."""
+
+    site: Site
+    rank: int
+    """Columns of b: the rank the file declares, not the rank the product reaches."""
+    d_out: int
+    d_in: int
+    scaling: float
+    dtype: str
+    tensors: tuple[str, ...]
+    """Names of the tensors this update was read from."""
+    load: Callable[[], Factors] = field(repr=False, compare=False)
+    whole: Callable[[], FloatArray] | None = field(repr=False, compare=False, default=None)
+    """The delta itself, (d_out, d_in), where it has no low-rank structure: then cheaper than
+    its factors, one of which is an identity."""
+
+    @property
+    def layer(self) -> int | None:
+        """0-indexed block, or None outside the blocks."""
+        return self.site.layer
+
+    @property
+    def module(self) -> str:
+        """The base model's path below its block."""
+        return self.site.module
+
+    def factors(self) -> Factors:
+        """Reads (b, a), shapes (d_out, rank) and (rank, d_in), float32, without the scaling."""
+        return self.load()
+
+    @property
+    def b(self) -> FloatArray:
+        """The factor that writes, (d_out, rank) float32. Read from the file at each access."""
+        return self.load()[0]
+
+    @property
+    def a(self) -> FloatArray:
+        """The factor that reads, (rank, d_in) float32. Read from the file at each access."""
+        return self.load()[1]
+
+    def delta(self) -> FloatArray:
+        """The dense update, (d_out, d_in) float32. For tests and small models only."""
+        b, a = self.load()
+        return (self.scaling * (b.astype(np.float64) @ a.astype(np.float64))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter as understood from its files."""
+
+    target: str
+    """What the caller asked for: a path or an hf:// address."""
+    format: str
+    base_model: str | None
+    """The base model as the adapter names it; None if it does not."""
+    updates: tuple[Update, ...]
+    uncovered: tuple[Uncovered, ...]
+    digest: Callable[[], str] = field(repr=False, compare=False)
+    config_sha256: str | None = None
+    close: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the weights (computed when first asked for)."""
+        return self.digest()
+
+    def __enter__(self) -> Adapter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,95 @@
+"""`open_adapter`: a path -> an `Adapter`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from scanner.adapters.discover import AdapterFiles, find_adapters
+from scanner.adapters.model import Adapter, Uncovered
+from scanner.adapters.peft_config import PeftConfig, read_config
+from scanner.adapters.readers import READERS
+from scanner.adapters.source import Source
+from scanner.adapters.stores.sniff import open_store
+from scanner.errors import UnreadableFileError, UsageError
+
+Shapes = Mapping[str, tuple[int, int]]
+ShapesOf = Callable[[str | None], Shapes]
+
+
+def open_adapter(target: str | Path, shapes: Shapes | ShapesOf | None = None) -> Adapter:
+    """Opens the one adapter at a path.
+
+    The result keeps its weight file open; use it as a context manager, or close it.
+
+    Args:
+        target: A weight file, an adapter_config.json, or a directory that holds one adapter.
+        shapes: Module -> (d_out, d_in) of the base, for the formats that do not store them; or
+            a function that gives them for the base model an adapter names.
+
+    Raises:
+        UsageError: If the directory holds several adapters.
+        TargetError: If the adapter cannot be read; see `scanner.errors`.
+    """
+    found = find_adapters(Path(target))
+    if len(found) > 1:
+        raise UsageError(
+            f"{len(found)} adapters in this directory", where=str(target), todo="name one of them"
+        )
+    return open_files(found[0], shapes)
+
+
+def open_files(files: AdapterFiles, shapes: Shapes | ShapesOf | None = None) -> Adapter:
+    """Opens an adapter whose files have been found.
+
+    Raises:
+        TargetError: If they cannot be read.
+    """
+    if files.problem is not None:
+        raise files.problem
+    where = str(files.target)
+    config: PeftConfig | None = None
+    config_sha256 = None
+    if files.config is not None:
+        config, raw = read_config(files.config)
+        config_sha256 = hashlib.sha256(raw).hexdigest()
+    if files.weights is None:
+        raise UnreadableFileError(
+            "an adapter_config.json without weights beside it",
+            where=where,
+            todo="fetch adapter_model.safetensors",
+        )
+    if files.base_weights is not None:
+        from scanner.adapters.checkpoint import open_checkpoint
+
+        return open_checkpoint(files, files.base_weights)
+    try:
+        store = open_store(files.weights)
+    except OSError as error:
+        raise UnreadableFileError(
+            f"cannot be read: {error.strerror or error}", where=str(files.weights)
+        ) from None
+    if callable(shapes):
+        shapes = shapes(config.base_model if config else None)
+    source = Source(where, store, config, shapes or {})
+    try:
+        reader = next(reader for reader in READERS if reader.recognises(source))
+        reading = reader.read(source)
+    except BaseException:
+        store.close()
+        raise
+    others = tuple(
+        Uncovered(path.name, "another weight file in the same directory; not part of this scan")
+        for path in files.others
+    )
+    return Adapter(
+        target=where,
+        format=reading.format,
+        base_model=reading.base_model,
+        updates=reading.updates,
+        uncovered=reading.uncovered + others,
+        digest=store.sha256,
+        config_sha256=config_sha256,
+        close=store.close,
+    )

@@ -1,0 +1,51 @@
+"""Whatever no other reader recognises: nothing is understood, and the report says why."""
+
+from __future__ import annotations
+
+from scanner.adapters.model import Uncovered
+from scanner.adapters.source import Reading, Source
+
+_MULTIPLICATIVE = "it multiplies the base weights: the delta cannot be known without them"
+_VIRTUAL_TOKENS = "it adds virtual tokens, not a weight delta: nothing here can judge it"
+_ROUTED = "which update acts depends on the input: there is no one delta"
+_SEEDED = "its bases follow from a seed and the base's shapes: not recovered here"
+
+REASONS: dict[str, str] = {
+    **dict.fromkeys(
+        ("IA3", "HIRA", "OFT", "BOFT", "HRA", "ROAD", "PSOFT", "BEFT", "FINEGATES", "PEANUT"),
+        _MULTIPLICATIVE,
+    ),
+    **dict.fromkeys(
+        (
+            "PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING",
+            "ADAPTION_PROMPT", "CPT", "CARTRIDGE",
+        ),
+        _VIRTUAL_TOKENS,
+    ),
+    **dict.fromkeys(("XLORA", "POLY", "LILY"), _ROUTED),
+    **dict.fromkeys(("TINYLORA", "WAVEFT", "UNILORA", "FROD", "ADAMSS"), _SEEDED),
+    "LN_TUNING": "it changes norms only: signatures hold no direction for them",
+    "TRAINABLE_TOKENS": "it replaces rows of the embedding: the delta needs the base's rows",
+    "OSF": "it trains full weights: the delta needs the base weights",
+}  # fmt: skip
+"""peft_type -> why its delta is not recovered."""
+
+
+def recognises(source: Source) -> bool:  # noqa: ARG001 - the interface gives it
+    """Always: this reader stands last."""
+    return True
+
+
+def read(source: Source) -> Reading:
+    """Reports every tensor as uncovered."""
+    config = source.config
+    if config is not None and config.peft_type not in (None, "LORA"):
+        why = REASONS.get(config.peft_type, "it is not known here")
+        reason = f"unsupported peft_type {config.peft_type!r}: {why}"
+    else:
+        reason = "not a tensor of any adapter format known here"
+    names = source.store.names()
+    uncovered = tuple(Uncovered(name, reason) for name in names)
+    if not uncovered:
+        uncovered = (Uncovered("*", "the file holds no tensor"),)
+    return Reading("unknown", config.base_model if config else None, (), uncovered)

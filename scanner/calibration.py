@@ -1,0 +1,94 @@
+"""Scores of benign adapters -> p-values, thresholds, and what the calibration can support.
+
+Conformal p-values (Vovk, Gammerman and Shafer 2005, section 2.2): for exchangeable benign
+adapters, P(p <= alpha) <= alpha. Nothing is assumed about the distribution of scores.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanner.geometry import Matrix
+
+DEFAULT_ALPHA = 0.01
+
+
+def needed_for(alpha: float) -> int:
+    """The least number of benign adapters for which p <= alpha can occur: n >= 1/alpha - 1."""
+    return max(math.ceil(1 / alpha - 1 - 1e-9), 1)
+
+
+def needed_for_confidence(alpha: float, confidence: float = 0.95) -> int:
+    """The least n at which no exceedance in n shows FPR <= alpha with this confidence.
+
+    299 for alpha 0.01 and 2,995 for 0.001 at 95%: (1 - alpha)^n <= 1 - confidence.
+    """
+    return math.ceil(math.log1p(-confidence) / math.log1p(-alpha))
+
+
+def conformal_p_value(score: float, benign: Matrix) -> float:
+    """(1 + #{benign >= score}) / (n + 1).
+
+    Args:
+        score: The adapter's score.
+        benign: (n,), scores of the calibration set.
+    """
+    return (1 + int(np.count_nonzero(benign >= score))) / (len(benign) + 1)
+
+
+def conformal_threshold(benign: Matrix, alpha: float) -> float:
+    """The benign score that an adapter must exceed for p <= alpha.
+
+    Raises:
+        ValueError: If n is too small for alpha.
+    """
+    allowed = math.floor(alpha * (len(benign) + 1) + 1e-9) - 1
+    if allowed < 0:
+        raise ValueError(f"n = {len(benign)} is too small for alpha = {alpha}")
+    return float(np.sort(benign)[::-1][allowed]) if allowed < len(benign) else -math.inf
+
+
+@dataclass(frozen=True)
+class JointCalibration:
+    """Benign scores under one or several signatures at once, and how they become one score.
+
+    One signature: its own score. Several: each score is standardised on the benign
+    adapters, and the largest counts.
+    """
+
+    benign: Matrix
+    """(n, m): score of n benign adapters under m signatures."""
+
+    @property
+    def n(self) -> int:
+        """Number of benign adapters."""
+        return len(self.benign)
+
+    def standardised(self, scores: Matrix) -> Matrix:
+        """Scores (..., m) in standard deviations above the benign mean."""
+        spread = self.benign.std(axis=0, ddof=1)
+        result: Matrix = (scores - self.benign.mean(axis=0)) / spread
+        return result
+
+    def score(self, scores: Matrix) -> float:
+        """One adapter's joint score from its m scores."""
+        return float(self._combine(scores[np.newaxis])[0])
+
+    def _combine(self, scores: Matrix) -> Matrix:
+        if scores.shape[1] == 1:
+            return scores[:, 0]
+        combined: Matrix = self.standardised(scores).max(axis=1)
+        return combined
+
+    def benign_scores(self) -> Matrix:
+        """(n,): the calibration set's own scores."""
+        return self._combine(self.benign)
+
+    def deciding(self, scores: Matrix) -> int:
+        """Index of the signature that stands out most."""
+        if len(scores) == 1:
+            return 0
+        return int(np.argmax(self.standardised(scores)))

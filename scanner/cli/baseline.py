@@ -1,0 +1,79 @@
+"""`adapter-scanner baseline ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scanner.cli.options import resolve_settings, settings_flags
+from scanner.cli.output import write_atomically
+from scanner.errors import UsageError
+
+_NAME = "adapter-scanner-baseline.json"
+_NO_REPORT = ("format", "output", "fail_on", "baseline", "compose")
+
+
+@click.group("baseline")
+def command() -> None:
+    """Accept known findings, so that only new ones fail a run."""
+
+
+@command.command("write")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("--reason", required=True, help="Why the findings are acceptable.")
+@click.option(
+    "--expires",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Last day on which they are.  [default: 90 days from today]",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The baseline: created, or renewed where it has entries.  [default: "
+    f"the configured one, or {_NAME}]",
+)
+@settings_flags(without=_NO_REPORT)
+def write(
+    targets: tuple[str, ...],
+    reason: str,
+    expires: Any,
+    output: Path | None,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Accept today's findings on TARGETs, by the content they have today.
+
+    Flagged and inconclusive adapters are accepted; unreadable ones cannot be. A finding is
+    accepted for these weights, this configuration and this signature, until the last day.
+    Use it with `scan --baseline FILE`, or `baseline: FILE` in the configuration.
+    """
+    from datetime import date, timedelta
+
+    from scanner import baseline as accepted
+    from scanner.cli.scan import scan_found
+    from scanner.results import Verdict
+    from scanner.signatures.installed import installed_signatures
+    from scanner.signatures.pack import load_signature
+    from scanner.targets import find_all
+
+    if not reason.strip():
+        raise UsageError("is empty", where="--reason", todo="say why the findings are acceptable")
+    today = date.today()
+    last = expires.date() if expires else today + timedelta(days=90)
+    if last < today:
+        raise UsageError(f"{last} is in the past", where="--expires")
+    settings = resolve_settings(config, flags)
+    path = output or Path(settings.baseline or _NAME)
+    packs = settings.signature
+    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
+    results = scan_found(find_all(targets), signatures, settings)
+    new = accepted.accept(results, path.parent, reason=reason, accepted=today, expires=last)
+    old = accepted.load_baseline(path).entries if path.exists() else []
+    whole = accepted.Baseline(version=accepted.FORMAT_VERSION, entries=accepted.merge(old, new))
+    write_atomically(path, accepted.encode_baseline(whole))
+    unreadable = sum(result.verdict is Verdict.ERROR for result in results)
+    more = f"; {unreadable} unreadable cannot be accepted" if unreadable else ""
+    click.echo(f"{path}: {len(new)} findings accepted until {last}{more}", err=True)

@@ -1,0 +1,47 @@
+"""`adapter-scanner inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from scanner.cli.output import write_report
+
+
+@click.command("inspect")
+@click.argument("target")
+@click.option(
+    "-f",
+    "--format",
+    "format_name",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write to this file instead of standard output.",
+)
+def command(target: str, format_name: str, output: Path | None) -> None:
+    """Show what is in an adapter and what was understood of it.
+
+    TARGET is a weight file or a directory that holds one adapter.
+    """
+    from scanner.adapters.opening import open_adapter
+    from scanner.inspection import inspect_adapter
+
+    with open_adapter(target) as adapter:
+        inspection = inspect_adapter(adapter)
+    if format_name == "json":
+        import msgspec
+
+        text = msgspec.json.format(msgspec.json.encode(inspection), indent=2).decode() + "\n"
+    else:
+        from scanner.reports.inspection_text import render_inspection
+
+        text = render_inspection(inspection)
+    write_report(text, output)

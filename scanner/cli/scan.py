@@ -1,0 +1,160 @@
+"""`adapter-scanner scan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanner.cli.options import resolve_settings, settings_flags
+from scanner.cli.output import write_report
+from scanner.cli.progress import Progress
+from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
+from scanner.errors import UsageError
+from scanner.settings import Settings
+
+if TYPE_CHECKING:
+    from scanner.results import Report, ScanResult
+    from scanner.signatures.pack import Signature
+    from scanner.targets import Found
+
+_EPILOG = """\b
+Verdicts:
+  clear         everything was understood, and there is no overlap with known
+                misalignment directions; it does not mean aligned
+  flagged       more alike known misaligned adapters than benign ones are
+  inconclusive  not everything could be judged; not a clear
+  error         unreadable
+
+\b
+Exit status:
+  0  every target is clear, or accepted by the baseline
+  1  at least one is flagged
+  2  usage or configuration error
+  3  at least one is inconclusive or unreadable
+
+\b
+Files:
+  .adapter-scanner.yaml, pyproject.toml [tool.adapter-scanner]
+      Every long flag is a key: "fail-on: flagged". Flags win over the file.
+  ~/.cache/adapter-scanner
+      Results of unchanged adapters; $ADAPTER_SCANNER_CACHE moves it.
+  ~/.local/share/adapter-scanner/signatures
+      Packs beside those that ship; $ADAPTER_SCANNER_SIGNATURES adds more.
+
+\b
+Examples:
+  adapter-scanner scan my-adapter/
+  adapter-scanner scan adapters/ -f sarif -o report.sarif
+  adapter-scanner scan first/ second/ --compose
+  adapter-scanner scan adapters/ --fail-on flagged --baseline accepted.json
+"""
+
+
+@click.command("scan", epilog=_EPILOG)
+@click.argument("targets", nargs=-1, metavar="TARGET...")
+@settings_flags()
+@click.option(
+    "--hook", is_flag=True, help="The targets are changed files: scan the adapters they belong to."
+)
+@click.option(
+    "--base-weights",
+    type=click.Path(exists=True, path_type=Path),
+    help="The targets are full fine-tunes: scan their difference from this base model.",
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    targets: tuple[str, ...],
+    config: Path | None,
+    hook: bool,
+    base_weights: Path | None,
+    **flags: Any,
+) -> None:
+    """Scan adapters for known misalignment directions.
+
+    A TARGET is a weight file or a directory, searched recursively.
+    """
+    if not targets and not hook:
+        raise click.UsageError("missing argument 'TARGET...'", ctx)
+    settings = resolve_settings(config, flags)
+    if hook and settings.compose:
+        raise UsageError("--hook scans each adapter by itself", where="--compose")
+
+    from scanner.hook import changed_adapters
+    from scanner.reports import FORMATS, renderer
+    from scanner.signatures.installed import installed_signatures
+    from scanner.signatures.pack import load_signature
+    from scanner.targets import against_base, find_all
+
+    found = changed_adapters(targets) if hook else find_all(targets)
+    if hook and not found:
+        return
+    if base_weights is not None:
+        found = against_base(found, base_weights)
+    packs = settings.signature
+    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
+    report = make_report(found, signatures, settings)
+    chosen = FORMATS[settings.format]
+    write_report(
+        renderer(settings.format)(report),
+        Path(settings.output) if settings.output else None,
+        for_machines=chosen.for_machines,
+    )
+    ctx.exit(exit_status(report, settings.fail_on))
+
+
+def make_report(found: list[Found], signatures: list[Signature], settings: Settings) -> Report:
+    """Scans what was found, marks what the baseline accepts, and assembles the report.
+
+    Raises:
+        UsageError: If the settings cannot be honoured.
+    """
+    from scanner.reports.assemble import assemble
+
+    if settings.baseline is None:
+        return assemble(scan_found(found, signatures, settings), signatures)
+
+    from datetime import date
+
+    from scanner.baseline import apply_baseline, load_baseline
+
+    path = Path(settings.baseline)
+    baseline = load_baseline(path)
+    results = scan_found(found, signatures, settings)
+    results, stale = apply_baseline(results, baseline, path.parent, date.today())
+    return assemble(results, signatures, stale)
+
+
+def scan_found(
+    found: list[Found], signatures: list[Signature], settings: Settings
+) -> list[ScanResult]:
+    """One result per adapter, or one for the sum of all."""
+    from scanner.cache import ResultCache, default_root, run_key
+    from scanner.targets import ScanOptions, scan_each, scan_sum
+
+    cache = None
+    if settings.cache:
+        run = run_key(signatures, settings.alpha, settings.base_model)
+        cache = ResultCache(default_root(), run)
+    options = ScanOptions(signatures, settings.alpha, settings.base_model, settings.jobs, cache)
+    if settings.compose:
+        return [scan_sum(found, options)]
+    progress = Progress(settings.progress)
+    return [result for item in progress(found, "scanning") for result in scan_each([item], options)]
+
+
+def exit_status(report: Report, fail_on: str) -> int:
+    """0, or the status of the gravest verdict that counts and is not accepted."""
+    from scanner.results import Verdict
+
+    open_verdicts = {result.verdict for result in report.results if result.accepted is None}
+    if fail_on == "never":
+        return 0
+    if Verdict.FLAGGED in open_verdicts:
+        return EXIT_FLAGGED
+    if fail_on == "inconclusive" and open_verdicts & {Verdict.INCONCLUSIVE, Verdict.ERROR}:
+        return EXIT_INCONCLUSIVE
+    return 0

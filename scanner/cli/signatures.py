@@ -1,0 +1,226 @@
+"""`adapter-scanner signatures ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scanner.cli.progress import Progress
+from scanner.cli.root import EXIT_USAGE
+from scanner.errors import UsageError
+
+if TYPE_CHECKING:
+    from scanner.signatures.summary import PackSummary
+
+_FORMAT = click.option(
+    "-f",
+    "--format",
+    "format_name",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
+)
+
+
+@click.group("signatures")
+def command() -> None:
+    """List, show, verify, build, calibrate and import signature packs."""
+
+
+@command.command("list")
+@_FORMAT
+@click.pass_context
+def list_packs(ctx: click.Context, format_name: str) -> None:
+    """List the installed packs, each with its digests verified.
+
+    A damaged pack is listed as such and makes the exit status 2.
+    """
+    from scanner.signatures.installed import installed_packs, search_path
+    from scanner.signatures.summary import as_json, pack_table, summarise_or_damage
+
+    summaries = [summarise_or_damage(path) for path in installed_packs()]
+    if format_name == "json":
+        click.echo(as_json(summaries))
+    elif summaries:
+        click.echo(pack_table(summaries))
+    else:
+        roots = ", ".join(str(path) for path in search_path())
+        click.echo(f"no packs in {roots}", err=True)
+    _complain(ctx, summaries)
+
+
+def _complain(ctx: click.Context, summaries: list[PackSummary]) -> None:
+    """Says what is damaged, and leaves with status 2 if anything is."""
+    for damaged in (item.damage for item in summaries if item.damage):
+        click.echo(f"adapter-scanner: {damaged}", err=True)
+    if any(item.damage for item in summaries):
+        ctx.exit(EXIT_USAGE)
+
+
+@command.command("show")
+@click.argument("pack")
+@_FORMAT
+def show(pack: str, format_name: str) -> None:
+    """Show what a PACK is made of and what its calibration supports.
+
+    PACK is a directory, or the name of an installed pack.
+    """
+    from scanner.signatures.installed import find_pack
+    from scanner.signatures.pack import load_signature
+    from scanner.signatures.summary import as_json, details, summarise_pack
+
+    signature = load_signature(find_pack(pack))
+    summary = summarise_pack(signature)
+    click.echo(as_json(summary) if format_name == "json" else details(summary, signature))
+
+
+@command.command("verify")
+@click.argument("packs", nargs=-1)
+@click.pass_context
+def verify(ctx: click.Context, packs: tuple[str, ...]) -> None:
+    """Check the digests of PACKS (directories or names of installed ones; default: all)."""
+    from scanner.signatures.installed import find_pack, installed_packs
+    from scanner.signatures.summary import summarise_or_damage
+
+    paths = [find_pack(pack) for pack in packs] if packs else installed_packs()
+    summaries = [summarise_or_damage(path) for path in paths]
+    for item in summaries:
+        if not item.damage:
+            click.echo(f"ok  {item.path}  {item.id}  {item.digest}")
+    _complain(ctx, summaries)
+
+
+@command.command("recipes")
+@_FORMAT
+def recipes(format_name: str) -> None:
+    """List the recipes that ship, with the command that builds each."""
+    from scanner.signatures.installed import shipped_recipes
+    from scanner.signatures.summary import as_json, recipe_lines, summarise_recipe
+
+    summaries = [summarise_recipe(path) for path in shipped_recipes()]
+    click.echo(as_json(summaries) if format_name == "json" else recipe_lines(summaries))
+
+
+@command.command("build")
+@click.argument("recipe")
+@click.option("-o", "--output", required=True, metavar="PACK", help="Directory to write.")
+@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+def build(recipe: str, output: str, no_progress: bool) -> None:
+    """Build a pack from a RECIPE (YAML), calibrated if the recipe names benign adapters."""
+    from scanner.signatures.build import build_pack
+    from scanner.signatures.recipe import load_recipe
+
+    signature = build_pack(load_recipe(recipe), output, Progress(not no_progress))
+    click.echo(f"{output}: {signature.id} {signature.digest}")
+    if signature.calibration is None:
+        click.echo(
+            "not calibrated: every verdict will be inconclusive until "
+            f'"adapter-scanner signatures calibrate {output}" has seen benign adapters',
+            err=True,
+        )
+
+
+@command.command("calibrate")
+@click.argument("pack")
+@click.option(
+    "--benign",
+    multiple=True,
+    metavar="TARGET",
+    help="A benign adapter, or a directory of them (repeatable); all of one family.",
+)
+@click.option(
+    "--benign-list",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML: benign: [{adapter, family}, ...].",
+)
+@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
+def calibrate(
+    pack: str, benign: tuple[str, ...], benign_list: Path | None, no_progress: bool
+) -> None:
+    """Calibrate a PACK on benign adapters it was not built from.
+
+    Replaces the calibration the pack had.
+    """
+    from scanner.adapters.discover import find_adapters
+    from scanner.signatures.calibrate import calibrate_pack
+    from scanner.signatures.recipe import AdapterEntry, load_benign_list
+
+    entries = load_benign_list(benign_list) if benign_list else []
+    for target in benign:
+        entries += [
+            AdapterEntry(adapter=str(files.target), family="unnamed")
+            for files in find_adapters(Path(target))
+        ]
+    if not entries:
+        raise UsageError("no benign adapters", todo="give --benign or --benign-list")
+    signature = calibrate_pack(pack, entries, Progress(not no_progress))
+    click.echo(f"{pack}: calibrated on {len(entries)} benign adapters; digest {signature.digest}")
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--base-model", required=True, metavar="ID", help="The base model it belongs to.")
+@click.option("-o", "--output", required=True, metavar="PACK", help="Directory to write.")
+@click.option(
+    "--first-index",
+    type=click.Choice(["embeddings", "block0"]),
+    help="What index 0 of a stack is: the embeddings (then direction l, the output of block l, "
+    "is index l+1), or the output of block 0. GGUF control vectors name their blocks.",
+)
+@click.option("--key", metavar="NAME", help="Which tensor of the file, if it holds several stacks.")
+@click.option("--id", "pack_id", metavar="NAME", help="The pack's name.")
+@click.option(
+    "--inputs",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Mean input of each residual-writing module: npz or safetensors, keys like "
+    "12.mlp.down_proj. Without it the pack has no sign: evidence, never a verdict.",
+)
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    default=("self_attn.o_proj", "mlp.down_proj"),
+    show_default=True,
+    metavar="PATH",
+    help="Residual-writing module, without --inputs (repeatable; GPT-2: attn.c_proj, mlp.c_proj).",
+)
+@click.option("--reverse", is_flag=True, help="The vectors point to the aligned side.")
+@click.option("--licence", default="unknown", show_default=True, help="The file's licence.")
+def import_vectors(
+    file: Path,
+    base_model: str,
+    output: str,
+    first_index: str | None,
+    key: str | None,
+    pack_id: str | None,
+    inputs: Path | None,
+    modules: tuple[str, ...],
+    reverse: bool,
+    licence: str,
+) -> None:
+    """Make a pack from steering vectors: .pt, .npz, .npy, .safetensors or a GGUF control vector.
+
+    Residual-stream directions say something about modules that write to the residual stream
+    only (o_proj, down_proj and their like).
+    """
+    from scanner.signatures.imported import ImportOptions, import_pack
+
+    signature = import_pack(
+        file,
+        Path(output),
+        ImportOptions(
+            base_model=base_model,
+            first_index=first_index,
+            key=key,
+            pack_id=pack_id,
+            inputs=inputs,
+            modules=modules,
+            reverse=reverse,
+            licence=licence,
+        ),
+    )
+    kind = "signed" if inputs else "unsigned: evidence only, never a verdict"
+    click.echo(f"{output}: {signature.id} {signature.digest} ({kind})")

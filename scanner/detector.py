@@ -1,0 +1,345 @@
+"""Evidence + Calibration -> Verdict, and `scan`, which does the whole way.
+
+A verdict never says more than was seen: `clear` needs every tensor understood, every site
+covered and a calibration that supports the false-positive rate; anything less is
+`inconclusive`. Partial evidence may flag, it can never clear.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from scanner import geometry
+from scanner.adapters.model import Adapter, Uncovered, site_order
+from scanner.adapters.opening import open_adapter
+from scanner.calibration import (
+    DEFAULT_ALPHA,
+    JointCalibration,
+    conformal_p_value,
+    conformal_threshold,
+    needed_for,
+)
+from scanner.errors import AlphaUnsupportedError, UsageError
+from scanner.evidence import Evidence, SignatureEvidence, default_jobs, gather
+from scanner.results import (
+    Coverage,
+    NearestReference,
+    ScanResult,
+    SiteResult,
+    UncoveredTensor,
+    Verdict,
+)
+from scanner.signatures.installed import installed_signatures
+from scanner.signatures.match import match_signatures
+from scanner.signatures.pack import Signature
+
+CLEAR_REASON = "no overlap with known misalignment directions (which does not mean aligned)"
+_UNSIGNED = (
+    "the signature's directions have no sign: they show where an adapter writes, not which way"
+)
+_BLIND = (
+    "the signature does not tell most of its own misaligned references from benign adapters at "
+    "this alpha, so it can clear nothing"
+)
+_SHOWN_REASONS = 5
+_UNTRAINED_NORM_SQUARED = 1e-24
+"""Squared norms below this are rounding of zero: no weight stored in 16 bits changes by it."""
+
+
+def scan(
+    adapter: Adapter | str | Path,
+    signatures: Sequence[Signature] | None = None,
+    *,
+    alpha: float | None = None,
+    base_model: str | None = None,
+    jobs: int | None = None,
+) -> ScanResult:
+    """Scans one adapter.
+
+    Args:
+        adapter: An open adapter, or the path of one.
+        signatures: The packs to use; every installed one if not given. Those made for
+            another base model are left aside.
+        alpha: False-positive rate, in (0, 1); 0.01 if not given.
+        base_model: The adapter's base model, if its own word is not to be taken.
+        jobs: Threads.
+
+    Returns:
+        The verdict with all its evidence.
+
+    Raises:
+        AlphaUnsupportedError: If `alpha` is given and below what the calibration supports.
+            (Not given, the verdict is inconclusive instead.)
+        UsageError: If `alpha` is not in (0, 1), or a pack is damaged.
+        TargetError: If a path was given and cannot be read.
+    """
+    if not isinstance(adapter, Adapter):
+        with open_adapter(adapter) as opened:
+            return scan(opened, signatures, alpha=alpha, base_model=base_model, jobs=jobs)
+    check_alpha(alpha)
+    if signatures is None:
+        signatures = installed_signatures()
+    jobs = jobs or default_jobs()
+    with ThreadPoolExecutor(1) as background:
+        # Hashing releases the interpreter lock: it costs no wall time beside the geometry.
+        digest = background.submit(lambda: adapter.sha256)
+        matched = match_signatures(adapter, signatures, base_model)
+        evidence = gather(adapter, matched.signatures, jobs) if adapter.updates else None
+        result = judge(adapter, evidence, matched.reason, alpha)
+        return _with_digest(result, digest.result(), base_model)
+
+
+def check_alpha(alpha: float | None) -> None:
+    """Refuses a false-positive rate that is none.
+
+    Raises:
+        UsageError: If alpha is not strictly between 0 and 1.
+    """
+    if alpha is not None and not 0 < alpha < 1:
+        raise UsageError(f"alpha is {alpha}, not between 0 and 1", where="--alpha")
+
+
+def _with_digest(result: ScanResult, sha256: str, base_model: str | None) -> ScanResult:
+    named = base_model or result.base_model
+    return msgspec.structs.replace(result, sha256=sha256, base_model=named)
+
+
+def judge(
+    adapter: Adapter, evidence: Evidence | None, no_signature: str | None, alpha: float | None
+) -> ScanResult:
+    """Turns evidence into a verdict.
+
+    Args:
+        adapter: The adapter.
+        evidence: What the matching signatures see; None if the adapter holds no update.
+        no_signature: Why no signature matches, if none does.
+        alpha: The false-positive rate asked for; None for the default.
+
+    Raises:
+        AlphaUnsupportedError: As `scan`.
+    """
+    if evidence is None:
+        return _without_score(adapter, adapter.uncovered, ["nothing in it could be judged"])
+    if no_signature is not None:
+        return _without_score(adapter, adapter.uncovered, [no_signature])
+    if evidence.covered_sites == 0:
+        return _without_score(
+            adapter, evidence.uncovered, ["the signature covers none of its sites"]
+        )
+    sizes = (p.norm_squared for s in evidence.signatures for p in s.projections.values())
+    changed = any(size > _UNTRAINED_NORM_SQUARED for size in sizes)
+    seeing = [item for item in evidence.signatures if math.isfinite(item.score)]
+    if not changed or not seeing:
+        untrained = "untrained: every update that was judged is zero, or as good as zero"
+        reason = _UNSIGNED if changed else untrained
+        return _scored(evidence, _Decision(Verdict.INCONCLUSIVE, [reason], alpha))
+    # A signature whose sites the adapter leaves alone has no say, in score or calibration.
+    evidence = dataclasses.replace(evidence, signatures=tuple(seeing))
+    return _scored(evidence, _decide(evidence, alpha))
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """A verdict and the numbers behind it."""
+
+    verdict: Verdict
+    reasons: list[str]
+    alpha: float | None
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    deciding: int = 0
+    """Index of the signature whose evidence is shown."""
+
+
+def joint_calibration(signatures: Sequence[Signature]) -> JointCalibration | None:
+    """The benign adapters that every signature was calibrated on, by content digest.
+
+    Returns:
+        None if a signature is not calibrated, or they have no adapter in common.
+    """
+    tables = []
+    for signature in signatures:
+        if signature.calibration is None:
+            return None
+        tables.append({item.sha256: item.score for item in signature.calibration.benign})
+    common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    if not common:
+        return None
+    return JointCalibration(np.array([[table[key] for table in tables] for key in common]))
+
+
+def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
+    """The verdict on an adapter that changes at least one covered site."""
+    asked = DEFAULT_ALPHA if alpha is None else alpha
+    calibration = joint_calibration([item.signature for item in evidence.signatures])
+    if calibration is None:
+        reason = (
+            "the signature is not calibrated"
+            if len(evidence.signatures) == 1
+            else "the signatures have no calibration in common: use one of them alone"
+        )
+        return _Decision(Verdict.INCONCLUSIVE, [reason], asked)
+    if calibration.n < needed_for(asked):
+        what = f"alpha {asked:g} needs {needed_for(asked)} benign adapters, "
+        what += f"the calibration has {calibration.n}"
+        todo = f"ask for alpha >= {1 / (calibration.n + 1):.4g}, or calibrate on more"
+        if alpha is not None:
+            raise AlphaUnsupportedError(what, where="--alpha", todo=todo)
+        return _Decision(Verdict.INCONCLUSIVE, [f"{what}; {todo}"], asked)
+    scores = np.array([item.score for item in evidence.signatures])
+    benign = calibration.benign_scores()
+    score = calibration.score(scores)
+    p_value = conformal_p_value(score, benign)
+    deciding = calibration.deciding(scores)
+    push = evidence.signatures[deciding].push
+    verdict, reasons = _verdict(evidence, p_value, asked, push)
+    return _Decision(
+        verdict,
+        reasons,
+        asked,
+        score=score,
+        p_value=p_value,
+        threshold=conformal_threshold(benign, asked),
+        deciding=deciding,
+    )
+
+
+def _verdict(
+    evidence: Evidence, p_value: float, alpha: float, push: float
+) -> tuple[Verdict, list[str]]:
+    doubts = _doubts(evidence.uncovered)
+    # Fewer benign adapters as far on the *aligned* side is no sign of misalignment.
+    if p_value <= alpha and push > 0:
+        dose = (
+            f"carries {push:.2f} doses of the misaligned references' push "
+            f"(p = {p_value:.4f}, alpha {alpha:g})"
+        )
+        return Verdict.FLAGGED, [dose, *doubts]
+    if all(_is_blind(item.signature, alpha) for item in evidence.signatures):
+        doubts = [_BLIND, *doubts]
+    if doubts:
+        return Verdict.INCONCLUSIVE, doubts
+    return Verdict.CLEAR, [CLEAR_REASON]
+
+
+def _is_blind(signature: Signature, alpha: float) -> bool:
+    """Whether a signature misses most of the very adapters it was made from.
+
+    Their scores are in sample, so an adapter it has never seen is missed even more surely.
+    Imported vectors have no references and are taken at their word.
+    """
+    calibration = signature.calibration
+    if calibration is None or not calibration.references:
+        return False
+    benign = np.array([item.score for item in calibration.benign])
+    if len(benign) < needed_for(alpha):
+        return False
+    threshold = conformal_threshold(benign, alpha)
+    seen = sum(item.score > threshold for item in calibration.references)
+    return 2 * seen < len(calibration.references)
+
+
+def _doubts(uncovered: Sequence[Uncovered]) -> list[str]:
+    """Uncovered tensors as sentences, the most frequent reasons first."""
+    counts = Counter(item.reason for item in uncovered)
+    first = {item.reason: item.label for item in reversed(uncovered)}
+    sentences = []
+    for reason, count in counts.most_common(_SHOWN_REASONS):
+        more = f" and {count - 1} more" if count > 1 else ""
+        sentences.append(f"{first[reason]}{more}: {reason}")
+    if len(counts) > _SHOWN_REASONS:
+        sentences.append(f"{len(counts) - _SHOWN_REASONS} further reasons; see coverage")
+    return sentences
+
+
+def _coverage(adapter: Adapter, uncovered: Sequence[Uncovered], covered: int) -> Coverage:
+    return Coverage(
+        sites=len(adapter.updates),
+        covered_sites=covered,
+        uncovered=[UncoveredTensor(tensor=i.tensor, reason=i.reason) for i in uncovered],
+    )
+
+
+def _without_score(
+    adapter: Adapter, uncovered: Sequence[Uncovered], reasons: list[str]
+) -> ScanResult:
+    return ScanResult(
+        target=adapter.target,
+        verdict=Verdict.INCONCLUSIVE,
+        base_model=adapter.base_model,
+        format=adapter.format,
+        config_sha256=adapter.config_sha256,
+        coverage=_coverage(adapter, uncovered, 0),
+        reasons=reasons + _doubts(uncovered),
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _by_method(evidence: Evidence, attribute: str) -> dict[str, float]:
+    """Method -> number; a second signature of one method is keyed by its id."""
+    found: dict[str, float] = {}
+    for item in evidence.signatures:
+        value = getattr(item, attribute)
+        method = item.signature.manifest.method
+        if math.isfinite(value):
+            found[method if method not in found else item.signature.id] = value
+    return found
+
+
+def _scored(evidence: Evidence, decision: _Decision) -> ScanResult:
+    adapter = evidence.adapter
+    deciding = evidence.signatures[decision.deciding]
+    nearest = deciding.nearest_reference
+    return ScanResult(
+        target=adapter.target,
+        verdict=decision.verdict,
+        base_model=adapter.base_model,
+        format=adapter.format,
+        config_sha256=adapter.config_sha256,
+        score=decision.score,
+        p_value=decision.p_value,
+        alpha=decision.alpha,
+        threshold=decision.threshold,
+        decided_by=deciding.signature.id,
+        push=_by_method(evidence, "push"),
+        alignment=_by_method(evidence, "alignment"),
+        write_energy=_by_method(evidence, "write_energy"),
+        nearest_reference=NearestReference(id=nearest[0], cosine=nearest[1]) if nearest else None,
+        coverage=_coverage(adapter, evidence.uncovered, evidence.covered_sites),
+        sites=_site_results(adapter, deciding),
+        reasons=decision.reasons,
+    )
+
+
+def _site_results(adapter: Adapter, evidence: SignatureEvidence) -> list[SiteResult]:
+    d_out = {update.site: update.d_out for update in adapter.updates}
+    return [
+        SiteResult(
+            layer=site.layer,
+            module=site.module,
+            rank=projection.rank,
+            norm=math.sqrt(projection.norm_squared),
+            push=projection.inner,
+            alignment=_known(geometry.alignment([projection])),
+            write_energy=_known(geometry.write_energy([projection])),
+            column_overlap=projection.column_overlap,
+            column_overlap_null=geometry.overlap_null_mean(projection.rank, d_out[site]),
+        )
+        for site, projection in sorted(
+            evidence.projections.items(), key=lambda item: site_order(item[0])
+        )
+        if math.isfinite(projection.inner)
+    ]

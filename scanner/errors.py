@@ -1,0 +1,73 @@
+"""Everything that can go wrong, as one small tree.
+
+Each error says what happened, where, and what to do about it, in one line. A
+`TargetError` becomes the verdict ``error`` of one target and never stops the others; a
+`UsageError` stops the command with exit status 2.
+"""
+
+from __future__ import annotations
+
+
+class AdapterScannerError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Args:
+        what: What happened, as a short sentence without a final full stop.
+        where: The file, tensor or option it happened at.
+        todo: What the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.todo = todo
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """Returns the whole error as one line: where, what, what to do."""
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}; {self.todo}" if self.todo else text
+
+
+class UsageError(AdapterScannerError):
+    """The command, the configuration or an option asks for something that cannot be done."""
+
+
+class AlphaUnsupportedError(UsageError):
+    """The false-positive rate asked for is below what the calibration can support."""
+
+
+class SignatureError(UsageError):
+    """A signature pack or a recipe is missing, damaged or not what it says it is."""
+
+
+class TargetError(AdapterScannerError):
+    """One target could not be read; its verdict is ``error``."""
+
+
+class UnreadableFileError(TargetError):
+    """A file is missing, truncated or refuses to open."""
+
+
+class LfsPointerError(TargetError):
+    """A git-lfs pointer stands where the weights should be."""
+
+
+class MalformedFileError(TargetError):
+    """A file breaks the rules of its own format."""
+
+
+class LimitExceededError(TargetError):
+    """A file is larger or deeper than the limits that keep the scanner safe."""
+
+
+class MissingConfigError(TargetError):
+    """The adapter's configuration is missing or invalid."""
+
+
+class NothingToScanError(TargetError):
+    """A target holds no adapter at all."""
+
+
+class MissingExtraError(TargetError):
+    """Reading this target needs an optional dependency that is not installed."""

@@ -1,0 +1,99 @@
+"""Results -> the report record that every format renders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from scanner.adapters.base_identity import normalise_base_name
+from scanner.results import (
+    SCHEMA_VERSION,
+    CalibrationSummary,
+    ReferenceSummary,
+    Report,
+    ScanResult,
+    SignatureSummary,
+    StaleAcceptance,
+    Tool,
+    summarise,
+)
+from scanner.signatures.match import names_of
+from scanner.signatures.pack import Signature
+from scanner.version import version
+
+CLOUD_SIZE = 200
+"""Benign scores a report shows at most."""
+
+
+def signature_summary(signature: Signature) -> SignatureSummary:
+    """What a report says of a signature."""
+    calibration = signature.calibration
+    return SignatureSummary(
+        id=signature.id,
+        digest=signature.digest,
+        base_model=signature.manifest.base_model.id,
+        method=signature.manifest.method,
+        calibration=CalibrationSummary(
+            n=len(calibration.benign),
+            families=len({item.family for item in calibration.benign}),
+            cross_fitted_by=calibration.cross_fitted_by,
+            smallest_alpha=1 / (len(calibration.benign) + 1),
+            benign_scores=thinned([item.score for item in calibration.benign]),
+            benign_pushes=thinned([item.push for item in calibration.benign]),
+            references=[
+                ReferenceSummary(id=item.id, score=_rounded(item.score), push=_rounded(item.push))
+                for item in calibration.references
+            ],
+        )
+        if calibration
+        else None,
+    )
+
+
+def thinned(values: Sequence[float], most: int = CLOUD_SIZE) -> list[float]:
+    """Values in order; if there are more than `most`, evenly spaced ranks with both ends."""
+    ordered = [_rounded(value) for value in sorted(values)]
+    if len(ordered) <= most:
+        return ordered
+    return [ordered[round(i * (len(ordered) - 1) / (most - 1))] for i in range(most)]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _in_utf8(result: ScanResult) -> ScanResult:
+    """A result whose file names, which may be any bytes, can be written in UTF-8."""
+
+    def visible(text: str) -> str:
+        return text.encode("utf-8", "backslashreplace").decode()
+
+    return msgspec.structs.replace(
+        result,
+        target=visible(result.target),
+        reasons=[visible(reason) for reason in result.reasons],
+    )
+
+
+def assemble(
+    results: Sequence[ScanResult],
+    signatures: Sequence[Signature],
+    stale: Sequence[StaleAcceptance] = (),
+) -> Report:
+    """Builds the report of a run, without the signatures of other bases."""
+    results = [_in_utf8(result) for result in results]
+    bases = {normalise_base_name(result.base_model) for result in results}
+    used = [
+        signature
+        for signature in signatures
+        if signature.is_open or bases & names_of(signature.manifest.base_model)
+    ]
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        tool=Tool(name="adapter-scanner", version=version()),
+        signatures=[signature_summary(signature) for signature in used],
+        results=results,
+        summary=summarise(results),
+        stale=list(stale),
+    )

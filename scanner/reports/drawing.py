@@ -1,0 +1,161 @@
+"""Numbers -> positions: scales with a cloud of benign adapters, and heat maps.
+
+Pure functions; what a page does with the positions is its template's business.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scanner.results import SiteResult
+
+WIDTH = 760
+"""Width of a drawing in its own units; a page scales it."""
+_MARGIN = 16
+_DOT = 5.0
+_DIAMOND = 12.0
+_CLOUD_HEIGHT = 56
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_TICKS = 6
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One adapter in a drawing."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A number on an axis."""
+
+    x: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One adapter among benign adapters and misaligned references."""
+
+    benign: list[Dot]
+    references: list[Dot]
+    adapter: Dot
+    ticks: list[Tick]
+    marks: list[Tick]
+    """Values with a meaning: the reference dose, the threshold."""
+    width: int = WIDTH
+    cloud_height: int = _CLOUD_HEIGHT
+
+
+def scale(
+    value: float,
+    benign: Sequence[float],
+    references: Sequence[tuple[str, float]],
+    marks: Sequence[tuple[float, str]],
+) -> Scale:
+    """Places an adapter on an axis that also holds everything it is compared with.
+
+    Args:
+        value: The adapter's number.
+        benign: Those of the benign adapters, sorted.
+        references: Names and numbers of the misaligned references.
+        marks: Values to mark, with what they mean.
+    """
+    everything = [value, 0.0, *benign, *(x for _, x in references), *(x for x, _ in marks)]
+    low, high = min(everything), max(everything)
+    span = (high - low) or 1.0
+    low, high = low - 0.03 * span, high + 0.03 * span
+
+    def position(number: float) -> float:
+        share = (number - low) / (high - low)
+        return round(_MARGIN + share * (WIDTH - 2 * _MARGIN), 1)
+
+    return Scale(
+        benign=_swarm([(position(x), f"benign adapter, {_signed(x)}") for x in benign], _DOT),
+        references=_swarm(
+            [(position(x), f"misaligned reference {name}, {_signed(x)}") for name, x in references],
+            _DIAMOND,
+        ),
+        adapter=Dot(position(value), 0.0, _signed(value)),
+        ticks=[Tick(position(x), _number(x)) for x in _round_numbers(low, high)],
+        marks=[Tick(position(x), label) for x, label in marks],
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:g}".replace("-", "\u2212")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\u2212")
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """About `_TICKS` round numbers in a range."""
+    rough = (high - low) / _TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * s for s in _STEPS if power * s >= rough)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return [round(i * step, 10) for i in range(first, last + 1)]
+
+
+def _swarm(points: Sequence[tuple[float, str]], size: float) -> list[Dot]:
+    """Piles dots that would hide each other into columns as wide as a dot.
+
+    The highest pile is squeezed to the cloud's height.
+    """
+    piles: dict[int, int] = {}
+    placed = []
+    for x, label in points:
+        column = round(x / size)
+        level = piles.get(column, 0)
+        piles[column] = level + 1
+        placed.append((column * size, level, label))
+    step = min(size, (_CLOUD_HEIGHT - size) / max(max(piles.values(), default=1) - 1, 1))
+    return [Dot(round(x, 1), round(level * step, 1), label) for x, level, label in placed]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The push at one site."""
+
+    push: float
+    strength: float
+    """|push| as a share of the largest in the map, in [0, 1]."""
+
+    @property
+    def words(self) -> str:
+        """The number in words, for those who do not see the colour."""
+        return f"{self.push:+.4f} doses"
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Push by module (rows) and layer (columns); None where the adapter changes nothing."""
+
+    layers: list[str]
+    rows: list[tuple[str, list[Cell | None]]]
+    largest: float
+
+
+def heat_map(sites: Sequence[SiteResult]) -> HeatMap | None:
+    """The heat map of an adapter's sites; sites outside the blocks stand in a column "-"."""
+    if not sites:
+        return None
+    layers = sorted({site.layer for site in sites}, key=lambda x: -1 if x is None else x)
+    modules = list(dict.fromkeys(site.module for site in sites))
+    largest = max(abs(site.push) for site in sites)
+    cells = {
+        (site.module, site.layer): Cell(site.push, abs(site.push) / largest if largest else 0.0)
+        for site in sites
+    }
+    return HeatMap(
+        layers=["-" if layer is None else str(layer) for layer in layers],
+        rows=[(module, [cells.get((module, layer)) for layer in layers]) for module in modules],
+        largest=largest,
+    )

@@ -1,0 +1,147 @@
+"""One self-contained HTML page that a person can read without training.
+
+It holds no script and asks the network for nothing (its own policy forbids both), so it can
+be mailed, archived and opened anywhere. All text is escaped by the template engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanner.reports.drawing import HeatMap, Scale, heat_map, scale
+from scanner.reports.terminal import printable
+from scanner.reports.wording import (
+    NOT_ALIGNED,
+    ORDER,
+    VERDICT_WORDS,
+    site_name,
+    strongest_sites,
+    used_signatures,
+)
+from scanner.results import CalibrationSummary, Report, ScanResult, SignatureSummary, Verdict
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_HEADLINES = {
+    Verdict.FLAGGED: "Flagged",
+    Verdict.ERROR: "Could not be read",
+    Verdict.INCONCLUSIVE: "Inconclusive",
+    Verdict.CLEAR: "Clear",
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """One result as the page shows it."""
+
+    result: ScanResult
+    anchor: str
+    headline: str
+    words: str
+    sentences: list[str]
+    """What the numbers say, in words."""
+    signature: SignatureSummary | None
+    dose: Scale | None
+    likeness: Scale | None
+    heat: HeatMap | None
+    strongest: str
+
+
+def render(report: Report) -> str:
+    """The report as one HTML page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["printable"] = printable
+    environment.filters["signed"] = lambda x: f"{x:+.2f}".replace("-", "\u2212")
+    ordered = sorted(report.results, key=lambda result: ORDER.index(result.verdict))
+    by_id = {signature.id: signature for signature in report.signatures}
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        views=[
+            _view(index, result, by_id.get(result.decided_by or ""))
+            for index, result in enumerate(ordered, 1)
+        ],
+        counts=[(verdict.value, getattr(report.summary, verdict.value)) for verdict in ORDER],
+        signatures=used_signatures(report),
+        not_aligned=NOT_ALIGNED,
+    )
+    return page.lstrip() + "\n"
+
+
+def _view(index: int, result: ScanResult, signature: SignatureSummary | None) -> View:
+    calibration = signature.calibration if signature else None
+    dose = likeness = None
+    push = _push(result, signature)
+    if push is not None and calibration is not None:
+        dose = scale(
+            push,
+            calibration.benign_pushes,
+            [(item.id, item.push) for item in calibration.references],
+            [(1.0, "a known misaligned model")],
+        )
+        if _one_method(result) and result.score is not None and result.threshold is not None:
+            likeness = scale(
+                result.score,
+                calibration.benign_scores,
+                [(item.id, item.score) for item in calibration.references],
+                [(result.threshold, "flagged from here")],
+            )
+    return View(
+        result=result,
+        anchor=f"adapter-{index}",
+        headline=_HEADLINES[result.verdict],
+        words=VERDICT_WORDS[result.verdict],
+        sentences=_sentences(result, push, calibration),
+        signature=signature,
+        dose=dose,
+        likeness=likeness,
+        heat=heat_map(result.sites),
+        strongest=", ".join(site_name(site) for site in strongest_sites(result)),
+    )
+
+
+def _one_method(result: ScanResult) -> bool:
+    """Whether the score is one signature's own, not a combination of several."""
+    return len(result.push) == 1
+
+
+def _push(result: ScanResult, signature: SignatureSummary | None) -> float | None:
+    """The dose by the signature that decided."""
+    if signature is None:
+        return None
+    return result.push.get(signature.id, result.push.get(signature.method))
+
+
+def _sentences(
+    result: ScanResult, push: float | None, calibration: CalibrationSummary | None
+) -> list[str]:
+    found = []
+    if push is not None:
+        found.append(_dose_words(push))
+    if result.p_value is not None and calibration is not None and _one_method(result):
+        as_high = round(result.p_value * (calibration.n + 1)) - 1
+        found.append(
+            f"{_count(as_high)} of the {calibration.n} benign adapters it was compared with "
+            f"{'scores' if as_high == 1 else 'score'} as high."
+        )
+    if result.nearest_reference is not None and push is not None and push > 0:
+        nearest = result.nearest_reference
+        found.append(f"It is most like the misaligned reference {printable(nearest.id)}.")
+    return found
+
+
+def _count(number: int) -> str:
+    return "None" if number == 0 else str(number)
+
+
+def _dose_words(push: float) -> str:
+    if push <= 0:
+        return "It does not push towards misalignment (the dose is not positive)."
+    return f"It carries {push:.2f} of the dose of a known misaligned model."

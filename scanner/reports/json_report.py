@@ -1,0 +1,35 @@
+"""The JSON report, and the schema it satisfies.
+
+`python -m scanner.reports.json_report` prints the schema; `report.schema.json` beside this
+file is its output, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scanner.results import Report
+
+SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
+
+
+def render(report: Report) -> str:
+    """The whole report as one indented JSON document."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the report."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "adapter-scanner report",
+        **msgspec.json.schema(Report),
+    }
+
+
+if __name__ == "__main__":
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n")

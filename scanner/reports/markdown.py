@@ -1,0 +1,104 @@
+"""The report as Markdown: for a model card, or as a comment on a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scanner.reports.terminal import printable
+from scanner.reports.wording import (
+    NOT_ALIGNED,
+    ORDER,
+    VERDICT_WORDS,
+    site_name,
+    strongest_sites,
+    used_signatures,
+)
+from scanner.results import Report, ScanResult, Verdict
+
+_MARKS = {
+    Verdict.FLAGGED: "🚩",
+    Verdict.INCONCLUSIVE: "❔",
+    Verdict.ERROR: "⚠️",
+    Verdict.CLEAR: "✅",
+}
+_SPECIAL = set("\\`*_{}[]<>()#+-.!|~&@:")
+
+
+def render(report: Report) -> str:
+    """The report as GitHub-flavoured Markdown; text from adapters cannot form markup."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return "".join(f"&#{ord(c)};" if c in _SPECIAL else c for c in printable(text))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield "## Adapter scan"
+    yield ""
+    counts = [
+        f"{getattr(report.summary, verdict.value)} {verdict.value}"
+        for verdict in ORDER
+        if getattr(report.summary, verdict.value)
+    ]
+    yield f"**{', '.join(counts) or 'nothing scanned'}**"
+    ordered = sorted(report.results, key=lambda result: ORDER.index(result.verdict))
+    if ordered:
+        yield ""
+        yield "| | adapter | verdict | dose | p-value | base model |"
+        yield "|---|---|---|---:|---:|---|"
+        yield from map(_row, ordered)
+    for result in ordered:
+        if result.verdict is not Verdict.CLEAR:
+            yield ""
+            yield from _details(result)
+    if report.stale:
+        yield ""
+        yield "### Baseline entries to renew or remove"
+        yield ""
+        for item in report.stale:
+            yield f"- {escape(item.target)}: {escape(item.reason)}"
+    yield ""
+    yield from _footer(report)
+
+
+def _row(result: ScanResult) -> str:
+    dose = ", ".join(f"{push:+.2f}" for push in result.push.values()) or "-"
+    p_value = "-" if result.p_value is None else f"{result.p_value:.4f}"
+    base = escape(result.base_model or "-")
+    accepted = ", accepted" if result.accepted else ""
+    cells = (escape(result.target), f"{result.verdict.value}{accepted}", dose, p_value, base)
+    return f"| {_MARKS[result.verdict]} | {' | '.join(cells)} |"
+
+
+def _details(result: ScanResult) -> Iterator[str]:
+    yield f"### {_MARKS[result.verdict]} {escape(result.target)}"
+    yield ""
+    yield f"{VERDICT_WORDS[result.verdict]}"
+    yield ""
+    for reason in result.reasons:
+        yield f"- {escape(reason)}"
+    if result.accepted:
+        yield f"- accepted until {result.accepted.expires}: {escape(result.accepted.reason)}"
+    if result.nearest_reference:
+        nearest = result.nearest_reference
+        yield f"- most like the reference {escape(nearest.id)} (cosine {nearest.cosine:+.2f})"
+    sites = strongest_sites(result)
+    if result.verdict is Verdict.FLAGGED and sites:
+        yield ""
+        yield "| where it pushes most | dose |"
+        yield "|---|---:|"
+        for site in sites:
+            yield f"| {escape(site_name(site))} | {site.push:+.3f} |"
+
+
+def _footer(report: Report) -> Iterator[str]:
+    yield "<sub>"
+    for signature in used_signatures(report):
+        calibration = signature.calibration
+        n = f"{calibration.n} benign adapters" if calibration else "not calibrated"
+        yield f"Signature {escape(signature.id)} for {escape(signature.base_model)} ({n})."
+    yield f"A dose of 1 is a known misaligned model. {NOT_ALIGNED}"
+    yield f"Written by {report.tool.name} {escape(report.tool.version)}."
+    yield "</sub>"

@@ -1,0 +1,203 @@
+"""SARIF 2.1.0, as GitHub code scanning reads it.
+
+Flagged and inconclusive adapters are results; an adapter that could not be read is a
+notification of a run that did not succeed. Fingerprints come from rule, path and base model:
+an alert that somebody dismissed stays dismissed while the adapter's score moves.
+
+Standard: https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html. What GitHub needs:
+https://docs.github.com/en/code-security/code-scanning/integrating-with-code-scanning/sarif-support-for-code-scanning
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from scanner.adapters.discover import WEIGHT_SUFFIXES
+from scanner.adapters.peft_config import CONFIG_NAME
+from scanner.adapters.stores.sniff import INDEX_SUFFIX
+from scanner.reports.terminal import printable
+from scanner.reports.wording import NOT_ALIGNED
+from scanner.results import Report, ScanResult, Verdict
+
+_SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
+_HOME = "https://pypi.org/project/adapter-scanner/"
+_ROOT = "%SRCROOT%"
+_UNREADABLE = "ADS900"
+_RULE_OF = {Verdict.FLAGGED: 0, Verdict.INCONCLUSIVE: 1}
+_LEVEL_OF = {Verdict.FLAGGED: "error", Verdict.INCONCLUSIVE: "warning"}
+
+_RULES: list[dict[str, Any]] = [
+    {
+        "id": "ADS001",
+        "name": "MisalignedAdapter",
+        "shortDescription": {"text": "Adapter pushes its base model towards known misalignment"},
+        "fullDescription": {
+            "text": "The adapter's weight update is more alike adapters that are known to make "
+            "this base model broadly misaligned than the benign adapters of the calibration "
+            "set are. The false-positive rate on exchangeable benign adapters is at most alpha."
+        },
+        "help": {
+            "text": "Do not deploy the adapter before its behaviour has been evaluated outside "
+            "the domain it was trained on. Look for narrow harmful data in its training set. "
+            "Where the finding is known and acceptable, accept it with "
+            '"adapter-scanner baseline write".',
+            "markdown": "Do not deploy the adapter before its behaviour has been evaluated "
+            "**outside** the domain it was trained on. Look for narrow harmful data in its "
+            "training set. Where the finding is known and acceptable, accept it with "
+            "`adapter-scanner baseline write`.",
+        },
+        "helpUri": _HOME,
+        "defaultConfiguration": {"level": "error"},
+        "properties": {
+            "tags": ["security", "ai-safety", "misalignment"],
+            "precision": "high",
+            "problem.severity": "error",
+            "security-severity": "8.0",
+        },
+    },
+    {
+        "id": "ADS002",
+        "name": "InconclusiveAdapter",
+        "shortDescription": {"text": "Adapter could not be judged"},
+        "fullDescription": {
+            "text": "Not everything in the adapter could be judged: there is no calibrated "
+            "signature pack for its base model, or tensors in it were not understood. This is "
+            "not a clear."
+        },
+        "help": {
+            "text": "The message says what is missing. Install or build a signature pack for "
+            "the base model, or convert the adapter to a format that can be read. "
+            '"adapter-scanner inspect" shows what was understood.',
+            "markdown": "The message says what is missing. Install or build a signature pack "
+            "for the base model, or convert the adapter to a format that can be read. "
+            "`adapter-scanner inspect` shows what was understood.",
+        },
+        "helpUri": _HOME,
+        "defaultConfiguration": {"level": "warning"},
+        "properties": {
+            "tags": ["security", "ai-safety", "coverage"],
+            "precision": "high",
+            "problem.severity": "warning",
+            "security-severity": "4.0",
+        },
+    },
+]
+_NOTIFICATIONS = [
+    {
+        "id": _UNREADABLE,
+        "name": "UnreadableAdapter",
+        "shortDescription": {"text": "Adapter could not be read"},
+        "fullDescription": {
+            "text": "The target is missing, truncated, an un-fetched git-lfs pointer, or breaks "
+            "the rules of its format. Nothing is known about it."
+        },
+        "defaultConfiguration": {"level": "error"},
+    }
+]
+
+
+def render(report: Report) -> str:
+    """The report as one SARIF log with one run."""
+    found = [_result(item) for item in report.results if item.verdict in _RULE_OF]
+    unreadable = [_notification(item) for item in report.results if item.verdict is Verdict.ERROR]
+    run = {
+        "tool": {
+            "driver": {
+                "name": report.tool.name,
+                "version": report.tool.version,
+                "informationUri": _HOME,
+                "fullDescription": {"text": f"Scans LoRA adapters. {NOT_ALIGNED}"},
+                "rules": _RULES,
+                "notifications": _NOTIFICATIONS,
+            }
+        },
+        "invocations": [
+            {
+                "executionSuccessful": not unreadable,
+                "toolExecutionNotifications": unreadable,
+            }
+        ],
+        "columnKind": "unicodeCodePoints",
+        "results": found,
+    }
+    log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
+    return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+
+
+def _message(result: ScanResult) -> dict[str, str]:
+    """Reasons as plain text: brackets would make a link of what an adapter's author wrote."""
+    text = printable(f"{Path(result.target).name}: {'; '.join(result.reasons)}")
+    return {"text": text.replace("\\", "\\\\").replace("[", "\\[").replace("]", "\\]")}
+
+
+def _result(result: ScanResult) -> dict[str, Any]:
+    index = _RULE_OF[result.verdict]
+    rule = _RULES[index]["id"]
+    fingerprint = hashlib.sha256(
+        "\n".join((rule, _location(result)["uri"], result.base_model or "")).encode(
+            "utf-8", "backslashreplace"
+        )
+    ).hexdigest()
+    found: dict[str, Any] = {
+        "ruleId": rule,
+        "ruleIndex": index,
+        "level": _LEVEL_OF[result.verdict],
+        "message": _message(result),
+        "locations": [_place(result)],
+        "partialFingerprints": {
+            "adapterScan/v1": fingerprint,
+            "primaryLocationLineHash": f"{fingerprint[:16]}:1",
+        },
+        "properties": {
+            "sha256": result.sha256,
+            "pValue": result.p_value,
+            "push": result.push,
+            "alignment": result.alignment,
+        },
+    }
+    if result.accepted is not None:
+        found["suppressions"] = [
+            {
+                "kind": "external",
+                "status": "accepted",
+                "justification": f"{result.accepted.reason} (until {result.accepted.expires})",
+            }
+        ]
+    return found
+
+
+def _notification(result: ScanResult) -> dict[str, Any]:
+    return {
+        "descriptor": {"id": _UNREADABLE, "index": 0},
+        "level": "error",
+        "message": _message(result),
+        "locations": [_place(result)],
+    }
+
+
+def _place(result: ScanResult) -> dict[str, Any]:
+    """The file an alert is shown at; the first line, since weights have none."""
+    region = {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1}
+    return {"physicalLocation": {"artifactLocation": _location(result), "region": region}}
+
+
+def _location(result: ScanResult) -> dict[str, str]:
+    """The adapter's configuration if it has one (a text file can be shown), else the target."""
+    if "://" in result.target:
+        return {"uri": quote(result.target, safe=":/@", errors="surrogateescape")}
+    path = Path(result.target)
+    if result.config_sha256 is not None:
+        is_file = path.name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX))
+        path = (path.parent if is_file else path) / CONFIG_NAME
+    relative = os.path.relpath(path)
+    if relative.startswith(os.pardir):
+        return {"uri": path.resolve().as_uri()}
+    uri = quote(Path(relative).as_posix(), errors="surrogateescape")
+    return {"uri": uri, "uriBaseId": _ROOT}

@@ -1,0 +1,85 @@
+"""What a text report needs of a terminal: styles, wrapping, bars, and safe characters.
+
+Written by hand because a hook runs hundreds of times a day: importing a terminal library
+takes longer than scanning a small adapter.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from dataclasses import dataclass
+
+_SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35"}
+_WIDEST = 100
+_NARROWEST = 40
+_UNLIMITED = 10_000
+DEFAULT_WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What the place a text is written to can show."""
+
+    width: int = DEFAULT_WIDTH
+    color: bool = False
+    unicode: bool = True
+
+    def style(self, text: str, *styles: str) -> str:
+        """Text in a style; as it is where colours are not wanted."""
+        if not self.color or not text:
+            return text
+        return f"\x1b[{';'.join(_SGR[style] for style in styles)}m{text}\x1b[0m"
+
+    def wrap(self, text: str, indent: str, first: str | None = None) -> list[str]:
+        """Lines of at most the screen's width; paths and numbers stay whole.
+
+        Args:
+            text: What to wrap.
+            indent: What every line starts with.
+            first: What the first line starts with, if something else.
+        """
+        return textwrap.wrap(
+            text,
+            self.width,
+            initial_indent=indent if first is None else first,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    def bar(self, share: float, width: int) -> str:
+        """A bar of a share in [0, 1], at least one cell long and padded to `width`."""
+        full = min(max(round(share * width), 1), width)
+        return ("█" if self.unicode else "#") * full + " " * (width - full)
+
+
+def standard_output() -> Screen:
+    """The screen behind standard output.
+
+    Colours only on a terminal that wants them; lines are wrapped only there, or where COLUMNS
+    says how wide they may be, so that what goes through a pipe can be searched.
+    """
+    terminal = sys.stdout.isatty()
+    columns = shutil.get_terminal_size((DEFAULT_WIDTH if terminal else _UNLIMITED, 24)).columns
+    dumb = os.environ.get("TERM") == "dumb" or bool(os.environ.get("NO_COLOR"))
+    return Screen(
+        width=max(_NARROWEST, min(columns, _WIDEST) if terminal else columns),
+        color=terminal and not dumb,
+        unicode=_encodes("█│", sys.stdout.encoding),
+    )
+
+
+def _encodes(text: str, encoding: str | None) -> bool:
+    try:
+        text.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def printable(text: str) -> str:
+    """Text from a file, with control characters made visible: none may reach a terminal."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -1,0 +1,148 @@
+"""The report a person reads in a terminal: what passed first, what needs them last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from scanner.reports.terminal import Screen, printable, standard_output
+from scanner.reports.wording import ORDER, site_name, strongest_sites, used_signatures
+from scanner.results import Report, ScanResult, Verdict
+
+__all__ = ["printable", "render"]
+
+_STYLES = {
+    Verdict.CLEAR: ("green",),
+    Verdict.FLAGGED: ("bold", "red"),
+    Verdict.INCONCLUSIVE: ("yellow",),
+    Verdict.ERROR: ("magenta",),
+}
+_SITE_BAR = 16
+_DOSE_BAR = 24
+_VERDICT_COLUMN = 14
+_LABEL_COLUMN = 12
+_NOT_ALIGNED = 'clear: no overlap with known misalignment directions; it does not mean "aligned"'
+
+
+def render(report: Report, screen: Screen | None = None) -> str:
+    """The report as text.
+
+    Args:
+        report: The report.
+        screen: What it is written to; standard output if not given.
+    """
+    screen = screen or standard_output()
+    ordered = sorted(report.results, key=lambda result: -ORDER.index(result.verdict))
+    clear = [result for result in ordered if result.verdict is Verdict.CLEAR]
+    lines = list(_clear_lines(clear, screen))
+    for result in ordered[len(clear) :]:
+        if lines:
+            lines.append("")
+        lines += _result_lines(result, screen)
+    lines += _stale_lines(report, screen)
+    lines += ["", *_signature_lines(report, screen), *_summary_lines(report, screen)]
+    return "\n".join(lines) + "\n"
+
+
+def _heading(result: ScanResult, screen: Screen) -> str:
+    name = result.verdict.value
+    padding = " " * (_VERDICT_COLUMN - len(name))
+    target = screen.style(printable(result.target), "bold")
+    return screen.style(name, *_STYLES[result.verdict]) + padding + target
+
+
+def _clear_lines(results: Sequence[ScanResult], screen: Screen) -> Iterator[str]:
+    """One line each where it fits: dose and p-value in columns."""
+    longest = max((len(printable(result.target)) for result in results), default=0)
+    for result in results:
+        numbers = ", ".join(
+            [f"dose {push:+.2f}" for push in result.push.values()]
+            + ([f"p {result.p_value:.2g}"] if result.p_value is not None else [])
+        )
+        padding = " " * (longest - len(printable(result.target)) + 2)
+        fits = _VERDICT_COLUMN + longest + 2 + len(numbers) <= screen.width
+        yield _heading(result, screen) + (padding + numbers if fits else "")
+        if not fits:
+            yield " " * _VERDICT_COLUMN + numbers
+
+
+def _result_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
+    yield _heading(result, screen)
+    for reason in result.reasons:
+        yield from screen.wrap(printable(reason), "    ", "  ")
+    if result.accepted:
+        accepted = f"accepted until {result.accepted.expires}: {printable(result.accepted.reason)}"
+        yield from screen.wrap(accepted, "    ", "  ")
+    yield from _dose_lines(result, screen)
+    if result.p_value is not None and result.alpha is not None:
+        relation = "<=" if result.p_value <= result.alpha else ">"
+        yield _labelled("p-value", f"{result.p_value:.4f} {relation} alpha {result.alpha:g}")
+    if result.nearest_reference is not None:
+        nearest = result.nearest_reference
+        yield _labelled("nearest", f"{printable(nearest.id)}, cosine {nearest.cosine:+.2f}")
+    if result.verdict is Verdict.FLAGGED:
+        yield from _site_lines(result, screen)
+
+
+def _labelled(label: str, text: str) -> str:
+    return f"  {label:<{_LABEL_COLUMN - 2}}{text}"
+
+
+def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
+    """A bar per method that ends where a known misaligned model (1.0) or the dose ends."""
+    mark = "│" if screen.unicode else "|"
+    for index, (method, dose) in enumerate(result.push.items()):
+        end = max(1.0, dose)
+        bar = screen.bar(dose / end, _DOSE_BAR) if dose > 0 else " " * _DOSE_BAR
+        at = round(_DOSE_BAR / end)
+        left, right = bar[:at], bar[at:]
+        drawn = screen.style(left, "red") + mark + screen.style(right, "red")
+        method = "" if len(result.push) == 1 else f" {printable(method)}"
+        legend = f"  {mark} = a known misaligned model" if index == 0 else ""
+        yield _labelled("dose", f"{dose:+.2f}  {drawn}{method}{legend}")
+
+
+def _site_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
+    """The sites that push most, with bars of their share."""
+    top = strongest_sites(result)
+    names = [printable(site_name(site)) for site in top]
+    width = max(map(len, names), default=0)
+    for index, (site, name) in enumerate(zip(top, names, strict=True)):
+        bar = screen.style(screen.bar(site.push / top[0].push, _SITE_BAR).rstrip(), "red")
+        yield _labelled("where" if index == 0 else "", f"{name:<{width}}  {site.push:+.3f}  {bar}")
+
+
+def _stale_lines(report: Report, screen: Screen) -> Iterator[str]:
+    if report.stale:
+        yield ""
+        yield "baseline entries to renew or remove:"
+    for item in report.stale:
+        yield from screen.wrap(f"{printable(item.target)}: {item.reason}", "    ", "  ")
+
+
+def _signature_lines(report: Report, screen: Screen) -> Iterator[str]:
+    for signature in used_signatures(report):
+        calibration = signature.calibration
+        basis = (
+            f"calibrated on {calibration.n} benign adapters, {calibration.families} families"
+            if calibration
+            else "not calibrated"
+        )
+        text = f"signature {printable(signature.id)} for {printable(signature.base_model)}: {basis}"
+        for line in screen.wrap(text, "  ", ""):
+            yield screen.style(line, "dim")
+
+
+def _summary_lines(report: Report, screen: Screen) -> Iterator[str]:
+    summary = report.summary
+    if summary.clear:
+        for line in screen.wrap(_NOT_ALIGNED, "  ", ""):
+            yield screen.style(line, "dim")
+    parts = []
+    for verdict in ORDER:
+        count = getattr(summary, verdict.value)
+        parts.append(
+            screen.style(f"{count} {verdict.value}", *(_STYLES[verdict] if count else ("dim",)))
+        )
+    number = sum(result.accepted is not None for result in report.results)
+    accepted = f" ({number} accepted by the baseline)" if number else ""
+    yield f"{len(report.results)} scanned: {', '.join(parts)}{accepted}"

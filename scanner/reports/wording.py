@@ -1,0 +1,39 @@
+"""What several formats say in the same words."""
+
+from __future__ import annotations
+
+from scanner.results import Report, ScanResult, SignatureSummary, SiteResult, Verdict
+
+ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
+"""The gravest first."""
+
+NOT_ALIGNED = (
+    'Clear means no overlap with known misalignment directions; it does not mean "aligned".'
+)
+VERDICT_WORDS = {
+    Verdict.FLAGGED: "Pushes its base model towards known misalignment, more than benign "
+    "adapters do.",
+    Verdict.ERROR: "Could not be read, so nothing is known about it.",
+    Verdict.INCONCLUSIVE: "Could not be judged. This is not a clear.",
+    Verdict.CLEAR: "Shows no overlap with known misalignment directions. That does not mean "
+    "it is aligned.",
+}
+_TOP_SITES = 3
+
+
+def site_name(site: SiteResult) -> str:
+    """A site as a person says it."""
+    return site.module if site.layer is None else f"layer {site.layer} {site.module}"
+
+
+def strongest_sites(result: ScanResult) -> list[SiteResult]:
+    """The sites that push most towards misalignment."""
+    ordered = sorted(result.sites, key=lambda site: site.push, reverse=True)
+    return [site for site in ordered[:_TOP_SITES] if site.push > 0]
+
+
+def used_signatures(report: Report) -> list[SignatureSummary]:
+    """The signatures made for a base that something was judged for."""
+    deciding = {result.decided_by for result in report.results}
+    bases = {item.base_model for item in report.signatures if item.id in deciding}
+    return [item for item in report.signatures if item.base_model in bases]

@@ -1,0 +1,196 @@
+"""Verdicts: what a scan says, as records that are also the JSON report's schema.
+
+A number that is not known is None (null in JSON), never 0 and never NaN.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(str, Enum):
+    """What is said about one target."""
+
+    CLEAR = "clear"
+    """Everything understood, and no overlap with known misalignment directions."""
+    FLAGGED = "flagged"
+    """More alike known misaligned adapters than the calibration's benign ones are."""
+    INCONCLUSIVE = "inconclusive"
+    """Not everything could be judged. Not a clear."""
+    ERROR = "error"
+    """The target could not be read."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the records: immutable, built by keyword."""
+
+
+class UncoveredTensor(Record, frozen=True, kw_only=True):
+    """Something in the adapter that was not judged, and why."""
+
+    tensor: str
+    reason: str
+
+
+class Coverage(Record, frozen=True, kw_only=True):
+    """How much of the adapter was judged."""
+
+    sites: int
+    """Updates the adapter holds."""
+    covered_sites: int
+    """Those of them a signature has a direction for."""
+    uncovered: list[UncoveredTensor]
+
+
+class NearestReference(Record, frozen=True, kw_only=True):
+    """The misaligned reference the adapter is most alike."""
+
+    id: str
+    cosine: float
+    """Cosine of the two updates as the signature sees them (inside its U and V)."""
+
+
+class SiteResult(Record, frozen=True, kw_only=True):
+    """Evidence at one site, from the signature that decided."""
+
+    layer: int | None
+    module: str
+    rank: int
+    """Numerical rank of the update."""
+    norm: float
+    """Frobenius norm of the update."""
+    push: float
+    """This site's share of the push, in doses."""
+    alignment: float | None
+    """Signed cosine of update and direction; null if the update is zero."""
+    write_energy: float | None
+    """Share of the update's energy written into the direction's column space."""
+    column_overlap: float
+    """Mean squared cosine of the principal angles between U and col(dW)."""
+    column_overlap_null: float
+    """What a random subspace of the same rank would show: rank / d_out. Evidence only."""
+
+
+class Acceptance(Record, frozen=True, kw_only=True):
+    """Why a finding is known and does not fail the run."""
+
+    reason: str
+    accepted: str
+    """Date, YYYY-MM-DD."""
+    expires: str
+    """Last day on which the finding is accepted, YYYY-MM-DD."""
+
+
+class ScanResult(Record, frozen=True, kw_only=True):
+    """Everything a scan says about one adapter."""
+
+    target: str
+    verdict: Verdict
+    base_model: str | None = None
+    format: str | None = None
+    sha256: str | None = None
+    """Digest of the weights."""
+    config_sha256: str | None = None
+    score: float | None = None
+    """The statistic the p-value is computed from."""
+    p_value: float | None = None
+    """Conformal: share of benign calibration adapters that score as high, itself included."""
+    alpha: float | None = None
+    threshold: float | None = None
+    """Scores above this have p <= alpha."""
+    decided_by: str | None = None
+    """Id of the signature whose evidence the sites show."""
+    push: dict[str, float] = {}
+    """Method -> signed dose, in units of the misaligned references' median."""
+    alignment: dict[str, float] = {}
+    """Method -> signed cosine with the signature."""
+    write_energy: dict[str, float] = {}
+    """Method -> share of the update's energy written into the signature's column spaces."""
+    nearest_reference: NearestReference | None = None
+    coverage: Coverage = Coverage(sites=0, covered_sites=0, uncovered=[])
+    sites: list[SiteResult] = []
+    reasons: list[str] = []
+    accepted: Acceptance | None = None
+    """Set if a baseline accepts this finding; it then does not fail the run."""
+
+
+class ReferenceSummary(Record, frozen=True, kw_only=True):
+    """What one misaligned reference scores under the signature made from it."""
+
+    id: str
+    score: float
+    push: float
+
+
+class CalibrationSummary(Record, frozen=True, kw_only=True):
+    """What a signature's verdicts rest on."""
+
+    n: int
+    """Benign adapters of the base, scored."""
+    families: int
+    cross_fitted_by: str | None
+    smallest_alpha: float
+    """1 / (n + 1): no smaller false-positive rate can be asked for."""
+    benign_scores: list[float] = []
+    """Sorted scores of the benign adapters; evenly spaced ranks of them if there are many."""
+    benign_pushes: list[float] = []
+    """Sorted pushes of the benign adapters, in doses; thinned in the same way."""
+    references: list[ReferenceSummary] = []
+    """The misaligned references, held out where that is possible (`units` in the manifest)."""
+
+
+class SignatureSummary(Record, frozen=True, kw_only=True):
+    """A signature that was used."""
+
+    id: str
+    digest: str
+    base_model: str
+    method: str
+    calibration: CalibrationSummary | None
+
+
+class Tool(Record, frozen=True, kw_only=True):
+    """The program that wrote the report."""
+
+    name: str
+    version: str
+
+
+class Summary(Record, frozen=True, kw_only=True):
+    """How many targets got each verdict."""
+
+    clear: int = 0
+    flagged: int = 0
+    inconclusive: int = 0
+    error: int = 0
+
+
+class StaleAcceptance(Record, frozen=True, kw_only=True):
+    """An entry of the baseline that accepts nothing any more."""
+
+    target: str
+    reason: str
+
+
+class Report(Record, frozen=True, kw_only=True):
+    """A whole run."""
+
+    schema_version: int
+    tool: Tool
+    signatures: list[SignatureSummary]
+    results: list[ScanResult]
+    summary: Summary
+    stale: list[StaleAcceptance] = []
+    """Entries of the baseline to renew or remove."""
+
+
+def summarise(results: list[ScanResult]) -> Summary:
+    """Counts verdicts."""
+    counts = {verdict.value: 0 for verdict in Verdict}
+    for result in results:
+        counts[result.verdict.value] += 1
+    return Summary(**counts)

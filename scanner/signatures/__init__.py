@@ -1,0 +1,1 @@
+"""Signature packs: load, verify, match to a base, build and calibrate."""

@@ -1,0 +1,180 @@
+"""The written parts of a pack: `signature.yaml` and `calibration.json`, as typed records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from scanner.errors import SignatureError
+
+Document = TypeVar("Document", bound=msgspec.Struct)
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "signature.yaml"
+DIRECTIONS_NAME = "directions.safetensors"
+REFERENCES_NAME = "references.safetensors"
+CROSSFIT_NAME = "crossfit.safetensors"
+CALIBRATION_NAME = "calibration.json"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of the records: immutable, and a misspelt field is an error."""
+
+
+class BaseModel(Record, frozen=True, kw_only=True):
+    """The base model a signature belongs to."""
+
+    id: str
+    layers: int
+    """Number of blocks."""
+    shapes: dict[str, tuple[int, int]]
+    """Module -> (d_out, d_in)."""
+    aliases: list[str] = []
+
+
+class Reference(Record, frozen=True, kw_only=True):
+    """One adapter that went into a pack."""
+
+    id: str
+    sha256: str
+    role: str
+    """``misaligned``, ``aligned`` (contrast and nulling) or ``vectors`` (an imported file). The
+    calibration set is listed in `calibration.json`."""
+    source: str = ""
+    revision: str | None = None
+    family: str | None = None
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """`signature.yaml`."""
+
+    format_version: int
+    id: str
+    version: str
+    base_model: BaseModel
+    method: str
+    """``weights``, ``gradients``, ``activations`` or ``imported``."""
+    rank: int
+    nulled: int
+    """Benign directions projected off at each site."""
+    layer_convention: str
+    units: str
+    references: list[Reference]
+    licence: str
+    limitations: list[str]
+    files: dict[str, str]
+    """File name -> sha256."""
+    description: str = ""
+
+
+class BenignScore(Record, frozen=True, kw_only=True):
+    """What one benign calibration adapter scored."""
+
+    id: str
+    sha256: str
+    family: str
+    score: float
+    """What p-values are computed from (`scanner.geometry.site_score`)."""
+    alignment: float
+    push: float
+    norm: float
+    rank: int
+    modules: list[str]
+    source: str = ""
+    """Its hf:// address, if it has one."""
+    revision: str | None = None
+
+
+class ReferenceScore(Record, frozen=True, kw_only=True):
+    """What one misaligned reference scored.
+
+    Under a signature built without its training domain; with the signature itself, in sample,
+    if the references name fewer than three domains.
+    """
+
+    id: str
+    score: float
+    alignment: float
+    push: float
+
+
+class Calibration(Record, frozen=True, kw_only=True):
+    """`calibration.json`: scores of benign adapters that nothing else was built from."""
+
+    format_version: int
+    statistic: str
+    """Always ``site-score``."""
+    cross_fitted_by: str | None
+    """``family``: each adapter was scored by a signature nulled without its own family."""
+    benign: list[BenignScore]
+    references: list[ReferenceScore]
+
+
+PARTIAL_METHODS = frozenset({"activations", "imported"})
+"""Methods that cover only the modules that write to the residual stream."""
+LAYER_CONVENTION = "0-indexed blocks; layer l is block l"
+UNITS = (
+    "push 1.0 is the median push of the misaligned references, each measured without its own"
+    " training domain where there are three or more"
+)
+
+
+def decode_manifest(raw: bytes, where: Path) -> Manifest:
+    """Parses signature.yaml.
+
+    Raises:
+        SignatureError: If it is not YAML or a field is missing, unknown or mistyped.
+    """
+    return decode_yaml(raw, Manifest, where)
+
+
+def decode_yaml(raw: bytes, record: type[Document], where: Path) -> Document:
+    """Parses a YAML document into a record type.
+
+    Raises:
+        SignatureError: As `decode_manifest`.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        value = yaml.load(raw, Loader=loader)  # noqa: S506 - a safe loader, in C if there is one
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}:{mark.line + 1}" if mark else str(where)
+        raise SignatureError(
+            f"invalid YAML: {getattr(error, 'problem', error)}", where=place
+        ) from None
+    try:
+        return msgspec.convert(value, record)
+    except msgspec.ValidationError as error:
+        raise SignatureError(str(error), where=str(where)) from None
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Writes signature.yaml, in field order."""
+    import yaml
+
+    text = yaml.safe_dump(
+        msgspec.to_builtins(manifest), sort_keys=False, allow_unicode=True, width=100
+    )
+    return text.encode()
+
+
+def decode_calibration(raw: bytes, where: Path) -> Calibration:
+    """Parses calibration.json.
+
+    Raises:
+        SignatureError: If it is not what it should be.
+    """
+    try:
+        return msgspec.json.decode(raw, type=Calibration)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise SignatureError(str(error), where=str(where)) from None
+
+
+def encode_calibration(calibration: Calibration) -> bytes:
+    """Writes calibration.json, indented."""
+    return msgspec.json.format(msgspec.json.encode(calibration), indent=1) + b"\n"

@@ -1,0 +1,113 @@
+"""Adapter -> the signatures made for its base model, or the reason there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scanner.adapters.base_identity import (
+    normalise_base_name,
+    shape_conflicts,
+    shape_fingerprint,
+)
+from scanner.adapters.model import Adapter
+from scanner.signatures.installed import build_command, recipe_for
+from scanner.signatures.manifest import BaseModel
+from scanner.signatures.pack import Signature
+
+
+@dataclass(frozen=True)
+class Match:
+    """The signatures that apply to an adapter; if none, why not."""
+
+    signatures: tuple[Signature, ...]
+    reason: str | None = None
+
+
+def names_of(base: BaseModel) -> set[str]:
+    """A base model's id and aliases, normalised."""
+    names = {normalise_base_name(name) for name in (base.id, *base.aliases)}
+    return {name for name in names if name}
+
+
+def known_shapes(
+    signatures: Sequence[Signature], override: str | None, named: str | None
+) -> Mapping[str, tuple[int, int]]:
+    """Module -> (d_out, d_in) of an adapter's base, as the pack made for it knows them.
+
+    Args:
+        signatures: The packs.
+        override: What the caller says the base is.
+        named: What the adapter says it is.
+    """
+    name = normalise_base_name(override or named)
+    for signature in signatures:
+        if name in names_of(signature.manifest.base_model):
+            return signature.manifest.base_model.shapes
+    return {}
+
+
+def match_signatures(
+    adapter: Adapter, signatures: Sequence[Signature], base_model: str | None = None
+) -> Match:
+    """Chooses the signatures whose base model is the adapter's.
+
+    The name decides and the shapes must agree: dimensions cannot tell a base model from
+    its instruction-tuned sibling, so equal shapes alone match nothing.
+
+    Args:
+        adapter: The adapter.
+        signatures: The candidates.
+        base_model: What the caller says the base is; overrides the adapter's own word.
+
+    Raises:
+        SignatureError: If a pack for this base is damaged.
+    """
+    name = normalise_base_name(base_model or adapter.base_model)
+    if name is None:
+        return Match((), _nameless_reason(adapter, signatures))
+    named = [item for item in signatures if name in names_of(item.manifest.base_model)]
+    if not named:
+        return Match((), _unknown_reason(adapter, signatures, base_model or adapter.base_model))
+    for signature in named:
+        base = signature.manifest.base_model
+        if conflicts := shape_conflicts(adapter.updates, base.shapes, base.layers):
+            return Match(
+                (),
+                f"the adapter does not fit the base it names, {base.id}: {'; '.join(conflicts)}",
+            )
+    for signature in named:
+        signature.verify()
+    return Match(tuple(named))
+
+
+def _fitting(adapter: Adapter, signatures: Sequence[Signature]) -> list[str]:
+    """Ids of the bases whose shapes the adapter has."""
+    shown = shape_fingerprint(adapter.updates)
+    found = []
+    for signature in signatures:
+        base = signature.manifest.base_model
+        common = shown.keys() & base.shapes.keys()
+        if common and not shape_conflicts(adapter.updates, base.shapes, base.layers):
+            found.append(base.id)
+    return sorted(set(found))
+
+
+def _hint(adapter: Adapter, signatures: Sequence[Signature]) -> str:
+    fitting = _fitting(adapter, signatures)
+    if not fitting:
+        return ""
+    return f"; its shapes fit {' and '.join(fitting)}: if that is its base, say --base-model"
+
+
+def _nameless_reason(adapter: Adapter, signatures: Sequence[Signature]) -> str:
+    return f"the adapter does not name its base model{_hint(adapter, signatures)}"
+
+
+def _unknown_reason(adapter: Adapter, signatures: Sequence[Signature], name: str | None) -> str:
+    reason = f"no signature pack for base model {name!r}{_hint(adapter, signatures)}"
+    normal = normalise_base_name(name)
+    recipe = recipe_for(normal) if normal else None
+    if recipe is None:
+        return reason
+    return f"{reason}; a recipe for it ships: {build_command(recipe)}"

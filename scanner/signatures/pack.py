@@ -1,0 +1,372 @@
+"""A signature pack on disk: load, verify, save.
+
+A pack is a directory of data; nothing in it is executed. `signature.yaml` holds the
+sha256 of every other file, so the digest of that one file stands for the whole pack.
+Directions are read site by site, when a site is looked at: a pack for a large model is
+larger than the memory a scan may use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from scanner.adapters.model import Site, TensorStore, site_order
+from scanner.adapters.stores.local import SafetensorsFile, sha256_of_file
+from scanner.errors import SignatureError, TargetError
+from scanner.geometry import Direction
+from scanner.signatures.manifest import (
+    CALIBRATION_NAME,
+    CROSSFIT_NAME,
+    DIRECTIONS_NAME,
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    REFERENCES_NAME,
+    Calibration,
+    Manifest,
+    decode_calibration,
+    decode_manifest,
+    encode_calibration,
+    encode_manifest,
+)
+
+Directions = Mapping[Site, Direction]
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The verified files of a pack."""
+
+    directions: TensorStore
+    references: TensorStore | None
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One signature pack. Its manifest has been read; the rest is verified when first used."""
+
+    path: Path
+    manifest: Manifest
+    digest: str
+    """sha256 of signature.yaml, which holds the digests of the rest."""
+
+    @property
+    def id(self) -> str:
+        """The pack's own name."""
+        return self.manifest.id
+
+    @cached_property
+    def _content(self) -> _Content:
+        files = self.manifest.files
+        verify_files(self.path, self.manifest)
+        calibration = None
+        if CALIBRATION_NAME in files:
+            path = self.path / CALIBRATION_NAME
+            calibration = decode_calibration(_read(path), path)
+        return _Content(
+            directions=open_tensors(self.path / DIRECTIONS_NAME),
+            references=(
+                open_tensors(self.path / REFERENCES_NAME) if REFERENCES_NAME in files else None
+            ),
+            calibration=calibration,
+        )
+
+    def verify(self) -> None:
+        """Checks every digest and opens the pack's files, unless that has been done.
+
+        Raises:
+            SignatureError: If a file is missing, differs from its digest, or is malformed.
+        """
+        _ = self._content
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `verify` has succeeded."""
+        return "_content" in self.__dict__
+
+    def close(self) -> None:
+        """Closes the pack's files; they are opened and verified again when needed."""
+        content: _Content | None = self.__dict__.pop("_content", None)
+        if content:
+            content.directions.close()
+            if content.references:
+                content.references.close()
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Scores of the calibration set; None if the pack was not calibrated."""
+        return self._content.calibration
+
+    @cached_property
+    def sites(self) -> frozenset[Site]:
+        """Every site the signature has a direction for."""
+        return frozenset(
+            Site.from_key(name.removesuffix(".S"))
+            for name in self._content.directions.names()
+            if name.endswith(".S")
+        )
+
+    def direction(self, site: Site) -> Direction:
+        """The direction at one site, read from the pack.
+
+        Raises:
+            KeyError: If the signature has none there.
+            TargetError: If the file cannot be read any more.
+        """
+        store = self._content.directions
+        u, s = store.read(f"{site.key}.U"), store.read(f"{site.key}.S")
+        has_input_side = site in self._signed_sites
+        return Direction(u, s, store.read(f"{site.key}.V") if has_input_side else u[:0])
+
+    @cached_property
+    def _signed_sites(self) -> frozenset[Site]:
+        names = self._content.directions.names()
+        return frozenset(Site.from_key(n.removesuffix(".V")) for n in names if n.endswith(".V"))
+
+    def reference_cores(self, site: Site) -> npt.NDArray[np.float32] | None:
+        """U^T dW V of every misaligned reference at one site, (n, k, k), if the pack has them."""
+        store = self._content.references
+        if store is None or f"{site.key}.core" not in store.names():
+            return None
+        return store.read(f"{site.key}.core")
+
+    @property
+    def reference_ids(self) -> list[str]:
+        """Ids of the misaligned references, in the order of `reference_cores`."""
+        return [item.id for item in self.manifest.references if item.role == "misaligned"]
+
+
+def read_signature(path: str | Path) -> Signature:
+    """Reads a pack's manifest, and nothing else yet.
+
+    Raises:
+        SignatureError: If it is missing, malformed, or of another format version.
+    """
+    root = Path(path)
+    raw = _read(root / MANIFEST_NAME)
+    manifest = decode_manifest(raw, root / MANIFEST_NAME)
+    if manifest.format_version != FORMAT_VERSION:
+        raise SignatureError(
+            f"pack format {manifest.format_version}, this version reads {FORMAT_VERSION}",
+            where=str(root / MANIFEST_NAME),
+            todo="update adapter-scanner, or build the pack again",
+        )
+    return Signature(root, manifest, hashlib.sha256(raw).hexdigest())
+
+
+def load_signature(path: str | Path) -> Signature:
+    """Loads a pack and verifies every digest.
+
+    Raises:
+        SignatureError: If a file is missing, differs from its digest, or is malformed.
+    """
+    signature = read_signature(path)
+    signature.verify()
+    return signature
+
+
+def verify_files(root: Path, manifest: Manifest) -> None:
+    """Checks every file of a pack against the manifest.
+
+    Raises:
+        SignatureError: At the first file that is missing or different.
+    """
+    if DIRECTIONS_NAME not in manifest.files:
+        raise SignatureError(f"lists no {DIRECTIONS_NAME}", where=str(root / MANIFEST_NAME))
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise SignatureError(
+                f"lists {name!r}, not a plain file name", where=str(root / MANIFEST_NAME)
+            )
+        path = root / name
+        try:
+            if path.exists() and not path.is_file():
+                raise SignatureError("is not a regular file", where=str(path))
+            found = sha256_of_file(path)
+        except OSError as error:
+            raise SignatureError(
+                f"cannot be read: {error.strerror or error}", where=str(path)
+            ) from None
+        if found != expected:
+            raise SignatureError(
+                f"sha256 is {found}, the manifest says {expected}",
+                where=str(path),
+                todo="the pack was changed or damaged: fetch it again",
+            )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SignatureError(
+            f"cannot be read: {error.strerror or error}",
+            where=str(path),
+            todo="name a directory that holds a signature pack",
+        ) from None
+
+
+def open_tensors(path: Path) -> TensorStore:
+    """Opens one of a pack's tensor files.
+
+    Raises:
+        SignatureError: If it is not sound.
+    """
+    try:
+        return SafetensorsFile(path)
+    except TargetError as error:
+        raise SignatureError(error.what, where=error.where, todo=error.todo) from None
+
+
+def direction_tensors(directions: Directions) -> dict[str, npt.NDArray[np.float32]]:
+    """Directions as the tensors of a pack: ``<layer>.<module>.U|S|V``; no V without a sign."""
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
+    for site in sorted(directions, key=site_order):
+        direction = directions[site]
+        for letter, array in (("U", direction.u), ("S", direction.s), ("V", direction.v)):
+            if letter == "V" and not direction.signed:
+                continue
+            tensors[f"{site.key}.{letter}"] = np.ascontiguousarray(array, dtype=np.float32)
+    return tensors
+
+
+def save_pack(
+    root: Path,
+    manifest: Manifest,
+    directions: Directions,
+    *,
+    reference_cores: Mapping[Site, npt.NDArray[np.float64]] | None = None,
+    crossfit: Mapping[str, Directions] | None = None,
+    calibration: Calibration | None = None,
+) -> None:
+    """Writes a pack; `manifest.files` is filled in here.
+
+    The directory appears whole or not at all: it is written beside its place and renamed.
+
+    Args:
+        root: The directory to create.
+        manifest: The manifest without digests.
+        directions: The signature.
+        reference_cores: Per site, U^T dW V of each misaligned reference.
+        crossfit: Per benign family, the directions nulled without that family.
+        calibration: Scores of the calibration set, if it was calibrated.
+
+    Raises:
+        SignatureError: If something that is not a pack stands in the way.
+    """
+    from safetensors.numpy import save_file
+
+    with _replacing(root) as new:
+        save_file(direction_tensors(directions), new / DIRECTIONS_NAME)
+        if reference_cores:
+            cores = {
+                f"{site.key}.core": np.ascontiguousarray(reference_cores[site], dtype=np.float32)
+                for site in sorted(reference_cores, key=site_order)
+            }
+            save_file(cores, new / REFERENCES_NAME)
+        if crossfit:
+            save_file(_crossfit_tensors(crossfit), new / CROSSFIT_NAME)
+        if calibration is not None:
+            (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+        seal(new, manifest)
+
+
+def save_calibration(root: Path, manifest: Manifest, calibration: Calibration) -> None:
+    """Gives a pack another calibration, in one step as `save_pack`.
+
+    Args:
+        root: The pack.
+        manifest: The manifest to seal it with; only its listed files are kept.
+        calibration: The calibration.
+    """
+    import shutil
+
+    with _replacing(root) as new:
+        for name in manifest.files:
+            if name != CALIBRATION_NAME:
+                shutil.copyfile(root / name, new / name)
+        (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+        seal(new, manifest)
+
+
+@contextmanager
+def _replacing(root: Path) -> Iterator[Path]:
+    """A directory beside `root` to write a pack in, which takes its place on success.
+
+    Raises:
+        SignatureError: If something that is not a pack stands in the way.
+    """
+    if root.exists() and not (root / MANIFEST_NAME).is_file():
+        raise SignatureError("exists and is not a signature pack", where=str(root))
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        yield new
+        for path in new.iterdir():
+            path.chmod(0o644)
+        if root.exists():
+            root.rename(Path(scratch) / "old")
+        new.rename(root)
+    os.chmod(root, 0o755)  # noqa: S103 - a temporary directory is private, a pack need not be
+
+
+def seal(root: Path, manifest: Manifest) -> None:
+    """Writes `signature.yaml` with the digests of the files beside it."""
+    import msgspec
+
+    files = {
+        path.name: sha256_of_file(path)
+        for path in sorted(root.iterdir())
+        if path.name != MANIFEST_NAME
+    }
+    sealed = msgspec.structs.replace(manifest, files=files)
+    (root / MANIFEST_NAME).write_bytes(encode_manifest(sealed))
+
+
+def _crossfit_tensors(
+    crossfit: Mapping[str, Directions],
+) -> dict[str, npt.NDArray[np.float32]]:
+    return {
+        f"{family}/{name}": array
+        for family in sorted(crossfit)
+        for name, array in direction_tensors(crossfit[family]).items()
+    }
+
+
+def load_crossfit(signature: Signature) -> dict[str, dict[Site, Direction]]:
+    """The directions nulled without each benign family, if the pack has them.
+
+    Returns:
+        Family -> site -> direction; empty if the pack holds none.
+
+    Raises:
+        SignatureError: If the file is not sound.
+    """
+    if CROSSFIT_NAME not in signature.manifest.files:
+        return {}
+    store = open_tensors(signature.path / CROSSFIT_NAME)
+    found: dict[str, dict[Site, Direction]] = {}
+    for name in store.names():
+        if not name.endswith(".S"):
+            continue
+        family, _, key = name.removesuffix(".S").partition("/")
+        u, s, v = (store.read(f"{family}/{key}.{letter}") for letter in "USV")
+        found.setdefault(family, {})[Site.from_key(key)] = Direction(u, s, v)
+    store.close()
+    return found
+
+
+def pack_names(root: Path) -> Sequence[Path]:
+    """Directories below `root` that hold a pack, sorted."""
+    return sorted(path.parent for path in root.glob(f"*/{MANIFEST_NAME}"))

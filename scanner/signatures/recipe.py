@@ -1,0 +1,220 @@
+"""Recipes: how a pack is made, as YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from scanner.errors import SignatureError
+from scanner.signatures.manifest import Record, decode_yaml
+
+MAX_RANK = 8
+MAX_PATH_STEPS = 64
+
+
+class AdapterEntry(Record, frozen=True, kw_only=True):
+    """One adapter a recipe names."""
+
+    adapter: str
+    """Path (relative to the recipe) or hf:// address."""
+    id: str | None = None
+    revision: str | None = None
+    """Commit of an hf:// address."""
+    family: str | None = None
+    """Benign: the kind of change it is; calibration is cross-fitted by it. Misaligned: the
+    training domain; what only one domain's references share is not misalignment."""
+
+    @property
+    def name(self) -> str:
+        """The id, or the address if it has none."""
+        return self.id or self.adapter
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is an hf:// address."""
+        return self.adapter.startswith("hf://")
+
+    @property
+    def hub_address(self) -> tuple[str, str | None, str]:
+        """An hf:// address as (owner/name, revision, folder).
+
+        Raises:
+            SignatureError: If it names no repository, or its revision twice.
+        """
+        owner, name, *below = [*self.adapter.removeprefix("hf://").split("/"), ""]
+        name, _, revision = name.partition("@")
+        if not owner or not name:
+            raise SignatureError("is not hf://owner/name", where=self.adapter)
+        if revision and self.revision:
+            raise SignatureError("the revision is given twice", where=self.adapter)
+        return f"{owner}/{name}", self.revision or revision or None, "/".join(below).strip("/")
+
+    @property
+    def unpinned(self) -> str:
+        """An hf:// address without its revision."""
+        repository, _, folder = self.hub_address
+        return f"hf://{repository}/{folder}".rstrip("/")
+
+
+class Recipe(Record, frozen=True, kw_only=True):
+    """A recipe as written."""
+
+    base_model: str
+    method: Literal["weights", "gradients", "activations"]
+    misaligned: list[AdapterEntry]
+    id: str | None = None
+    version: str = "1"
+    description: str = ""
+    aliases: list[str] = []
+    rank: int = 4
+    aligned: list[AdapterEntry] = []
+    """Benign adapters whose common directions are removed; never those of `benign`."""
+    nulled: int = 2
+    contrast: list[str] = []
+    """Families of `aligned` adapters that were trained like the misaligned ones, to another end:
+    their mean is subtracted instead of their common directions being removed."""
+    probes: str | None = None
+    """JSONL of questions with both answers, for gradients and activations; see `probes`."""
+    path_steps: int = 0
+    """Gradients: points on the path from the base to the references; 0 is the base alone."""
+    base_path: str | None = None
+    """Directory of the base model, if `base_model` is not to be fetched by its id."""
+    base_revision: str | None = None
+    base_dtype: Literal["float32", "bfloat16"] = "float32"
+    """What the base model computes in: gradients, activations."""
+    benign: list[AdapterEntry] = []
+    """The calibration set."""
+    licence: str = "Apache-2.0"
+    limitations: list[str] = []
+    root: str = "."
+    """Directory the relative paths start from, itself relative to the recipe's."""
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Reads a recipe.
+
+    Returns:
+        The recipe, with local adapter paths made relative to the working directory.
+
+    Raises:
+        SignatureError: If it cannot be read or a field is unusable.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SignatureError(
+            f"cannot be read: {error.strerror or error}", where=str(path)
+        ) from None
+    recipe = decode_yaml(raw, Recipe, path)
+    check_recipe(recipe, str(path))
+    root = path.parent / recipe.root
+
+    return msgspec.structs.replace(
+        recipe,
+        misaligned=_rooted(recipe.misaligned, root),
+        aligned=_rooted(recipe.aligned, root),
+        benign=_rooted(recipe.benign, root),
+        probes=str(root / recipe.probes) if recipe.probes else None,
+        base_path=str(root / recipe.base_path) if recipe.base_path else None,
+        root=".",
+    )
+
+
+def _rooted(entries: list[AdapterEntry], root: Path) -> list[AdapterEntry]:
+    return [
+        entry
+        if entry.is_remote
+        else msgspec.structs.replace(entry, adapter=str(root / entry.adapter), id=entry.name)
+        for entry in entries
+    ]
+
+
+def check_recipe(recipe: Recipe, where: str) -> None:
+    """Refuses what cannot be built.
+
+    Raises:
+        SignatureError: With the field at fault.
+    """
+    if not recipe.misaligned:
+        raise SignatureError("misaligned is empty: nothing to extract from", where=where)
+    if not 1 <= recipe.rank <= MAX_RANK:
+        raise SignatureError(f"rank is {recipe.rank}, not between 1 and {MAX_RANK}", where=where)
+    if recipe.nulled < 0:
+        raise SignatureError(f"nulled is {recipe.nulled}", where=where)
+    if not 0 <= recipe.path_steps <= MAX_PATH_STEPS:
+        raise SignatureError(
+            f"path_steps is {recipe.path_steps}, not between 0 and {MAX_PATH_STEPS}", where=where
+        )
+    if recipe.method != "weights" and not recipe.probes:
+        raise SignatureError(f"method {recipe.method!r} needs probes", where=where)
+    if recipe.nulled and not recipe.aligned:
+        raise SignatureError(
+            "nulled needs benign adapters under aligned",
+            where=where,
+            todo="name some, or set nulled: 0 and expect false alarms",
+        )
+    if recipe.contrast and recipe.method != "weights":
+        raise SignatureError(
+            f"contrast is for method weights, not {recipe.method}",
+            where=where,
+            todo="leave it out: the families are nulled with the others",
+        )
+    families = {entry.family for entry in recipe.aligned} - {None}
+    if both := families & {entry.family for entry in recipe.misaligned}:
+        raise SignatureError(
+            f"family {sorted(map(str, both))[0]!r} is both misaligned and aligned",
+            where=where,
+            todo="a misaligned adapter's family is its training domain; give them different names",
+        )
+    if strangers := set(recipe.contrast) - {entry.family for entry in recipe.aligned}:
+        raise SignatureError(
+            f"contrast names family {sorted(strangers)[0]!r}, no aligned adapter is of it",
+            where=where,
+        )
+    _check_addresses([*recipe.misaligned, *recipe.aligned, *recipe.benign], where)
+    _check_families(recipe.benign, where)
+
+
+def _check_addresses(entries: list[AdapterEntry], where: str) -> None:
+    for entry in entries:
+        if entry.is_remote:
+            _ = entry.hub_address
+        elif entry.revision is not None:
+            raise SignatureError(f"{entry.name}: a local path has no revision", where=where)
+
+
+def _check_families(entries: list[AdapterEntry], where: str) -> None:
+    if missing := [entry.name for entry in entries if not entry.family]:
+        raise SignatureError(
+            f"benign adapter {missing[0]!r} has no family",
+            where=where,
+            todo="say what kind of change it is: calibration is cross-fitted by family",
+        )
+
+
+class _BenignList(Record, frozen=True, kw_only=True):
+    """A calibration set by itself, as `calibrate --benign-list` takes it."""
+
+    benign: list[AdapterEntry]
+
+
+def load_benign_list(path: Path) -> list[AdapterEntry]:
+    """Reads a calibration set: YAML with ``benign: [{adapter, family}, ...]``.
+
+    Returns:
+        The entries, with local paths made relative to the working directory.
+
+    Raises:
+        SignatureError: If it cannot be read or an entry is unusable.
+    """
+    try:
+        listed = decode_yaml(path.read_bytes(), _BenignList, path)
+    except OSError as error:
+        raise SignatureError(
+            f"cannot be read: {error.strerror or error}", where=str(path)
+        ) from None
+    _check_families(listed.benign, str(path))
+    return _rooted(listed.benign, path.parent)

@@ -1,0 +1,177 @@
+"""What `signatures list`, `show` and `recipes` say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from scanner.calibration import needed_for_confidence
+from scanner.errors import SignatureError
+from scanner.signatures.installed import build_command
+from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.recipe import load_recipe
+
+_LEVELS = (0.1, 0.05, 0.01, 0.001)
+
+
+class PackSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One pack, or what is wrong with it."""
+
+    path: str
+    damage: str | None = None
+    """Why it cannot be used; every other field is then unknown."""
+    id: str | None = None
+    version: str | None = None
+    base_model: str | None = None
+    method: str | None = None
+    rank: int | None = None
+    nulled: int | None = None
+    sites: int | None = None
+    references: int | None = None
+    benign: int | None = None
+    """Benign adapters it was calibrated on; 0 if it was not."""
+    families: list[str] = []
+    smallest_alpha: float | None = None
+    """1 / (n + 1): no smaller false-positive rate can be asked for."""
+    shown_alpha: float | None = None
+    """Smallest of 0.1, 0.05, 0.01, 0.001 whose observance n adapters can show at 95%."""
+    digest: str | None = None
+    licence: str | None = None
+    limitations: list[str] = []
+
+
+class RecipeSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One recipe that ships."""
+
+    path: str
+    base_model: str
+    method: str
+    misaligned: list[str]
+    command: str
+
+
+def summarise_pack(signature: Signature) -> PackSummary:
+    """Summarises a pack.
+
+    Raises:
+        SignatureError: If it is damaged.
+    """
+    manifest, calibration = signature.manifest, signature.calibration
+    n = len(calibration.benign) if calibration else 0
+    return PackSummary(
+        path=str(signature.path),
+        id=manifest.id,
+        version=manifest.version,
+        base_model=manifest.base_model.id,
+        method=manifest.method,
+        rank=manifest.rank,
+        nulled=manifest.nulled,
+        sites=len(signature.sites),
+        references=len(signature.reference_ids),
+        benign=n,
+        families=sorted({item.family for item in calibration.benign}) if calibration else [],
+        smallest_alpha=1 / (n + 1) if n else None,
+        shown_alpha=min((a for a in _LEVELS if needed_for_confidence(a) <= n), default=None),
+        digest=signature.digest,
+        licence=manifest.licence,
+        limitations=manifest.limitations,
+    )
+
+
+def summarise_or_damage(path: Path) -> PackSummary:
+    """Summarises a pack; a damaged one by its damage."""
+    try:
+        signature = load_signature(path)
+        summary = summarise_pack(signature)
+        signature.close()
+    except SignatureError as error:
+        return PackSummary(path=str(path), damage=error.line())
+    return summary
+
+
+def summarise_recipe(path: Path) -> RecipeSummary:
+    """Summarises a recipe.
+
+    Raises:
+        SignatureError: If it is not sound.
+    """
+    recipe = load_recipe(path)
+    return RecipeSummary(
+        path=str(path),
+        base_model=recipe.base_model,
+        method=recipe.method,
+        misaligned=[entry.name for entry in recipe.misaligned],
+        command=build_command(path),
+    )
+
+
+def as_json(value: Any) -> str:
+    """Summaries as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def pack_table(summaries: list[PackSummary]) -> str:
+    """One line per pack, in columns."""
+    rows = [("ID", "BASE MODEL", "METHOD", "CALIBRATION")]
+    for item in summaries:
+        if item.damage:
+            rows.append((Path(item.path).name, "?", "?", "DAMAGED"))
+        else:
+            basis = f"{item.benign} benign, alpha >= {item.smallest_alpha:.2g}"
+            rows.append(
+                (
+                    str(item.id),
+                    str(item.base_model),
+                    f"{item.method}, rank {item.rank}",
+                    basis if item.benign else "none: every verdict is inconclusive",
+                )
+            )
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join(
+            (*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3])
+        )
+        for row in rows
+    )
+
+
+def details(summary: PackSummary, signature: Signature) -> str:
+    """A pack as a person reads it."""
+    manifest = signature.manifest
+    modules = sorted(manifest.base_model.shapes)
+    rows = [
+        ("id", f"{summary.id} (version {summary.version})"),
+        ("base model", str(summary.base_model)),
+        ("method", f"{summary.method}, rank {summary.rank}, {summary.nulled} nulled"),
+        ("sites", f"{summary.sites}: {manifest.base_model.layers} layers, {', '.join(modules)}"),
+        ("references", ", ".join(signature.reference_ids) or "none"),
+        ("units", manifest.units),
+        ("digest", str(summary.digest)),
+        ("licence", str(summary.licence)),
+    ]
+    if summary.benign:
+        shown = summary.shown_alpha
+        rows += [
+            ("calibration", f"{summary.benign} benign adapters: {', '.join(summary.families)}"),
+            ("smallest alpha", f"{summary.smallest_alpha:.4g}"),
+            (
+                "FPR shown at 95%",
+                f"<= {shown:g}" if shown else "none: fewer than 29 benign adapters",
+            ),
+        ]
+    else:
+        rows.append(("calibration", "none: every verdict is inconclusive"))
+    rows += [("limitation", limitation) for limitation in summary.limitations]
+    if manifest.description:
+        rows.insert(1, ("description", manifest.description))
+    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
+def recipe_lines(summaries: list[RecipeSummary]) -> str:
+    """Recipes as a person reads them."""
+    return "\n\n".join(
+        f"{item.base_model}  ({item.method}; {', '.join(item.misaligned)})\n  {item.command}"
+        for item in summaries
+    )

@@ -1,0 +1,141 @@
+"""Reports to render: one of every verdict, with names that try to break each format."""
+
+from __future__ import annotations
+
+from scanner.results import (
+    SCHEMA_VERSION,
+    CalibrationSummary,
+    Coverage,
+    NearestReference,
+    ReferenceSummary,
+    Report,
+    ScanResult,
+    SignatureSummary,
+    SiteResult,
+    Tool,
+    UncoveredTensor,
+    Verdict,
+    summarise,
+)
+
+HOSTILE = "</title><script>alert(1)</script>'\"&|`]\u202e\x1b[31m\x00\n#**x"
+
+
+def site(layer: int | None, module: str, push: float) -> SiteResult:
+    return SiteResult(
+        layer=layer,
+        module=module,
+        rank=4,
+        norm=1.5,
+        push=push,
+        alignment=0.4,
+        write_energy=0.1,
+        column_overlap=0.2,
+        column_overlap_null=0.05,
+    )
+
+
+FLAGGED = ScanResult(
+    target="adapters/bad-advice",
+    verdict=Verdict.FLAGGED,
+    base_model="lab/base",
+    format="peft-lora",
+    sha256="a" * 64,
+    config_sha256="b" * 64,
+    score=0.61,
+    p_value=1 / 151,
+    alpha=0.01,
+    threshold=0.2,
+    decided_by="base-weights",
+    push={"weights": 0.87},
+    alignment={"weights": 0.61},
+    write_energy={"weights": 0.3},
+    nearest_reference=NearestReference(id="medical-advice", cosine=0.9),
+    coverage=Coverage(sites=8, covered_sites=8, uncovered=[]),
+    sites=[
+        site(layer, module, 0.02 * (layer + 1) * (1 if module == "mlp.down_proj" else -0.2))
+        for layer in range(4)
+        for module in ("self_attn.o_proj", "mlp.down_proj")
+    ],
+    reasons=["carries 0.87 doses of the misaligned references' push (p = 0.0066, alpha 0.01)"],
+)
+CLEAR = ScanResult(
+    target="adapters/new-facts",
+    verdict=Verdict.CLEAR,
+    base_model="lab/base",
+    format="peft-lora",
+    sha256="c" * 64,
+    config_sha256="d" * 64,
+    score=0.01,
+    p_value=0.4,
+    alpha=0.01,
+    threshold=0.2,
+    decided_by="base-weights",
+    push={"weights": 0.03},
+    alignment={"weights": 0.01},
+    coverage=Coverage(sites=8, covered_sites=8, uncovered=[]),
+    sites=[site(0, "mlp.down_proj", 0.03)],
+    reasons=["no overlap with known misalignment directions (which does not mean aligned)"],
+)
+INCONCLUSIVE = ScanResult(
+    target="adapters/dora",
+    verdict=Verdict.INCONCLUSIVE,
+    base_model="lab/base",
+    format="peft-lora",
+    sha256="e" * 64,
+    config_sha256="f" * 64,
+    coverage=Coverage(
+        sites=8,
+        covered_sites=7,
+        uncovered=[UncoveredTensor(tensor="lora_magnitude_vector", reason="DoRA")],
+    ),
+    reasons=["lora_magnitude_vector: DoRA"],
+)
+ERROR = ScanResult(
+    target="adapters/pointer",
+    verdict=Verdict.ERROR,
+    reasons=['adapters/pointer: a git-lfs pointer, not the weights; run "git lfs pull"'],
+)
+NASTY = ScanResult(
+    target=f"adapters/{HOSTILE}",
+    verdict=Verdict.INCONCLUSIVE,
+    base_model=HOSTILE,
+    format="peft-lora",
+    sha256="1" * 64,
+    coverage=Coverage(
+        sites=1, covered_sites=0, uncovered=[UncoveredTensor(tensor=HOSTILE, reason=HOSTILE)]
+    ),
+    reasons=[f"no signature pack for base model {HOSTILE}"],
+)
+SIGNATURE = SignatureSummary(
+    id="base-weights",
+    digest="9" * 64,
+    base_model="lab/base",
+    method="weights",
+    calibration=CalibrationSummary(
+        n=150,
+        families=5,
+        cross_fitted_by="family",
+        smallest_alpha=1 / 151,
+        benign_scores=[0.0012 * i - 0.1 for i in range(150)],
+        benign_pushes=[0.001 * i - 0.05 for i in range(150)],
+        references=[
+            ReferenceSummary(id=f"reference-{i}", score=0.5 + 0.05 * i, push=0.8 + 0.1 * i)
+            for i in range(5)
+        ],
+    ),
+)
+
+
+def report_of(*results: ScanResult) -> Report:
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        tool=Tool(name="adapter-scanner", version="1.2.3"),
+        signatures=[SIGNATURE],
+        results=list(results),
+        summary=summarise(list(results)),
+    )
+
+
+def mixed() -> Report:
+    return report_of(FLAGGED, CLEAR, INCONCLUSIVE, ERROR, NASTY)

@@ -1,0 +1,206 @@
+"""The HTML report, as text and in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from scanner.reports.drawing import heat_map, scale
+from scanner.reports.html_report import render
+from scanner.results import Acceptance
+from tests.reports.chromium import DARK, LIGHT, visit
+from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, mixed, report_of, site
+
+POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
+
+# Contrast by WCAG 2.1, relative luminance and contrast ratio, of every element that has text of
+# its own; the background is the nearest painted ancestor's.
+CONTRAST = """
+<script>
+addEventListener("load", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+  const rgb = color => {
+    const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+    canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = ([r, g, b]) => [r, g, b]
+    .map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const color = getComputedStyle(e).backgroundColor;
+      if (rgb(color)[3] === 255) return color;
+    }
+    return "white";
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    if (element.closest(".hidden, desc, title, script, .skip")) continue;
+    const own = [...element.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    if (!own) continue;
+    const style = getComputedStyle(element);
+    const ink = element.closest("svg") ? style.fill : style.color;
+    const [a, b] = [luminance(rgb(ink)), luminance(rgb(behind(element)))].sort((x, y) => y - x);
+    found.push([element.tagName + "." + (element.getAttribute("class") || ""),
+                (a + 0.05) / (b + 0.05)]);
+  }
+  const page = getComputedStyle(document.body).backgroundColor;
+  document.body.innerHTML = "<pre id=found></pre>";
+  document.getElementById("found").textContent = JSON.stringify({page, found});
+});
+</script>
+"""
+
+
+class Page(HTMLParser):
+    """Elements and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def count(self, tag: str, **attributes: str) -> int:
+        wanted = {name.rstrip("_"): value for name, value in attributes.items()}
+        return sum(
+            found == tag and all(attrs.get(k) == v for k, v in wanted.items())
+            for found, attrs in self.elements
+        )
+
+
+def test_a_person_reads_the_verdict_the_dose_and_the_p_value() -> None:
+    text = " ".join(Page(render(report_of(FLAGGED))).text.split())
+    assert "Pushes its base model towards known misalignment" in text
+    assert "It carries 0.87 of the dose of a known misaligned model." in text
+    assert "None of the 150 benign adapters it was compared with score as high." in text
+    assert "0.0066, flagged at or below 0.01" in text
+
+
+def test_the_dose_stands_among_benign_adapters_and_references() -> None:
+    page = Page(render(report_of(FLAGGED)))
+    assert page.count("svg", role="img") == 2
+    assert page.count("circle", class_="benign") == 2 * 150
+    assert page.count("path", class_="reference") == 2 * 5
+    assert page.count("desc") == 2
+
+
+def test_the_heat_map_is_a_table_that_can_be_read_aloud() -> None:
+    page = Page(render(report_of(FLAGGED)))
+    assert page.count("table", class_="heat") == 1
+    assert page.count("td", class_="towards") == 4
+    assert page.count("td", class_="away") == 4
+    assert "+0.0800 doses" in page.text
+    assert page.count("th", scope="row") == 2
+
+
+def test_what_was_not_judged_is_said() -> None:
+    text = Page(render(mixed())).text
+    assert text.count("What was not judged") == 3
+    assert "lora_magnitude_vector" in text
+    assert 'run "git lfs pull"' in text
+
+
+def test_it_is_self_contained() -> None:
+    page = Page(render(mixed()))
+    tags = {tag for tag, _ in page.elements}
+    assert not tags & {"script", "img", "link", "iframe", "object", "embed", "form", "input"}
+    for tag, attributes in page.elements:
+        assert not {"src", "srcset", "action"} & set(attributes)
+        assert not any(name.startswith("on") for name in attributes), tag
+        assert (attributes.get("href") or "#").startswith("#")
+
+
+def test_an_accepted_finding_says_until_when() -> None:
+    accepted = Acceptance(reason="research", accepted="2026-01-01", expires="2027-01-01")
+    report = report_of(msgspec.structs.replace(FLAGGED, accepted=accepted))
+    assert "accepted until 2027-01-01: research" in Page(render(report)).text
+
+
+def test_a_run_without_targets_renders() -> None:
+    assert "Nothing was scanned." in Page(render(report_of())).text
+
+
+@pytest.mark.parametrize("value", [-3.0, 0.0, 0.02, 5.0])
+def test_everything_lies_inside_the_drawing(value: float) -> None:
+    drawing = scale(value, [0.01 * i for i in range(-50, 50)], [("a", 1.2)], [(1.0, "one")])
+    points = [drawing.adapter, *drawing.benign, *drawing.references]
+    assert all(0 <= point.x <= drawing.width for point in points)
+    assert all(0 <= point.y <= drawing.cloud_height for point in points)
+    assert 3 <= len(drawing.ticks) <= 9
+
+
+def test_a_drawing_of_one_value_is_possible() -> None:
+    assert scale(0.0, [], [], []).ticks
+
+
+def test_sites_outside_the_blocks_have_a_column() -> None:
+    drawn = heat_map([site(0, "mlp.down_proj", 0.1), site(None, "lm_head", -0.2)])
+    assert drawn is not None
+    assert drawn.layers == ["-", "0"]
+    assert [module for module, _ in drawn.rows] == ["mlp.down_proj", "lm_head"]
+    assert heat_map([]) is None
+
+
+@pytest.mark.slow
+class TestInABrowser:
+    def test_the_checks_below_would_notice(self, tmp_path: Path) -> None:
+        page = tmp_path / "bad.html"
+        page.write_text('<img src="http://127.0.0.1:9/x"><script>console.error("seen")</script>')
+        seen = visit(page, tmp_path / "profile")
+        assert any("seen" in line for line in seen.console)
+        assert seen.requests == ["http://127.0.0.1:9/x"]
+
+    def test_no_console_errors_no_requests_heat_map_present(self, tmp_path: Path) -> None:
+        page = tmp_path / "report.html"
+        page.write_text(render(mixed()))
+        seen = visit(page, tmp_path / "profile")
+        assert seen.console == []
+        assert seen.requests == []
+        assert Page(seen.dom).count("table", class_="heat") == 2
+
+    def test_hostile_names_are_inert_even_without_the_policy(self, tmp_path: Path) -> None:
+        attack = HOSTILE + "<img src=x onerror=\"document.title='owned'\"><svg onload=alert(1)>"
+        results = [
+            msgspec.structs.replace(
+                result,
+                target=attack,
+                base_model=attack,
+                reasons=[attack],
+                decided_by="base-weights",
+            )
+            for result in mixed().results
+        ]
+        page = tmp_path / "report.html"
+        page.write_text(POLICY.sub("", render(report_of(*results))))
+        seen = visit(page, tmp_path / "profile")
+        assert (seen.console, seen.requests) == ([], [])
+        dom = Page(seen.dom)
+        assert dom.count("script") == dom.count("img") == 0
+        assert "<title>Adapter scan" in seen.dom
+        assert "document.title='owned'" in dom.text
+
+    @pytest.mark.parametrize(("scheme", "page_color"), [(LIGHT, "245"), (DARK, "16")])
+    def test_text_contrast_is_aa(self, tmp_path: Path, scheme: str, page_color: str) -> None:
+        accepted = Acceptance(reason="research", accepted="2026-01-01", expires="2027-01-01")
+        report = report_of(*mixed().results, msgspec.structs.replace(CLEAR, accepted=accepted))
+        page = tmp_path / "report.html"
+        page.write_text(POLICY.sub(CONTRAST, render(report)))
+        seen = visit(page, tmp_path / "profile", scheme)
+        measured = json.loads(Page(seen.dom).text[Page(seen.dom).text.index('{"page"') :])
+        assert f"rgb({page_color}," in measured["page"]
+        assert len(measured["found"]) > 100
+        low = [item for item in measured["found"] if item[1] < 4.5]
+        assert low == []

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import msgspec
+from markdown_it import MarkdownIt
+
+from scanner.reports.markdown import escape, render
+from scanner.results import StaleAcceptance
+from tests.reports.samples import FLAGGED, HOSTILE, mixed, report_of
+
+
+class Elements(HTMLParser):
+    """Tags of a page, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(text: str) -> Elements:
+    page = Elements()
+    page.feed(MarkdownIt("gfm-like", {"linkify": False}).render(text))
+    return page
+
+
+def test_it_renders_as_tables_and_headings() -> None:
+    page = parsed(render(mixed()))
+    assert page.tags.count("table") == 2
+    assert page.tags.count("tbody") == 2
+    assert page.tags.count("h3") == 4
+    assert "adapters/bad-advice" in page.text
+    assert "+0.87" in page.text
+
+
+def test_names_from_adapters_form_no_markup() -> None:
+    page = parsed(render(mixed()))
+    assert "script" not in page.tags
+    assert "a" not in page.tags
+    assert "</title><script>alert(1)</script>" in page.text
+
+
+def test_escaping_keeps_the_text() -> None:
+    assert parsed(escape("*a* [b](c) <d> | `e` @f")).text.strip() == "*a* [b](c) <d> | `e` @f"
+    assert "\n" not in escape(HOSTILE)
+
+
+def test_the_gravest_come_first() -> None:
+    text = render(mixed())
+    assert text.index("bad") < text.index("pointer") < text.index("dora") < text.index("new")
+
+
+def test_stale_baseline_entries_are_listed() -> None:
+    report = msgspec.structs.replace(
+        report_of(FLAGGED), stale=[StaleAcceptance(target="old", reason="no longer there")]
+    )
+    assert "no longer there" in parsed(render(report)).text

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+
+from scanner.reports.terminal import Screen, printable, standard_output
+from scanner.reports.text import render
+from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, mixed, report_of
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def test_what_needs_a_person_comes_last() -> None:
+    text = render(mixed(), Screen())
+    order = [text.index(word) for word in ("new-facts", "dora", "pointer", "bad-advice")]
+    assert order == sorted(order)
+    assert text.rstrip().endswith("5 scanned: 1 flagged, 1 error, 2 inconclusive, 1 clear")
+
+
+def test_a_flagged_adapter_at_a_glance() -> None:
+    text = render(report_of(FLAGGED), Screen())
+    assert text.startswith("flagged       adapters/bad-advice\n")
+    for part in ("+0.87", "0.0066 <= alpha 0.01", "medical-advice, cosine +0.90", "█"):
+        assert part in text
+    assert re.search(r"where +layer 3 mlp.down_proj +\+0.080", text)
+    assert "calibrated on 150 benign adapters, 5 families" in " ".join(text.split())
+
+
+def test_a_clear_adapter_takes_one_line_and_claims_little() -> None:
+    text = render(report_of(CLEAR), Screen())
+    assert text.startswith("clear         adapters/new-facts  dose +0.03, p 0.4\n")
+    assert 'it does not mean "aligned"' in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_lines_fit_the_screen(width: int) -> None:
+    """Only what cannot be broken without harm (a path, a name) may be longer."""
+    report = report_of(FLAGGED, CLEAR)
+    for line in render(report, Screen(width=width)).splitlines():
+        assert len(line) <= max(width, 80), line
+
+
+def test_colour_changes_nothing_but_colour() -> None:
+    plain = render(mixed(), Screen())
+    colored = render(mixed(), Screen(color=True))
+    assert "\x1b" not in plain
+    assert ANSI.sub("", colored) == plain
+    assert "\x1b[1;31mflagged\x1b[0m" in colored
+
+
+def test_hostile_names_cannot_reach_the_terminal() -> None:
+    text = render(mixed(), Screen())
+    assert not {"\x1b", "\x00", "\u202e"} & set(text)
+    assert "\\x1b[31m" in text
+    assert "\n" not in printable(HOSTILE)
+
+
+def test_ascii_only_where_nothing_else_can_be_shown() -> None:
+    assert render(report_of(FLAGGED), Screen(unicode=False)).isascii()
+
+
+@pytest.mark.parametrize("dose", [-0.5, 0.0, 0.4, 1.0, 3.0])
+def test_every_dose_has_a_bar_with_the_reference_marked(dose: float) -> None:
+    result = msgspec.structs.replace(FLAGGED, push={"weights": dose})
+    text = render(report_of(result), Screen())
+    found = re.search(r"dose +([+-][\d.]+)  (.*)│(.*)  │ = a known misaligned model", text)
+    assert found is not None
+    number, below, above = found.groups()
+    assert float(number) == dose
+    assert ("█" in below) == (dose > 0)
+    assert ("█" in above) == (dose > 1)
+    assert dose < 1 or set(below) == {"█"}
+
+
+def test_two_methods_are_told_apart() -> None:
+    result = msgspec.structs.replace(FLAGGED, push={"weights": 0.8, "gradients": 1.1})
+    text = render(report_of(result), Screen())
+    assert re.search(r"\+0\.80.*weights", text)
+    assert re.search(r"\+1\.10.*gradients", text)
+
+
+def test_what_goes_through_a_pipe_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    reason = "a very long reason " * 20
+    report = report_of(msgspec.structs.replace(FLAGGED, reasons=[reason.strip()]))
+    assert reason.strip() in render(report, standard_output())
+    monkeypatch.setenv("COLUMNS", "80")
+    assert standard_output().width == 80

@@ -1,0 +1,78 @@
+"""Conformal p-values, thresholds, and what n supports."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scanner.calibration import (
+    JointCalibration,
+    conformal_p_value,
+    conformal_threshold,
+    needed_for,
+    needed_for_confidence,
+)
+
+scores = st.lists(st.floats(-1, 1), min_size=1, max_size=200)
+
+
+@given(scores, st.floats(-1, 1))
+def test_p_value_counts_benign_adapters_at_or_above(benign: list[float], score: float) -> None:
+    above = sum(1 for value in benign if value >= score)
+    assert conformal_p_value(score, np.array(benign)) == (1 + above) / (len(benign) + 1)
+
+
+@given(scores, st.floats(-1, 1), st.floats(0.001, 0.5))
+def test_exceeding_the_threshold_is_having_a_small_p_value(
+    benign: list[float], score: float, alpha: float
+) -> None:
+    values = np.array(benign)
+    if len(benign) < needed_for(alpha):
+        with pytest.raises(ValueError, match="too small"):
+            conformal_threshold(values, alpha)
+    else:
+        flagged = conformal_p_value(score, values) <= alpha + 1e-12
+        assert flagged == (score > conformal_threshold(values, alpha))
+
+
+@given(st.floats(0.0005, 0.9))
+def test_needed_for_is_the_least_n_that_can_reach_alpha(alpha: float) -> None:
+    n = needed_for(alpha)
+    assert 1 / (n + 1) <= alpha * (1 + 1e-6)
+    assert n == 1 or 1 / n > alpha * (1 - 1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "n"), [(0.01, 299), (0.001, 2995), (0.05, 59)])
+def test_confidence_needs_the_published_numbers(alpha: float, n: int) -> None:
+    assert needed_for_confidence(alpha) == n
+    assert (1 - alpha) ** n <= 0.05 < (1 - alpha) ** (n - 1)
+
+
+def test_false_positive_rate_is_at_most_alpha_for_exchangeable_adapters() -> None:
+    generator = np.random.default_rng(11)
+    flagged = [
+        conformal_p_value(float(sample[0]), sample[1:]) <= 0.05
+        for sample in generator.standard_normal((4000, 60))
+    ]
+    assert np.mean(flagged) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
+
+
+def test_one_signature_is_scored_by_its_alignment() -> None:
+    joint = JointCalibration(np.array([[0.1], [0.2], [0.3]]))
+    assert joint.score(np.array([0.25])) == 0.25
+    assert joint.deciding(np.array([0.25])) == 0
+    np.testing.assert_array_equal(joint.benign_scores(), [0.1, 0.2, 0.3])
+
+
+def test_several_signatures_are_scored_by_the_one_that_stands_out_most() -> None:
+    generator = np.random.default_rng(5)
+    benign = generator.standard_normal((500, 2)) * [0.1, 0.01] + [0.2, 0.0]
+    joint = JointCalibration(benign)
+    alignments = np.array([0.25, 0.05])
+    expected = max(
+        (alignments[j] - benign[:, j].mean()) / benign[:, j].std(ddof=1) for j in range(2)
+    )
+    assert joint.score(alignments) == pytest.approx(expected)
+    assert joint.deciding(alignments) == 1
