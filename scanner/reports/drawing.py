@@ -19,6 +19,8 @@ _DIAMOND = 12.0
 _CLOUD_HEIGHT = 56
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _TICKS = 6
+_LABEL = 215
+"""Room the adapter's own label takes beside its dot, at the larger size of a small screen."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Scale:
     ticks: list[Tick]
     marks: list[Tick]
     """Values with a meaning: the reference dose, the threshold."""
+    label_left: bool = False
+    """Whether the adapter's label stands to the left of its dot."""
     width: int = WIDTH
     cloud_height: int = _CLOUD_HEIGHT
 
@@ -75,6 +79,7 @@ def scale(
         share = (number - low) / (high - low)
         return round(_MARGIN + share * (WIDTH - 2 * _MARGIN), 1)
 
+    meant = [Tick(position(x), label) for x, label in marks]
     return Scale(
         benign=_swarm([(position(x), f"benign adapter, {_signed(x)}") for x in benign], _DOT),
         references=_swarm(
@@ -83,8 +88,18 @@ def scale(
         ),
         adapter=Dot(position(value), 0.0, _signed(value)),
         ticks=[Tick(position(x), _number(x)) for x in _round_numbers(low, high)],
-        marks=[Tick(position(x), label) for x, label in marks],
+        marks=meant,
+        label_left=_label_left(position(value), [mark.x for mark in meant]),
     )
+
+
+def _label_left(x: float, marks: Sequence[float]) -> bool:
+    """Whether a label beside a dot is better on its left: no line through it, all of it shown."""
+
+    def faults(start: float, end: float) -> tuple[bool, int]:
+        return not 0 <= start <= end <= WIDTH, sum(start < mark < end for mark in marks)
+
+    return faults(x - _LABEL, x) < faults(x, x + _LABEL)
 
 
 def _number(value: float) -> str:
