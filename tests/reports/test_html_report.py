@@ -142,7 +142,9 @@ def test_everything_lies_inside_the_drawing(value: float) -> None:
     assert 3 <= len(drawing.ticks) <= 9
 
 
-@pytest.mark.parametrize(("value", "left"), [(0.45, True), (-0.3, False), (1.05, False), (1.9, True)])
+@pytest.mark.parametrize(
+    ("value", "left"), [(0.45, True), (-0.3, False), (1.05, False), (1.9, True)]
+)
 def test_no_line_crosses_the_adapters_own_label(value: float, left: bool) -> None:
     assert scale(value, [-1.0, 2.0], [], [(1.0, "one")]).label_left is left
 
