@@ -1,0 +1,1 @@
+"""The hub: addresses, reading by ranges, and sweeps over everything it lists."""
