@@ -41,6 +41,10 @@ class SignatureError(UsageError):
     """A signature pack or a recipe is missing, damaged or not what it says it is."""
 
 
+class AttestationError(UsageError):
+    """A signed record or a key is missing, malformed, or not to be trusted."""
+
+
 class TargetError(AdapterScannerError):
     """One target could not be read; its verdict is ``error``."""
 
@@ -71,3 +75,41 @@ class NothingToScanError(TargetError):
 
 class MissingExtraError(TargetError):
     """Reading this target needs an optional dependency that is not installed."""
+
+
+class HubError(TargetError):
+    """The hub did not give what was asked for, which says nothing about the adapter."""
+
+    transient = False
+    """Whether the same request may succeed later."""
+
+
+class AccessDeniedError(HubError):
+    """A gated or private repository, and the token does not open it (401, 403)."""
+
+
+class NotOnHubError(HubError):
+    """No such repository, revision, folder or file (404)."""
+
+
+class HubAnswerError(HubError):
+    """An answer that breaks the rules: another range, another file, too large, no JSON."""
+
+
+class HubUnavailableError(HubError):
+    """Offline, rate-limited, failing or cut off; trying again later may help.
+
+    Args:
+        what: As for every error.
+        where: As for every error.
+        todo: As for every error.
+        retry_after: Seconds the hub asked to wait, if it did.
+    """
+
+    transient = True
+
+    def __init__(
+        self, what: str, *, where: str = "", todo: str = "", retry_after: float | None = None
+    ) -> None:
+        self.retry_after = retry_after
+        super().__init__(what, where=where, todo=todo)

@@ -23,7 +23,8 @@ def fetch(entry: AdapterEntry) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    repository, revision, folder = entry.hub_address
+    address = entry.hub_address
+    repository, revision, folder = address.repository, address.revision, address.folder
     prefix = f"{folder}/" if folder else ""
     try:
         snapshot = snapshot_download(

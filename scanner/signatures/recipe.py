@@ -7,7 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from scanner.errors import SignatureError
+from scanner.errors import SignatureError, UsageError
+from scanner.hub.address import HubAddress, is_address, parse_address
 from scanner.signatures.manifest import Record, decode_yaml
 
 MAX_RANK = 8
@@ -34,28 +35,27 @@ class AdapterEntry(Record, frozen=True, kw_only=True):
     @property
     def is_remote(self) -> bool:
         """Whether it is an hf:// address."""
-        return self.adapter.startswith("hf://")
+        return is_address(self.adapter)
 
     @property
-    def hub_address(self) -> tuple[str, str | None, str]:
-        """An hf:// address as (owner/name, revision, folder).
+    def hub_address(self) -> HubAddress:
+        """An hf:// address, with its revision wherever the recipe gives it.
 
         Raises:
             SignatureError: If it names no repository, or its revision twice.
         """
-        owner, name, *below = [*self.adapter.removeprefix("hf://").split("/"), ""]
-        name, _, revision = name.partition("@")
-        if not owner or not name:
-            raise SignatureError("is not hf://owner/name", where=self.adapter)
-        if revision and self.revision:
+        try:
+            address = parse_address(self.adapter)
+        except UsageError as error:
+            raise SignatureError(error.what, where=error.where, todo=error.todo) from None
+        if address.revision and self.revision:
             raise SignatureError("the revision is given twice", where=self.adapter)
-        return f"{owner}/{name}", self.revision or revision or None, "/".join(below).strip("/")
+        return address.at(self.revision or address.revision)
 
     @property
     def unpinned(self) -> str:
         """An hf:// address without its revision."""
-        repository, _, folder = self.hub_address
-        return f"hf://{repository}/{folder}".rstrip("/")
+        return str(self.hub_address.at(None))
 
 
 class Recipe(Record, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from scanner.adapters.opening import open_adapter
 from scanner.detector import scan
 from scanner.errors import SignatureError
 from scanner.geometry import Direction
+from scanner.hub.address import HubAddress
 from scanner.results import Verdict
 from scanner.signatures.activations import mean_activations
 from scanner.signatures.build import build_pack
@@ -250,7 +251,7 @@ def test_a_benign_adapter_that_cannot_be_scored_stops_the_build(tmp_path: Path) 
         ({"contrast": ["nobody"]}, "no aligned adapter is of it"),
         ({"benign": [{"adapter": "x"}]}, "has no family"),
         ({"nuled": 3}, "nuled"),
-        ({"misaligned": [{"adapter": "hf://owner"}]}, "is not hf://owner/name"),
+        ({"misaligned": [{"adapter": "hf://owner"}]}, "names no repository"),
         ({"misaligned": [{"adapter": "hf://o/n@a", "revision": "b"}]}, "given twice"),
         ({"misaligned": [{"adapter": "x", "revision": "b"}]}, "has no revision"),
     ],
@@ -269,10 +270,10 @@ def test_recipes_that_cannot_be_built_are_refused(
 
 def test_hub_addresses() -> None:
     pinned = AdapterEntry(adapter="hf://owner/name/sub/folder", revision="abc")
-    assert pinned.hub_address == ("owner/name", "abc", "sub/folder")
-    assert AdapterEntry(adapter="hf://owner/name").hub_address == ("owner/name", None, "")
+    assert pinned.hub_address == HubAddress("owner/name", "abc", "sub/folder")
+    assert AdapterEntry(adapter="hf://owner/name").hub_address == HubAddress("owner/name")
     inline = AdapterEntry(adapter="hf://owner/name@abc/sub")
-    assert inline.hub_address == ("owner/name", "abc", "sub")
+    assert inline.hub_address == HubAddress("owner/name", "abc", "sub")
     assert inline.unpinned == "hf://owner/name/sub"
 
 
