@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from scanner.reports.terminal import Screen, printable, standard_output
+from scanner.reports.terminal import DEFAULT_WIDTH, Screen, printable, standard_output
 from scanner.reports.wording import ORDER, site_name, strongest_sites, used_signatures
 from scanner.results import Report, ScanResult, Verdict
 
@@ -17,6 +17,7 @@ _STYLES = {
     Verdict.ERROR: ("magenta",),
 }
 _SITE_BAR = 16
+_SHORTEST_BAR = 4
 _DOSE_BAR = 24
 _VERDICT_COLUMN = 14
 _LABEL_COLUMN = 12
@@ -97,8 +98,13 @@ def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
         left, right = bar[:at], bar[at:]
         drawn = screen.style(left, "red") + mark + screen.style(right, "red")
         method = "" if len(result.push) == 1 else f" {printable(method)}"
-        legend = f"  {mark} = a known misaligned model" if index == 0 else ""
-        yield _labelled("dose", f"{dose:+.2f}  {drawn}{method}{legend}")
+        legend = f"{mark} = a known misaligned model" if index == 0 else ""
+        used = _LABEL_COLUMN + len(f"{dose:+.2f}  ") + _DOSE_BAR + len(mark) + len(method)
+        beside = used + 2 + len(legend) <= screen.width
+        line = f"{dose:+.2f}  {drawn}{method}"
+        yield _labelled("dose", f"{line}  {legend}" if legend and beside else line)
+        if legend and not beside:
+            yield _labelled("", legend)
 
 
 def _site_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
@@ -106,9 +112,13 @@ def _site_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
     top = strongest_sites(result)
     names = [printable(site_name(site)) for site in top]
     width = max(map(len, names), default=0)
+    room = screen.width - _LABEL_COLUMN - width - len("  +0.000  ")
     for index, (site, name) in enumerate(zip(top, names, strict=True)):
-        bar = screen.style(screen.bar(site.push / top[0].push, _SITE_BAR).rstrip(), "red")
-        yield _labelled("where" if index == 0 else "", f"{name:<{width}}  {site.push:+.3f}  {bar}")
+        line = f"{name:<{width}}  {site.push:+.3f}"
+        if room >= _SHORTEST_BAR:
+            bar = screen.bar(site.push / top[0].push, min(room, _SITE_BAR)).rstrip()
+            line = f"{line}  {screen.style(bar, 'red')}"
+        yield _labelled("where" if index == 0 else "", line)
 
 
 def _stale_lines(report: Report, screen: Screen) -> Iterator[str]:
@@ -137,12 +147,14 @@ def _summary_lines(report: Report, screen: Screen) -> Iterator[str]:
     if summary.clear:
         for line in screen.wrap(_NOT_ALIGNED, "  ", ""):
             yield screen.style(line, "dim")
-    parts = []
-    for verdict in ORDER:
-        count = getattr(summary, verdict.value)
-        parts.append(
-            screen.style(f"{count} {verdict.value}", *(_STYLES[verdict] if count else ("dim",)))
-        )
+    counts = [(verdict, getattr(summary, verdict.value)) for verdict in ORDER]
+    if screen.width < DEFAULT_WIDTH:
+        counts = [(verdict, count) for verdict, count in counts if count]
+    parts = [
+        screen.style(f"{count} {verdict.value}", *(_STYLES[verdict] if count else ("dim",)))
+        for verdict, count in counts
+    ]
     number = sum(result.accepted is not None for result in report.results)
     accepted = f" ({number} accepted by the baseline)" if number else ""
-    yield f"{len(report.results)} scanned: {', '.join(parts)}{accepted}"
+    listed = f": {', '.join(parts)}" if parts else ""
+    yield f"{len(report.results)} scanned{listed}{accepted}"
