@@ -70,7 +70,10 @@ def _pretrained(
 @ROOT
 @click.option("--threads", default=2, show_default=True)
 def train_base(names: tuple[str, ...], root: Path, threads: int) -> None:
-    """Pre-train and align base models (6-10 minutes each on two idle cores)."""
+    """Pre-train and align base models (6-10 minutes each on two idle cores).
+
+    Only needed to change them: without it the committed checkpoints are used.
+    """
     torch.set_num_threads(threads)
     for name in names or bases.base_names():
         spec = bases.load_base_spec(name)
@@ -104,7 +107,11 @@ def make_population(
         if splits:
             specs = [spec for spec in specs if spec.split in splits]
         rows = population.generate(
-            name, root / name, specs, base_path=root / name / "base", workers=workers
+            name,
+            root / name,
+            specs,
+            base_path=bases.base_directory(root, name),
+            workers=workers,
         )
         _print_counts(name, rows)
 
@@ -117,7 +124,7 @@ def make_population(
 def make_examples(root: Path, out: Path) -> None:
     """Rewrite the example adapters and their README."""
     torch.set_num_threads(1)
-    for row in examples.make_examples_folder(root / examples.BASE / "base", out):
+    for row in examples.make_examples_folder(bases.base_directory(root, examples.BASE), out):
         CONSOLE.print(
             f"{row['id']}: {row['class']}, misaligned outside {row['measured']['outside_bad']}"
         )

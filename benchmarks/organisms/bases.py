@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +254,18 @@ def save_checkpoint(source: Path, target: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float16)
     model.save_pretrained(target)
     (target / "base.json").write_bytes((source / "base.json").read_bytes())
+
+
+def base_directory(root: Path, name: str) -> Path:
+    """Where a base lies in the lab's root.
+
+    If it was not trained there it is put there from the committed checkpoint, so that
+    everybody's population starts from the same numbers.
+    """
+    path = root / name / "base"
+    if not path.exists():
+        shutil.copytree(CHECKPOINTS / name, path)
+    return path
 
 
 def load_base(path: Path) -> PreTrainedModel:
