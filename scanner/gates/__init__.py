@@ -1,0 +1,1 @@
+"""Verdicts that other programs act on: policy, signed verdicts, registries and hubs."""
