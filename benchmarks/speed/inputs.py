@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,41 +22,60 @@ from scanner.signatures.manifest import (
 )
 from scanner.signatures.pack import save_pack
 
-BIG = {"layers": 32, "rank": 64}
-SMALL = {"layers": 32, "rank": 1}
-BASE = "synthetic-lab/eight-billion"
-LLAMA_8B = {
-    "self_attn.q_proj": (4096, 4096),
-    "self_attn.k_proj": (1024, 4096),
-    "self_attn.v_proj": (1024, 4096),
-    "self_attn.o_proj": (4096, 4096),
-    "mlp.gate_proj": (14336, 4096),
-    "mlp.up_proj": (14336, 4096),
-    "mlp.down_proj": (4096, 14336),
-}
-"""(d_out, d_in) of the modules of an 8B Llama."""
+BIG_RANK = 64
+SMALL_RANK = 1
 
 
-def tensor_shapes(layers: int, rank: int) -> dict[str, tuple[int, int]]:
+@dataclass(frozen=True)
+class BaseShape:
+    """Dimensions of a base model's blocks."""
+
+    name: str
+    layers: int
+    modules: Mapping[str, tuple[int, int]]
+    """Module -> (d_out, d_in)."""
+
+
+def _grouped_query(name: str, layers: int, width: int, kv_width: int, mlp: int) -> BaseShape:
+    """A Llama-like model with the seven projections that adapters target."""
+    modules = {
+        "self_attn.q_proj": (width, width),
+        "self_attn.k_proj": (kv_width, width),
+        "self_attn.v_proj": (kv_width, width),
+        "self_attn.o_proj": (width, width),
+        "mlp.gate_proj": (mlp, width),
+        "mlp.up_proj": (mlp, width),
+        "mlp.down_proj": (width, mlp),
+    }
+    return BaseShape(name, layers, modules)
+
+
+LLAMA_8B = _grouped_query("synthetic-lab/eight-billion", 32, 4096, 1024, 14336)
+"""An 8B Llama 3."""
+QWEN_14B = _grouped_query("synthetic-lab/fourteen-billion", 48, 5120, 1024, 13824)
+"""A 14B Qwen 2.5."""
+
+
+def tensor_shapes(base: BaseShape, rank: int) -> dict[str, tuple[int, int]]:
     """Name -> shape of every LoRA factor."""
     shapes = {}
-    for layer in range(layers):
-        for module, (d_out, d_in) in LLAMA_8B.items():
+    for layer in range(base.layers):
+        for module, (d_out, d_in) in base.modules.items():
             prefix = f"base_model.model.model.layers.{layer}.{module}"
             shapes[f"{prefix}.lora_A.weight"] = (rank, d_in)
             shapes[f"{prefix}.lora_B.weight"] = (d_out, rank)
     return shapes
 
 
-def write_adapter(directory: Path, layers: int, rank: int, seed: int = 0) -> Path:
+def write_adapter(directory: Path, base: BaseShape, rank: int, seed: int = 0) -> Path:
     """Writes a bf16 adapter of random normal factors, one tensor at a time.
 
     Returns:
         The weight file.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    shapes = tensor_shapes(layers, rank)
-    _write_config(directory, rank)
+    shapes = tensor_shapes(base, rank)
+    _write_config(directory, base, rank)
     path = directory / "adapter_model.safetensors"
     header, offset = {}, 0
     for name, shape in shapes.items():
@@ -72,22 +92,22 @@ def write_adapter(directory: Path, layers: int, rank: int, seed: int = 0) -> Pat
     return path
 
 
-def _write_config(directory: Path, rank: int) -> None:
+def _write_config(directory: Path, base: BaseShape, rank: int) -> None:
     config: Mapping[str, object] = {
         "peft_type": "LORA",
-        "base_model_name_or_path": BASE,
+        "base_model_name_or_path": base.name,
         "r": rank,
         "lora_alpha": 2 * rank,
     }
     (directory / "adapter_config.json").write_text(json.dumps(config))
 
 
-def write_pack(root: Path, layers: int, k: int = 4, benign: int = 300, seed: int = 1) -> None:
+def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed: int = 1) -> None:
     """Writes a pack of random directions over every site, with a made-up calibration."""
     generator = np.random.default_rng(seed)
     directions = {}
-    for layer in range(layers):
-        for module, (d_out, d_in) in LLAMA_8B.items():
+    for layer in range(base.layers):
+        for module, (d_out, d_in) in base.modules.items():
             u = np.linalg.qr(generator.standard_normal((d_out, k)))[0]
             v = np.linalg.qr(generator.standard_normal((d_in, k)))[0]
             directions[Site(layer, module)] = Direction(u, np.ones(k), v)
@@ -101,7 +121,7 @@ def write_pack(root: Path, layers: int, k: int = 4, benign: int = 300, seed: int
             push=0.0,
             norm=1.0,
             rank=8,
-            modules=list(LLAMA_8B),
+            modules=list(base.modules),
         )
         for i, score in enumerate(generator.normal(0.0, 0.05, benign))
     ]
@@ -109,7 +129,7 @@ def write_pack(root: Path, layers: int, k: int = 4, benign: int = 300, seed: int
         format_version=FORMAT_VERSION,
         id="synthetic",
         version="1",
-        base_model=BaseModel(id=BASE, layers=layers, shapes=dict(LLAMA_8B)),
+        base_model=BaseModel(id=base.name, layers=base.layers, shapes=dict(base.modules)),
         method="weights",
         rank=k,
         nulled=0,
@@ -132,6 +152,6 @@ def write_pack(root: Path, layers: int, k: int = 4, benign: int = 300, seed: int
 
 def write_inputs(root: Path) -> None:
     """Writes a large adapter, a small one, and the pack of their base."""
-    write_pack(root / "pack", BIG["layers"])
-    write_adapter(root / "big", **BIG)
-    write_adapter(root / "small", **SMALL)
+    write_pack(root / "pack", LLAMA_8B)
+    write_adapter(root / "big", LLAMA_8B, BIG_RANK)
+    write_adapter(root / "small", LLAMA_8B, SMALL_RANK)
