@@ -7,15 +7,13 @@ file runs. torch is an optional dependency: importing it takes longer than most 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scanner.adapters.dtypes import INTEGER
 from scanner.adapters.limits import MAX_EXPANSION, MAX_PICKLE_BYTES, MAX_TENSORS
-from scanner.adapters.model import FloatArray, IntegerArray, TensorInfo
 from scanner.adapters.stores.header import refuse_lfs_pointer
 from scanner.adapters.stores.local import sha256_of_file
+from scanner.adapters.stores.memory import TensorsInMemory
 from scanner.errors import (
     LimitExceededError,
     MalformedFileError,
@@ -27,17 +25,6 @@ _MAX_SHARING = 2
 """Bytes of a tensor over bytes of its file."""
 _WRAPPERS = ("state_dict", "adapter", "model")
 """Keys under which trainers keep the state dict in a larger checkpoint."""
-
-_DTYPE_NAMES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-    **{f"int{bits}": f"I{bits}" for bits in (8, 16, 32, 64)},
-    "uint8": "U8",
-}
 
 
 def _refuse_bombs(path: Path, where: str) -> None:
@@ -93,7 +80,22 @@ def _nested(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-class PickledFile:
+def _check(name: object, value: Any, size: int, where: str) -> None:
+    """Refuses entries that are no tensors, or claim more numbers than the file holds."""
+    if not isinstance(name, str) or not hasattr(value, "dtype"):
+        raise MalformedFileError(
+            f"entry {str(name)[:200]!r} is {type(value).__name__}, not a named tensor",
+            where=where,
+        )
+    # Strides of zero make one number look like any number of them.
+    if value.numel() * value.element_size() > _MAX_SHARING * size:
+        raise LimitExceededError(
+            f"tensor {name[:200]!r} claims {value.numel():,} numbers, the file has {size:,} bytes",
+            where=where,
+        )
+
+
+class PickledFile(TensorsInMemory):
     """A `TensorStore` over one pickled state dict, held in memory.
 
     Args:
@@ -107,101 +109,30 @@ class PickledFile:
     """
 
     def __init__(self, path: Path, where: str | None = None) -> None:
-        self._where = where or str(path)
+        where = where or str(path)
         self._path = path
         try:
             size = path.stat().st_size
             with path.open("rb") as file:
-                refuse_lfs_pointer(file.read(1024), self._where)
+                refuse_lfs_pointer(file.read(1024), where)
         except OSError as error:
             raise UnreadableFileError(
-                f"cannot be opened: {error.strerror or error}", where=self._where
+                f"cannot be opened: {error.strerror or error}", where=where
             ) from None
         if size > MAX_PICKLE_BYTES:
             raise LimitExceededError(
                 f"{size:,} bytes (limit for pickles {MAX_PICKLE_BYTES:,})",
-                where=self._where,
+                where=where,
                 todo="convert it to safetensors",
             )
-        _refuse_bombs(path, self._where)
-        state = _nested(_load_state_dict(path, self._where))
+        _refuse_bombs(path, where)
+        state = _nested(_load_state_dict(path, where))
         if len(state) > MAX_TENSORS:
-            raise LimitExceededError(
-                f"{len(state):,} tensors (limit {MAX_TENSORS:,})", where=self._where
-            )
+            raise LimitExceededError(f"{len(state):,} tensors (limit {MAX_TENSORS:,})", where=where)
         for name, value in state.items():
-            self._check(name, value, size)
-        self._state = state
-
-    def _check(self, name: object, value: Any, size: int) -> None:
-        if not isinstance(name, str) or not hasattr(value, "dtype"):
-            raise MalformedFileError(
-                f"entry {str(name)[:200]!r} is {type(value).__name__}, not a named tensor",
-                where=self._where,
-            )
-        # Strides of zero make one number look like any number of them.
-        if value.numel() * value.element_size() > _MAX_SHARING * size:
-            raise LimitExceededError(
-                f"tensor {name[:200]!r} claims {value.numel():,} numbers, "
-                f"the file has {size:,} bytes",
-                where=self._where,
-            )
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """Pickles carry none."""
-        return {}
-
-    def names(self) -> Sequence[str]:
-        """Tensor names in file order."""
-        return list(self._state)
-
-    def info(self, name: str) -> TensorInfo:
-        """Name, dtype and shape of one tensor."""
-        tensor = self._state[name]
-        kind = str(tensor.dtype).removeprefix("torch.")
-        return TensorInfo(
-            name,
-            _DTYPE_NAMES.get(kind, kind.upper()),
-            tuple(tensor.shape),
-            tensor.numel() * tensor.element_size(),
-        )
-
-    def read(self, name: str) -> FloatArray:
-        """One tensor as float32.
-
-        Raises:
-            MalformedFileError: If its dtype does not hold floating-point numbers, or it is
-                sparse or quantised.
-        """
-        tensor = self._state[name]
-        if not tensor.is_floating_point() or tensor.is_sparse or tensor.is_quantized:
-            raise MalformedFileError(
-                f"tensor {name[:200]!r} has dtype {tensor.dtype}, not a dense floating-point one",
-                where=self._where,
-            )
-        values: FloatArray = tensor.detach().float().contiguous().numpy()
-        return values
-
-    def integers(self, name: str) -> IntegerArray:
-        """One tensor of whole numbers.
-
-        Raises:
-            MalformedFileError: If its dtype holds others.
-        """
-        tensor = self._state[name]
-        if self.info(name).dtype not in INTEGER or tensor.is_sparse:
-            raise MalformedFileError(
-                f"tensor {name[:200]!r} has dtype {tensor.dtype}, not a whole-number one",
-                where=self._where,
-            )
-        values: IntegerArray = tensor.long().contiguous().numpy()
-        return values
+            _check(name, value, size, where)
+        super().__init__(state, where)
 
     def sha256(self) -> str:
         """Hex digest of the whole file."""
         return sha256_of_file(self._path)
-
-    def close(self) -> None:
-        """Drops the tensors."""
-        self._state = {}
