@@ -73,6 +73,10 @@ class NothingToScanError(TargetError):
     """A target holds no adapter at all."""
 
 
+class RegistryError(TargetError):
+    """A registry or a hub refused, could not be reached, or does not have what was asked for."""
+
+
 class MissingExtraError(TargetError):
     """Reading this target needs an optional dependency that is not installed."""
 

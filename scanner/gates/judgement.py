@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from scanner.adapters.discover import WEIGHT_SUFFIXES
-from scanner.errors import MalformedFileError
+from scanner.errors import MalformedFileError, TargetError
 from scanner.gates.artifact import artifact_files, artifact_sha256
 from scanner.gates.attestation import Attestation, PackIdentity, Subject, now
 from scanner.reports.assemble import assemble
@@ -58,7 +60,8 @@ def judge_directory(
     """
     digest = artifact_sha256(root)
     results = [*scan_each(find_all([str(root)]), options), *_hidden(root)]
-    results = [_below(root, result) for result in results]
+    label = f"{model}/{model_version}" if model_version else model
+    results = [_relative(root, label, result) for result in results]
     report = assemble(results, options.signatures)
     subject = Subject(model=model, version=model_version, created=created, artifact_sha256=digest)
     return Judgement(report, attest(results, report, subject))
@@ -104,17 +107,16 @@ def _hidden(root: Path) -> list[ScanResult]:
     return found
 
 
-def _below(root: Path, result: ScanResult) -> ScanResult:
+def _relative(root: Path, label: str, result: ScanResult) -> ScanResult:
     """A result that calls its files by their place in the artifact, not on this machine."""
-    import msgspec
 
-    prefix = str(root) + os.sep
-    target = Path(result.target)
-    name = target.relative_to(root).as_posix() if target.is_relative_to(root) else result.target
+    def renamed(text: str) -> str:
+        return text.replace(f"{root}{os.sep}", "").replace(str(root), label)
+
     return msgspec.structs.replace(
         result,
-        target=root.name if name == "." else name,
-        reasons=[r.replace(prefix, "").replace(str(root), root.name) for r in result.reasons],
+        target=renamed(result.target),
+        reasons=[renamed(reason) for reason in result.reasons],
     )
 
 
@@ -127,3 +129,10 @@ def _together(digests: list[str]) -> str | None:
 def _short(reason: str) -> str:
     visible = reason.encode("utf-8", "backslashreplace").decode()
     return visible if len(visible) <= _REASON_CHARACTERS else visible[:_REASON_CHARACTERS] + "..."
+
+
+def unreadable(subject: Subject, error: TargetError) -> Judgement:
+    """The verdict `error` on something whose bytes could not be read at all."""
+    result = error_result(subject.model, error)
+    report = assemble([result], [])
+    return Judgement(report, attest([result], report, subject))
