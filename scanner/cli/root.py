@@ -24,6 +24,7 @@ _COMMANDS = {
     "inspect": ("scanner.cli.inspect", "Show what is in an adapter and what was understood."),
     "signatures": ("scanner.cli.signatures", "List, build, calibrate and verify packs."),
     "baseline": ("scanner.cli.baseline", "Accept known findings, so that only new ones fail."),
+    "serve": ("scanner.cli.serve", "Judge what registries report by webhook."),
     "completion": ("scanner.cli.completion", "Print a shell's completion script."),
 }
 

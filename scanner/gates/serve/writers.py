@@ -1,0 +1,48 @@
+"""How verdicts are written back, for the platforms that a server serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scanner.gates.keys import load_signing_key
+from scanner.gates.serve.events import Platform
+from scanner.gates.serve.hub import HubWriter
+from scanner.gates.serve.mlflow_registry import MlflowWriter
+from scanner.gates.serve.platforms import WriteBack
+from scanner.gates.serve.settings import ServeSettings
+
+
+@dataclass(frozen=True)
+class Writers:
+    """The writers of the platforms that are served."""
+
+    hub: HubWriter | None
+    mlflow: MlflowWriter | None
+
+    def of(self, platform: Platform) -> WriteBack:
+        """The writer of one platform."""
+        writer = self.hub if platform == "hub" else self.mlflow
+        assert writer is not None, f"{platform} is not served"
+        return writer
+
+    def permit(self, platform: Platform) -> str | None:
+        """What lets a worker read from a platform what is blocked until it is judged."""
+        return self.mlflow.permit() if platform == "mlflow" and self.mlflow else None
+
+
+def make_writers(settings: ServeSettings, signing_key: Path | None) -> Writers:
+    """Makes what the settings ask for.
+
+    Args:
+        settings: Of the server.
+        signing_key: The private key that signs verdicts; None: the environment says.
+
+    Raises:
+        UsageError: If MLflow is served and there is no key to sign with.
+    """
+    served = settings.platforms
+    return Writers(
+        hub=HubWriter(settings.policy) if "hub" in served else None,
+        mlflow=MlflowWriter(load_signing_key(signing_key)) if "mlflow" in served else None,
+    )
