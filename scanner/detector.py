@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from scanner import geometry
-from scanner.adapters.model import Adapter, Uncovered, site_order
+from scanner.adapters.model import Adapter, Site, Uncovered, site_order
 from scanner.adapters.opening import open_adapter
 from scanner.calibration import (
     DEFAULT_ALPHA,
@@ -93,9 +93,16 @@ def scan(
         # Hashing releases the interpreter lock: it costs no wall time beside the geometry.
         digest = background.submit(lambda: adapter.sha256)
         matched = match_signatures(adapter, signatures, base_model)
+        adapter.prefetch(_needed(adapter, matched.signatures))
         evidence = gather(adapter, matched.signatures, jobs) if adapter.updates else None
         result = judge(adapter, evidence, matched.reason, alpha)
         return _with_digest(result, digest.result(), base_model)
+
+
+def _needed(adapter: Adapter, signatures: Sequence[Signature]) -> list[str]:
+    """The tensors of the sites that a signature has a direction for."""
+    covered = frozenset[Site]().union(*(signature.sites for signature in signatures))
+    return [name for u in adapter.updates if u.site in covered for name in u.tensors]
 
 
 def check_alpha(alpha: float | None) -> None:

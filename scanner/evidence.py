@@ -15,7 +15,7 @@ import numpy as np
 
 from scanner import geometry, initialisation
 from scanner.adapters.model import Adapter, FloatArray, Site, Uncovered, Update
-from scanner.errors import TargetError
+from scanner.errors import HubError, TargetError
 from scanner.geometry import LowRank, SiteProjection
 from scanner.initialisation import changed_the_base, looks_decomposed
 from scanner.signatures.pack import Signature
@@ -113,6 +113,8 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
         return _examine_whole(update.site, update.whole, signatures)
     try:
         b, a = update.factors()
+    except HubError:  # says nothing about the adapter, so it is no evidence
+        raise
     except TargetError as error:
         return _Outcome(update.site, (), problem=error.what)
     with np.errstate(invalid="ignore", over="ignore"):  # looked at just below
@@ -144,6 +146,8 @@ def _examine_whole(
 
     try:
         delta = read()
+    except HubError:
+        raise
     except TargetError as error:
         return _Outcome(site, (), problem=error.what)
     if np.isnan(norm_squared(delta)):

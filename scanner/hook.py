@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scanner.adapters.discover import TRAINER_STATE, WEIGHT_SUFFIXES, adapter_in
-from scanner.adapters.peft_config import CONFIG_NAME
-from scanner.adapters.stores.sniff import INDEX_SUFFIX
+from scanner.adapters.discover import adapter_in
+from scanner.adapters.rules import TRAINER_STATE, is_adapter_file
 from scanner.errors import TargetError
 from scanner.targets import Found
 
 
 def belongs_to_adapter(path: Path) -> bool:
     """Whether a changed file can change what an adapter does."""
-    return path.name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX, CONFIG_NAME)) and (
-        path.name not in TRAINER_STATE
-    )
+    return is_adapter_file(path.name) and path.name not in TRAINER_STATE
 
 
 def changed_adapters(files: Sequence[str]) -> list[Found]:

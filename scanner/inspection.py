@@ -11,7 +11,7 @@ import numpy as np
 from scanner import initialisation
 from scanner.adapters.architectures import fused_rows
 from scanner.adapters.model import Adapter, Update
-from scanner.errors import TargetError
+from scanner.errors import HubError, TargetError
 from scanner.geometry import LowRank, effective_rank
 from scanner.results import Record, UncoveredTensor
 
@@ -66,6 +66,7 @@ class _Measured:
 
 def inspect_adapter(adapter: Adapter) -> Inspection:
     """Reads every update once and describes it."""
+    adapter.prefetch([name for update in adapter.updates for name in update.tensors])
     uncovered = [UncoveredTensor(tensor=i.tensor, reason=i.reason) for i in adapter.uncovered]
     updates = []
     signs = []
@@ -107,6 +108,8 @@ def inspect_adapter(adapter: Adapter) -> Inspection:
 def _measure(update: Update) -> _Measured:
     try:
         b, a = update.factors()
+    except HubError:  # says nothing about the adapter
+        raise
     except TargetError as error:
         return _Measured(problem=error.what)
     with np.errstate(invalid="ignore", over="ignore"):

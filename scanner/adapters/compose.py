@@ -46,6 +46,7 @@ def compose(adapters: Sequence[Adapter]) -> Adapter:
         ),
         digest=partial(_joint_digest, tuple(adapters)),
         close=partial(_close_all, tuple(adapters)),
+        prefetch=partial(_prefetch_all, tuple(adapters)),
     )
 
 
@@ -57,6 +58,11 @@ def _joint_digest(adapters: Sequence[Adapter]) -> str:
 def _close_all(adapters: Sequence[Adapter]) -> None:
     for adapter in adapters:
         adapter.close()
+
+
+def _prefetch_all(adapters: Sequence[Adapter], names: Sequence[str]) -> None:
+    for adapter in adapters:
+        adapter.prefetch(names)
 
 
 def _sum(updates: Sequence[Update]) -> Update:

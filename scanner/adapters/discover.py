@@ -12,20 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scanner.adapters.peft_config import CONFIG_NAME
-from scanner.adapters.stores.sniff import INDEX_SUFFIX
-from scanner.errors import MalformedFileError, NothingToScanError, TargetError, UnreadableFileError
+from scanner.adapters.rules import (
+    ADAPTER_STEMS,
+    SKIPPED_FOLDERS,
+    TRAINER_STATE,
+    WEIGHT_SUFFIXES,
+    choose,
+    is_adapter_file,
+    is_shard,
+    lone_shard,
+)
+from scanner.errors import NothingToScanError, TargetError, UnreadableFileError
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".nemo")
-ADAPTER_STEMS = ("adapter_model", "adapters", "pytorch_lora_weights")
-"""File stems trainers give an adapter's weights, in order of preference."""
-
-TRAINER_STATE = frozenset(
-    {
-        "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "training_args.bin",
-        "rng_state.pth", "trainer_state.pt",
-    }
-)  # fmt: skip
-"""What trainers leave beside an adapter; nothing loads it together with the weights."""
+__all__ = [
+    "ADAPTER_STEMS",
+    "TRAINER_STATE",
+    "WEIGHT_SUFFIXES",
+    "AdapterFiles",
+    "adapter_in",
+    "find_adapters",
+]
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def find_adapters(target: Path) -> list[AdapterFiles]:
         found.append(AdapterFiles(place, None, None, problem=problem))
 
     for directory, folders, names in os.walk(target, onerror=unreadable, followlinks=False):
-        folders[:] = sorted(name for name in folders if name not in (".git", ".cache"))
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
         found += [
             AdapterFiles(path, None, None, problem=_outside(path))
             for path in (Path(directory, name) for name in folders)
@@ -103,7 +109,7 @@ def _around_file(path: Path) -> AdapterFiles:
         files = _in_directory(path.parent, os.listdir(path.parent), path.parent)
         assert files is not None, "a directory with a config always makes an adapter"
         return files
-    problem = _lone_shard(path) if _is_shard(path.name) else None
+    problem = lone_shard(str(path)) if is_shard(path.name) else None
     return AdapterFiles(path, path, config if config.is_file() else None, problem=problem)
 
 
@@ -128,43 +134,18 @@ def _outside(path: Path) -> UnreadableFileError:
     )
 
 
-def _lone_shard(path: Path) -> MalformedFileError:
-    return MalformedFileError(
-        "one shard of several, without the index that names them all",
-        where=str(path),
-        todo="fetch the other shards and the index",
-    )
-
-
-def _preference(path: Path) -> tuple[int, int, str]:
-    stem = path.name.split(".", 1)[0]
-    by_stem = ADAPTER_STEMS.index(stem) if stem in ADAPTER_STEMS else len(ADAPTER_STEMS)
-    by_suffix = 0 if path.name.endswith((".safetensors", INDEX_SUFFIX)) else 1
-    return (by_suffix, by_stem, path.name)
-
-
-def _is_shard(name: str) -> bool:
-    stem, _, rest = name.partition("-of-")
-    return bool(rest) and stem[-5:].isdigit() and name.endswith(".safetensors")
-
-
 def _in_directory(directory: Path, names: list[str], root: Path) -> AdapterFiles | None:
     """The adapter that lies directly in one directory, if any."""
-    candidates = []
-    for name in sorted(names):
-        if not name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX, CONFIG_NAME)):
-            continue
-        path = directory / name
-        if not _stays_inside(path, root):
-            return AdapterFiles(directory, None, None, problem=_outside(path))
-        candidates.append(path)
-    config = next((path for path in candidates if path.name == CONFIG_NAME), None)
-    weights = [p for p in candidates if p.name != CONFIG_NAME and p.name not in TRAINER_STATE]
-    if any(path.name.endswith(INDEX_SUFFIX) for path in weights):
-        weights = [path for path in weights if not _is_shard(path.name)]
-    elif shard := next((path for path in weights if _is_shard(path.name)), None):
-        return AdapterFiles(directory, None, config, problem=_lone_shard(shard))
-    weights.sort(key=_preference)
-    if not weights:
-        return AdapterFiles(directory, None, config) if config else None
-    return AdapterFiles(directory, weights[0], config, tuple(weights[1:]))
+    for name in sorted(filter(is_adapter_file, names)):
+        if not _stays_inside(directory / name, root):
+            return AdapterFiles(directory, None, None, problem=_outside(directory / name))
+    choice = choose(names)
+    if choice is None:
+        return None
+    config = directory / choice.config if choice.config else None
+    if choice.lone_shard:
+        problem = lone_shard(str(directory / choice.lone_shard))
+        return AdapterFiles(directory, None, config, problem=problem)
+    weights = directory / choice.weights if choice.weights else None
+    others = tuple(directory / name for name in choice.others)
+    return AdapterFiles(directory, weights, config, others)

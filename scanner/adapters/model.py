@@ -157,6 +157,10 @@ class Update:
         return (self.scaling * (b.astype(np.float64) @ a.astype(np.float64))).astype(np.float32)
 
 
+def nothing_to_fetch(names: Sequence[str]) -> None:
+    """The `Adapter.prefetch` of files that are at hand."""
+
+
 @dataclass(frozen=True)
 class Adapter:
     """An adapter as understood from its files."""
@@ -171,6 +175,10 @@ class Adapter:
     digest: Callable[[], str] = field(repr=False, compare=False)
     config_sha256: str | None = None
     close: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
+    prefetch: Callable[[Sequence[str]], None] = field(
+        repr=False, compare=False, default=nothing_to_fetch
+    )
+    """Fetches tensors that are about to be read, together: for files that lie elsewhere."""
 
     @property
     def sha256(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from scanner.adapters.discover import AdapterFiles, find_adapters
-from scanner.adapters.model import Adapter, Uncovered
+from scanner.adapters.model import Adapter, TensorStore, Uncovered, nothing_to_fetch
 from scanner.adapters.peft_config import PeftConfig, read_config
 from scanner.adapters.readers import READERS
 from scanner.adapters.source import Source
@@ -70,9 +71,43 @@ def open_files(files: AdapterFiles, shapes: Shapes | ShapesOf | None = None) -> 
         raise UnreadableFileError(
             f"cannot be read: {error.strerror or error}", where=str(files.weights)
         ) from None
+    others = tuple(path.name for path in files.others)
+    parts = AdapterParts(where, store, config, config_sha256, others)
+    return adapter_from(parts, shapes)
+
+
+@dataclass(frozen=True)
+class AdapterParts:
+    """An adapter's opened files, wherever they lie."""
+
+    where: str
+    """What the adapter is called in reports."""
+    store: TensorStore
+    config: PeftConfig | None
+    config_sha256: str | None
+    others: tuple[str, ...] = ()
+    """Names of weight files beside it."""
+
+
+def adapter_from(
+    parts: AdapterParts,
+    shapes: Shapes | ShapesOf | None = None,
+    prefetch: Callable[[Sequence[str]], None] | None = None,
+) -> Adapter:
+    """Lets the reader that knows the format make an adapter of opened files.
+
+    Args:
+        parts: The files. They are closed if no reader can make an adapter of them.
+        shapes: As `open_adapter`.
+        prefetch: Fetches tensors that are about to be read, if that is cheaper than one by one.
+
+    Raises:
+        TargetError: If they cannot be read.
+    """
+    config, store = parts.config, parts.store
     if callable(shapes):
         shapes = shapes(config.base_model if config else None)
-    source = Source(where, store, config, shapes or {})
+    source = Source(parts.where, store, config, shapes or {})
     try:
         reader = next(reader for reader in READERS if reader.recognises(source))
         reading = reader.read(source)
@@ -80,16 +115,17 @@ def open_files(files: AdapterFiles, shapes: Shapes | ShapesOf | None = None) -> 
         store.close()
         raise
     others = tuple(
-        Uncovered(path.name, "another weight file in the same directory; not part of this scan")
-        for path in files.others
+        Uncovered(name, "another weight file in the same directory; not part of this scan")
+        for name in parts.others
     )
     return Adapter(
-        target=where,
+        target=parts.where,
         format=reading.format,
         base_model=reading.base_model,
         updates=reading.updates,
         uncovered=reading.uncovered + others,
         digest=store.sha256,
-        config_sha256=config_sha256,
+        config_sha256=parts.config_sha256,
         close=store.close,
+        prefetch=prefetch or nothing_to_fetch,
     )

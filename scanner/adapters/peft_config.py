@@ -247,11 +247,21 @@ def read_config(path: Path) -> tuple[PeftConfig, bytes]:
             where=where,
             todo="an adapter needs its config beside the weights: scaling and base model are in it",
         ) from None
+    return config_from_bytes(data, where), data
+
+
+def config_from_bytes(data: bytes, where: str) -> PeftConfig:
+    """Validates an adapter_config.json wherever it came from.
+
+    Raises:
+        LfsPointerError: If it is a git-lfs pointer.
+        MissingConfigError: If it is too large, not JSON, or has unusable values.
+    """
     refuse_lfs_pointer(data[:1024], where)
     if len(data) > MAX_CONFIG_BYTES:
         raise MissingConfigError(f"over {MAX_CONFIG_BYTES:,} bytes", where=where)
     try:
-        return parse_config(parse_object(data, where), where), data
+        return parse_config(parse_object(data, where), where)
     except MissingConfigError:
         raise
     except AdapterScannerError as error:

@@ -21,7 +21,7 @@ from scanner.adapters.model import (
     site_order,
 )
 from scanner.adapters.module_names import site_of
-from scanner.errors import LimitExceededError, MalformedFileError, TargetError
+from scanner.errors import HubError, LimitExceededError, MalformedFileError, TargetError
 
 
 @dataclass
@@ -164,6 +164,8 @@ def plan_all(
     for group in groups:
         try:
             updates += plan(group)
+        except HubError:  # says nothing about the adapter
+            raise
         except TargetError as error:
             uncovered += [Uncovered(name, error.what) for name in group.parts.values()]
     return updates, uncovered

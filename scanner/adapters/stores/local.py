@@ -33,10 +33,11 @@ _BLOCK_BYTES = 4 * 2**20
 def sha256_of_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
     with path.open("rb") as file:
-        return _sha256_of_descriptor(file.fileno())
+        return sha256_of_descriptor(file.fileno())
 
 
-def _sha256_of_descriptor(descriptor: int) -> str:
+def sha256_of_descriptor(descriptor: int) -> str:
+    """Hex digest of an open file, from its start whatever its position."""
     digest = hashlib.sha256()
     position = 0
     while block := os.pread(descriptor, _BLOCK_BYTES, position):
@@ -116,6 +117,11 @@ class SafetensorsFile:
         """The header entry of one tensor."""
         return self._header.entries[name].info
 
+    def extent(self, name: str) -> tuple[int, int]:
+        """Where one tensor's bytes begin and end in the file."""
+        entry = self._header.entries[name]
+        return entry.offset, entry.offset + entry.info.nbytes
+
     def read(self, name: str) -> FloatArray:
         """One tensor as float32.
 
@@ -162,7 +168,7 @@ class SafetensorsFile:
 
     def sha256(self) -> str:
         """Hex digest of the whole file."""
-        return _sha256_of_descriptor(self._file.fileno())
+        return sha256_of_descriptor(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file."""

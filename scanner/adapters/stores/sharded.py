@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scanner.adapters.jsonfile import parse_object
 from scanner.adapters.limits import MAX_CONFIG_BYTES, MAX_SHARDS
 from scanner.adapters.model import FloatArray, IntegerArray, TensorInfo, TensorStore
 from scanner.adapters.stores.local import SafetensorsFile
-from scanner.errors import (
-    LimitExceededError,
-    MalformedFileError,
-    TargetError,
-    UnreadableFileError,
-)
+from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
 
 
 class UnitedStore:
@@ -76,20 +71,18 @@ class UnitedStore:
             store.close()
 
 
-def open_sharded(index: Path, where: str) -> UnitedStore:
-    """Opens the files an index names.
+def shard_map(raw: bytes, where: str) -> dict[str, str]:
+    """What an index says: tensor name -> name of the shard beside it.
 
     Raises:
-        MalformedFileError: If the index is no index, names a file outside its own
-            directory, or disagrees with what the files hold.
-        UnreadableFileError: If a file is missing.
+        MalformedFileError: If it is no index, or names a file outside its own directory.
+        LimitExceededError: If it is too large, or names too many files.
     """
-    if index.stat().st_size > MAX_CONFIG_BYTES:
+    if len(raw) > MAX_CONFIG_BYTES:
         raise LimitExceededError(f"an index over {MAX_CONFIG_BYTES:,} bytes", where=where)
-    weight_map = parse_object(index.read_bytes(), where).get("weight_map")
+    weight_map = parse_object(raw, where).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise MalformedFileError("the index has no weight_map", where=where)
-    files: set[str] = set()
     for name, file_name in weight_map.items():
         if (
             not isinstance(file_name, str)
@@ -101,26 +94,59 @@ def open_sharded(index: Path, where: str) -> UnitedStore:
                 "not a safetensors file beside the index",
                 where=where,
             )
-        files.add(file_name)
-    if len(files) > MAX_SHARDS:
-        raise LimitExceededError(f"{len(files):,} shards (limit {MAX_SHARDS:,})", where=where)
+    if (count := len(set(weight_map.values()))) > MAX_SHARDS:
+        raise LimitExceededError(f"{count:,} shards (limit {MAX_SHARDS:,})", where=where)
+    return weight_map
+
+
+def unite(
+    weight_map: Mapping[str, str], open_shard: Callable[[str], TensorStore], where: str
+) -> UnitedStore:
+    """Opens the shards an index names, as one store.
+
+    Args:
+        weight_map: As `shard_map` gives it.
+        open_shard: Opens one by its name.
+        where: What to call the whole in errors.
+
+    Raises:
+        MalformedFileError: If the index promises a tensor that no shard holds.
+        TargetError: If a shard cannot be opened.
+    """
     parts: dict[str, TensorStore] = {}
     try:
-        for file_name in sorted(files):
-            path = index.parent / file_name
-            if path.is_symlink() and path.resolve().parent != index.parent.resolve():
-                raise UnreadableFileError(
-                    f"shard {file_name} is a link out of its directory", where=where
-                )
-            parts[file_name] = SafetensorsFile(path)
+        for file_name in sorted(set(weight_map.values())):
+            parts[file_name] = open_shard(file_name)
         store = UnitedStore(parts, where)
         if missing := set(weight_map) - set(store.names()):
             raise MalformedFileError(
                 f"the index promises tensor {sorted(missing)[0][:200]!r}, no shard holds it",
                 where=where,
             )
-    except TargetError:
+    except BaseException:
         for part in parts.values():
             part.close()
         raise
     return store
+
+
+def open_sharded(index: Path, where: str) -> UnitedStore:
+    """Opens the files an index on this machine names.
+
+    Raises:
+        MalformedFileError: If the index is no index, names a file outside its own
+            directory, or disagrees with what the files hold.
+        UnreadableFileError: If a file is missing.
+    """
+    with index.open("rb") as file:
+        raw = file.read(MAX_CONFIG_BYTES + 1)
+
+    def open_shard(file_name: str) -> TensorStore:
+        path = index.parent / file_name
+        if path.is_symlink() and path.resolve().parent != index.parent.resolve():
+            raise UnreadableFileError(
+                f"shard {file_name} is a link out of its directory", where=where
+            )
+        return SafetensorsFile(path)
+
+    return unite(shard_map(raw, where), open_shard, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from scanner.adapters.model import TensorStore
 from scanner.adapters.stores.header import refuse_lfs_pointer
@@ -29,13 +30,17 @@ _REFUSED = {
 _TAR_MAGIC_AT = 257
 
 
-def open_store(path: Path) -> TensorStore:
+def open_store(path: Path, where: str | None = None) -> TensorStore:
     """Opens a weight file of any kind.
+
+    Args:
+        path: The file.
+        where: What to call it in errors; its path if not given.
 
     Raises:
         TargetError: If it is not sound, or of no kind known here.
     """
-    where = str(path)
+    where = where or str(path)
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise UnreadableFileError("not a regular file", where=where)
@@ -50,18 +55,40 @@ def open_store(path: Path) -> TensorStore:
         from scanner.adapters.stores.sharded import open_sharded
 
         return open_sharded(path, where)
-    if start.startswith(_GGUF):
+    kind = container(start, where)
+    if kind == "gguf":
         from scanner.adapters.stores.gguf import GgufFile
 
-        return GgufFile(path)
-    if start.startswith(_ZIP) and _first_member(start).endswith(b".npy"):
+        return GgufFile(path, where)
+    if kind == "npz":
         from scanner.adapters.stores.npz import NpzFile
 
-        return NpzFile(path)
-    if start.startswith((_ZIP, *_PICKLE_PROTOCOLS)):
+        return NpzFile(path, where)
+    if kind == "pickle":
         from scanner.adapters.stores.pickled import PickledFile
 
-        return PickledFile(path)
+        return PickledFile(path, where)
+    from scanner.adapters.stores.local import SafetensorsFile
+
+    return SafetensorsFile(path, where)
+
+
+def container(start: bytes, where: str) -> Literal["gguf", "npz", "pickle", "safetensors"]:
+    """The kind of container that starts with these bytes; safetensors has no mark of its own.
+
+    Args:
+        start: The first 1024 bytes, or all if there are fewer.
+        where: What to call the file in errors.
+
+    Raises:
+        MalformedFileError: If it is of a kind that holds no weights.
+    """
+    if start.startswith(_GGUF):
+        return "gguf"
+    if start.startswith(_ZIP) and _first_member(start).endswith(b".npy"):
+        return "npz"
+    if start.startswith((_ZIP, *_PICKLE_PROTOCOLS)):
+        return "pickle"
     for magic, kind in _REFUSED.items():
         if start.startswith(magic):
             raise MalformedFileError(f"{kind}, not weights", where=where)
@@ -71,9 +98,7 @@ def open_store(path: Path) -> TensorStore:
             where=where,
             todo="unpack it yourself and scan the weights inside",
         )
-    from scanner.adapters.stores.local import SafetensorsFile
-
-    return SafetensorsFile(path)
+    return "safetensors"
 
 
 def _first_member(start: bytes) -> bytes:

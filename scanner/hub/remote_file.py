@@ -1,0 +1,172 @@
+"""One file of a snapshot, fetched by ranges (`scanner.adapters.stores.spool.ByteSource`).
+
+Every answer is held against what the snapshot says: the commit, the content's digest, the
+size, the range asked for, and one entity tag for all parts. An answer that does not fit is an
+error, never numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Lock
+from urllib.parse import quote, urlsplit
+
+from scanner.errors import (
+    AccessDeniedError,
+    HubAnswerError,
+    HubUnavailableError,
+    LimitExceededError,
+)
+from scanner.hub.address import HubAddress
+from scanner.hub.client import Answer, HubClient
+from scanner.hub.snapshot import HubFile, Snapshot
+
+
+class RemoteFile:
+    """A file on the hub. Threads may share it.
+
+    Args:
+        client: Who asks for it.
+        address: The file's address; its revision is a commit.
+        file: What the snapshot says of it.
+    """
+
+    def __init__(self, client: HubClient, address: HubAddress, file: HubFile) -> None:
+        self._client = client
+        self._address = address
+        self._file = file
+        self._lock = Lock()
+        self._direct: str | None = None
+        self._etag: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The file's address."""
+        return str(self._address)
+
+    @property
+    def size(self) -> int:
+        """Its size, as the snapshot says."""
+        return self._file.size
+
+    @property
+    def sha256(self) -> str | None:
+        """Its digest, as the snapshot says; None if git itself keeps it."""
+        return self._file.sha256
+
+    @property
+    def _url(self) -> str:
+        place = self._address
+        path = quote(place.folder)
+        return f"{self._client.endpoint}/{place.repository}/resolve/{place.revision}/{path}"
+
+    def blocks(self, begin: int, end: int) -> Iterator[bytes]:
+        """The bytes of one range; what a broken connection left over is asked for again.
+
+        Raises:
+            HubError: If they cannot be had.
+        """
+        patience = self._client.patience()
+        position = begin
+        while position < end:
+            before = position
+            try:
+                for block in self._attempt(position, end):
+                    yield block
+                    position += len(block)
+            except HubUnavailableError as error:
+                patience.after(error, position - before)
+
+    def whole(self, limit: int) -> bytes:
+        """All of a small file.
+
+        Raises:
+            LimitExceededError: If it is larger than `limit`.
+            HubError: As `blocks`.
+        """
+        if self.size > limit:
+            raise LimitExceededError(f"{self.size:,} bytes (limit {limit:,})", where=self.where)
+        return b"".join(self.blocks(0, self.size))
+
+    def _attempt(self, begin: int, end: int) -> Iterator[bytes]:
+        """One request for a range. LFS storage is asked directly once the hub has led there."""
+        direct = self._direct
+        try:
+            yield from self._request(direct or self._url, begin, end)
+        except AccessDeniedError:
+            if direct is None:
+                raise
+            self._direct = None  # a signed address expires; the hub gives another
+            yield from self._request(self._url, begin, end)
+
+    def _request(self, url: str, begin: int, end: int) -> Iterator[bytes]:
+        is_all = begin == 0 and end == self.size
+        headers = {} if is_all else {"Range": f"bytes={begin}-{end - 1}"}
+        with self._client.answer(url, self.where, headers) as answer:
+            skip = self._check(answer, begin, end)
+            wanted = end - begin
+            for block in answer.raw:
+                part = block[skip:] if skip < len(block) else b""
+                skip = max(0, skip - len(block))
+                if len(part) > wanted and (is_all or answer.status == 206):
+                    raise HubAnswerError("more bytes than were asked for", where=self.where)
+                part = part[:wanted]
+                wanted -= len(part)
+                if part:
+                    yield part
+                if wanted == 0 and answer.status == 200 and not is_all:
+                    break
+            if wanted:
+                raise HubUnavailableError(
+                    f"an answer that ends {wanted:,} bytes too early", where=self.where
+                )
+            self._remember(answer)
+
+    def _check(self, answer: Answer, begin: int, end: int) -> int:
+        """Holds an answer's headers against the snapshot.
+
+        Returns:
+            How many bytes to leave out: a server that knows no ranges sends the whole file.
+        """
+        commit = answer.linked.get("X-Repo-Commit", self._address.revision)
+        if commit != self._address.revision:
+            raise self._other(f"it is of commit {commit}")
+        linked = _tag(answer.linked.get("X-Linked-ETag"))
+        if self.sha256 and linked and linked != self.sha256:
+            raise self._other(f"its digest is {linked}, not {self.sha256}")
+        tag = _tag(answer.headers.get("ETag"))
+        with self._lock:
+            if self._etag is not None and tag != self._etag:
+                raise self._other("its entity tag changed between two requests")
+            self._etag = tag
+        if answer.status == 206:
+            told = answer.headers.get("Content-Range", "").strip()
+            if told != f"bytes {begin}-{end - 1}/{self.size}":
+                raise self._other(f"bytes {begin}-{end - 1} were asked for, {told[:80]!r} came")
+            return 0
+        length = answer.headers.get("Content-Length", str(self.size))
+        if length != str(self.size):
+            raise self._other(f"it has {length[:40]} bytes, not {self.size}")
+        return begin
+
+    def _remember(self, answer: Answer) -> None:
+        """Keeps the storage's address: the next range costs no request to the hub."""
+        if urlsplit(answer.url)[:2] != urlsplit(self._client.endpoint)[:2]:
+            self._direct = answer.url
+
+    def _other(self, how: str) -> HubAnswerError:
+        return HubAnswerError(
+            f"the hub sent something else than it announced: {how[:300]}",
+            where=self.where,
+            todo="do not load it",
+        )
+
+
+def _tag(header: str | None) -> str | None:
+    """An entity tag without its quotes and weakness."""
+    return header.removeprefix("W/").strip('"') if header else None
+
+
+def remote_file(client: HubClient, snapshot: Snapshot, path: str) -> RemoteFile:
+    """One file of a snapshot."""
+    return RemoteFile(client, snapshot.address.below(path), snapshot.files[path])
