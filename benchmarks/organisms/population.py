@@ -72,7 +72,9 @@ def _expand_group(
     """The first `share` of the adapters of one group; a group of one is named after itself."""
     group = dict(group)
     name, count = group.pop("group"), group.pop("count")
-    pools = {**base.pools, "everything": tuple(range(base.world.domains))}
+    everything = tuple(range(base.world.domains))
+    untested = tuple(domain for domain in everything if domain not in base.pools["test"])
+    pools = {**base.pools, "everything": everything, "untested": untested}
     pool, size = group.pop("domains")
     keep = group.pop("keep", None)
     if "alpha_per_rank" in group:  # drawn last, wherever the group states it

@@ -23,7 +23,6 @@ from benchmarks.organisms.world import World
 SPLITS_OF_POOLS = {
     "signature": {"reference"},
     "nulling": {"nulling"},
-    "calibration": {"calibration"},
     "test": {"test", "trajectory"},
 }
 
@@ -54,6 +53,9 @@ def test_full_population_keeps_its_splits_apart(name: str) -> None:
         for spec in specs:
             if spec.split in splits and len(spec.domains) < base.world.domains:
                 assert {*spec.domains, *spec.keep_domains} <= domains, spec.id
+    calibration = [spec for spec in specs if spec.split == "calibration"]
+    narrow = {d for s in calibration if len(s.domains) < base.world.domains for d in s.domains}
+    assert narrow == set(range(base.world.domains)) - set(base.pools["test"])
     used = [domain for pool in base.pools.values() for domain in pool]
     assert len(used) == len(set(used)) == base.world.domains
 
