@@ -44,8 +44,6 @@ def judge_directory(
 ) -> Judgement:
     """Scans every adapter in a directory and sums up.
 
-    The directory must be the caller's own: nobody may write to it in the meantime.
-
     Args:
         root: The directory, with everything that will be used of the model.
         options: How to scan.
@@ -60,6 +58,8 @@ def judge_directory(
     """
     digest = artifact_sha256(root)
     results = [*scan_each(find_all([str(root)]), options), *_hidden(root)]
+    if artifact_sha256(root) != digest:
+        raise MalformedFileError("changed while it was scanned", where=str(root))
     label = f"{model}/{model_version}" if model_version else model
     results = [_relative(root, label, result) for result in results]
     report = assemble(results, options.signatures)

@@ -1,0 +1,334 @@
+"""`adapter-scanner gate ...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanner.cli.options import resolve_settings, settings_flags
+from scanner.cli.output import write_atomically, write_report
+from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
+from scanner.cli.scan import exit_status
+from scanner.errors import UsageError
+from scanner.settings import Settings
+
+if TYPE_CHECKING:
+    from scanner.gates.attestation import Attestation, Override, Signed
+    from scanner.gates.judgement import Judgement
+    from scanner.gates.policy import Decision
+    from scanner.gates.policy_file import LoadedPolicy
+    from scanner.results import Report
+    from scanner.targets import ScanOptions
+
+_NOT_POLICY = ("compose", "baseline", "fail_on", "cache", "progress")
+"""Settings of a scan that must not weaken a gate, or mean nothing to it."""
+
+_KEY = click.option(
+    "--key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the private key to sign with.  [default: $ADAPTER_SCANNER_SIGNING_KEY_FILE, or "
+    "the key itself in $ADAPTER_SCANNER_SIGNING_KEY]",
+)
+_POLICY = click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Policy (YAML).",
+)
+_OVERRIDE = click.option(
+    "--override",
+    "override_reason",
+    metavar="REASON",
+    help="Let it pass against the verdict: needs --key with the key of a person whom the policy "
+    "allows that. The reason is recorded.",
+)
+
+
+@click.group("gate")
+def command() -> None:
+    """Let nothing unjudged into a registry or a hub.
+
+    A policy says which models are gated and what lets them pass; verdicts are signed, so that
+    nobody can write one by hand.
+    """
+
+
+@command.command("check")
+@click.argument("directory", type=click.Path(path_type=Path))
+@_POLICY
+@click.option("--model", metavar="NAME", help="The name the policy knows it by.")
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the verdict as JSON here: what an attestation is made of.",
+)
+@_KEY
+@_OVERRIDE
+@settings_flags(without=_NOT_POLICY)
+@click.pass_context
+def check(
+    ctx: click.Context,
+    /,
+    directory: Path,
+    policy_file: Path | None,
+    model: str | None,
+    record: Path | None,
+    key: Path | None,
+    override_reason: str | None,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Scan everything in DIRECTORY and say whether the policy lets it pass.
+
+    For the CI step in front of any registry. Exit status 0 only if it does; otherwise 1 for a
+    flagged adapter, 3 for anything else. Without --policy, only "clear" passes.
+    """
+    from scanner.gates.judgement import judge_directory
+
+    settings = resolve_settings(config, flags)
+    policy = _loaded(policy_file)
+    name = model or directory.resolve().name
+    _require_rule(policy, name, named=model is not None)
+    judgement = judge_directory(directory, _scan_options(settings), model=name)
+    decision = _decided(policy, judgement, key, override_reason)
+    _show(judgement.report, settings)
+    if record is not None:
+        write_atomically(record, _record_bytes(judgement, key, decision))
+    _say(name, decision)
+    ctx.exit(_status(judgement, decision))
+
+
+@command.command("push")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("repository", metavar="REPO")
+@_POLICY
+@click.option("--revision", default="main", show_default=True, help="The branch to commit to.")
+@click.option("--private", is_flag=True, help="If the repository has to be created: privately.")
+@_KEY
+@_OVERRIDE
+@settings_flags(without=_NOT_POLICY)
+@click.pass_context
+def push(
+    ctx: click.Context,
+    /,
+    directory: Path,
+    repository: str,
+    policy_file: Path | None,
+    revision: str,
+    private: bool,
+    key: Path | None,
+    override_reason: str | None,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Scan DIRECTORY and upload it to REPO on the Hugging Face hub if the policy lets it.
+
+    What is uploaded is a private copy, made before the scan. The report goes into the commit,
+    and the verdict into a section of the model card. The hub's token is huggingface_hub's
+    (`hf auth login`, or $HF_TOKEN). Exit status as with `gate check`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from scanner.gates.hub_push import CARD, Upload, snapshot, upload
+    from scanner.gates.judgement import judge_directory
+
+    settings = resolve_settings(config, flags)
+    policy = _loaded(policy_file)
+    _require_rule(policy, repository, named=True)
+    with TemporaryDirectory(prefix="adapter-scanner-") as scratch:
+        files = Path(scratch, repository.rpartition("/")[2] or "model")
+        files.mkdir()
+        snapshot(directory, files)
+        judgement = judge_directory(files, _scan_options(settings), model=repository)
+        decision = _decided(policy, judgement, key, override_reason)
+        _show(judgement.report, settings)
+        _say(repository, decision)
+        if not decision.allowed:
+            ctx.exit(_status(judgement, decision))
+
+        from huggingface_hub import HfApi
+
+        token = _token(judgement, key, decision)
+        what = Upload(judgement, decision, token, revision, private)
+        click.echo(upload(files, directory / CARD, repository, what, HfApi()), err=True)
+
+
+@command.command("mlflow")
+@click.argument("model_uri")
+@_KEY
+@settings_flags(without=("compose", "baseline", "cache", "progress"))
+@click.pass_context
+def mlflow(
+    ctx: click.Context, /, model_uri: str, key: Path | None, config: Path | None, **flags: Any
+) -> None:
+    """Download and scan a version of a registered model, and write its verdict to its tags.
+
+    MODEL_URI is models:/NAME/VERSION or models:/NAME@ALIAS, in the registry that
+    $MLFLOW_TRACKING_URI names. Exit status as with `scan`; a version without any adapter is an
+    error.
+    """
+    from scanner.gates.keys import load_signing_key
+    from scanner.gates.mlflow_gate import find_version, judge_version, registry_client
+
+    settings = resolve_settings(config, flags)
+    signing_key = load_signing_key(key)
+    client = registry_client()
+    version = find_version(model_uri, client)
+    options = _scan_options(settings)
+    judgement = judge_version(version.name, version.version, options, signing_key, client)
+    _show(judgement.report, settings)
+    ctx.exit(exit_status(judgement.report, settings.fail_on))
+
+
+@command.command("override")
+@click.argument("model_uri")
+@click.option("--reason", required=True, help="Why it may pass; everybody can read it.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=30,
+    show_default=True,
+    help="How long it may.",
+)
+@_KEY
+def override(model_uri: str, reason: str, days: int, key: Path | None) -> None:
+    """Let a version of a registered model pass against its verdict, for a recorded reason.
+
+    The key must be that of a person whom the policy allows it. The decision is about the
+    version's files as they were judged, and is written to its tags.
+    """
+    from scanner.gates.keys import load_signing_key
+    from scanner.gates.mlflow_gate import find_version, override_version, registry_client
+
+    _require_reason(reason)
+    client = registry_client()
+    version = find_version(model_uri, client)
+    record = override_version(version, reason, days, load_signing_key(key), client)
+    click.echo(f"{model_uri}: overridden until {record.expires:%Y-%m-%d}", err=True)
+
+
+@command.command("keygen")
+@click.argument("file", type=click.Path(path_type=Path))
+def keygen(file: Path) -> None:
+    """Make a key pair: the private key in FILE, the public key on standard output.
+
+    The public key goes into the policy, under scanners: or people:. The private key stays
+    where the scanner runs, or with the person.
+    """
+    from scanner.gates.keys import write_new_key
+
+    click.echo(str(write_new_key(file)))
+
+
+def _scan_options(settings: Settings) -> ScanOptions:
+    from scanner.signatures.installed import installed_signatures
+    from scanner.signatures.pack import load_signature
+    from scanner.targets import ScanOptions
+
+    packs = settings.signature
+    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
+    return ScanOptions(signatures, settings.alpha, settings.base_model, settings.jobs)
+
+
+def _loaded(policy_file: Path | None) -> LoadedPolicy:
+    from scanner.gates.policy import DEFAULT_POLICY, Keys
+    from scanner.gates.policy_file import LoadedPolicy, load_policy
+
+    if policy_file is None:
+        return LoadedPolicy(DEFAULT_POLICY, Keys(), "the default policy")
+    return load_policy(policy_file)
+
+
+def _require_rule(loaded: LoadedPolicy, name: str, *, named: bool) -> None:
+    """A model that the policy does not know is a mistake in one of them, never a pass.
+
+    Raises:
+        UsageError: If no rule is for the model.
+    """
+    if loaded.policy.rule_for(name) is None:
+        todo = "add a rule" if named else "say which model it is with --model"
+        raise UsageError(f"no rule is for {name!r}", where=loaded.where, todo=todo)
+
+
+def _require_reason(reason: str) -> None:
+    if not reason.strip() or len(reason) > 1000:
+        raise UsageError("a reason has 1 to 1000 characters", where="the reason")
+
+
+def _decided(
+    loaded: LoadedPolicy, judgement: Judgement, key: Path | None, override_reason: str | None
+) -> Decision:
+    from scanner.gates.attestation import now
+    from scanner.gates.policy import Access, Action, decide
+
+    attestation = judgement.attestation
+    signed = None
+    if override_reason is not None:
+        signed = _override(loaded, attestation, key, override_reason)
+    access = Access(Action.PUSH, attestation.subject)
+    return decide(loaded.policy, access, attestation, signed, now())
+
+
+def _override(
+    loaded: LoadedPolicy, attestation: Attestation, key: Path | None, reason: str
+) -> Signed[Override]:
+    """The override of whoever holds the key, for what has just been judged.
+
+    Raises:
+        UsageError: If the policy does not know the key as a person's.
+    """
+    from scanner.gates.attestation import Override, Signed, now
+    from scanner.gates.keys import load_signing_key
+
+    _require_reason(reason)
+    public = load_signing_key(key).public
+    names = [name for name, known in loaded.keys.people.items() if known == public]
+    if not names:
+        raise UsageError(
+            f"the key {public.id} is not that of one of the policy's people", where="--override"
+        )
+    record = Override(subject=attestation.subject, reason=reason, time=now(), expires=now())
+    return Signed(record, names[0])
+
+
+def _token(judgement: Judgement, key: Path | None, decision: Decision) -> str | None:
+    """The signed verdict, if a key was named; a person's key signs no verdict."""
+    from scanner.gates.attestation import sign
+    from scanner.gates.keys import load_signing_key
+
+    if key is None or decision.overridden_by:
+        return None
+    return sign(judgement.attestation, load_signing_key(key))
+
+
+def _record_bytes(judgement: Judgement, key: Path | None, decision: Decision) -> bytes:
+    from scanner.gates.hub_push import verdict_file
+
+    return verdict_file(judgement, _token(judgement, key, decision), decision).encode()
+
+
+def _show(report: Report, settings: Settings) -> None:
+    from scanner.reports import FORMATS, renderer
+
+    chosen = FORMATS[settings.format]
+    write_report(
+        renderer(settings.format)(report),
+        Path(settings.output) if settings.output else None,
+        for_machines=chosen.for_machines,
+    )
+
+
+def _say(name: str, decision: Decision) -> None:
+    said = "allowed" if decision.allowed else "refused"
+    click.echo(f"{name}: {said}: {decision.reason}", err=True)
+
+
+def _status(judgement: Judgement, decision: Decision) -> int:
+    if decision.allowed:
+        return 0
+    from scanner.results import Verdict
+
+    flagged = judgement.attestation.verdict is Verdict.FLAGGED
+    return EXIT_FLAGGED if flagged else EXIT_INCONCLUSIVE
