@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from scanner.errors import UsageError
+from scanner.hub.address import is_address, parse_address
 from scanner.results import Acceptance, ScanResult, StaleAcceptance, Verdict
 
 DEFAULT_NAME = "adapter-scanner-baseline.json"
@@ -112,11 +113,22 @@ def merge(old: Sequence[Entry], new: Sequence[Entry]) -> list[Entry]:
 
 
 def _relative(target: str, root: Path) -> str:
-    """A target as a path from the baseline file, with forward slashes."""
+    """A target as a path from the baseline file, with forward slashes.
+
+    An address on the hub loses its commit: findings are accepted by content, and a new commit
+    with other content makes the old entry stale.
+    """
+    if is_address(target):
+        return str(parse_address(target).at(None))
     try:
         return Path(target).resolve().relative_to(root.resolve()).as_posix()
     except ValueError:
         return Path(target).resolve().as_posix()
+
+
+def _is_gone(target: str, root: Path) -> bool:
+    """Whether what an entry was about is certainly no longer there; the hub is not asked."""
+    return not is_address(target) and not (root / target).exists()
 
 
 def _covers(entry: Entry, result: ScanResult) -> bool:
@@ -163,12 +175,12 @@ def _stale(
     for entry in entries:
         used = any(_covers(entry, result) for result in results)
         if entry.expires < today:
-            if used or entry.target in scanned or not (root / entry.target).exists():
+            if used or entry.target in scanned or _is_gone(entry.target, root):
                 yield StaleAcceptance(target=entry.target, reason=f"expired on {entry.expires}")
         elif used:
             continue
         elif entry.target in scanned:
             reason = "its content, its verdict or the signature has changed"
             yield StaleAcceptance(target=entry.target, reason=reason)
-        elif not (root / entry.target).exists():
+        elif _is_gone(entry.target, root):
             yield StaleAcceptance(target=entry.target, reason="no longer there")

@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -71,6 +71,10 @@ class ResultCache:
 
     root: Path
     run: str
+
+    def apart(self, source: str) -> ResultCache:
+        """The results of adapters whose digests are known on the word of one source."""
+        return replace(self, run=_digest(self.run, source))
 
     def _shelf(self, adapter: Adapter) -> Path:
         """Directory of the results of all adapters that look like this one.

@@ -6,16 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanner.adapters.compose import compose
 from scanner.adapters.discover import AdapterFiles, find_adapters
+from scanner.adapters.model import Adapter
 from scanner.adapters.opening import ShapesOf, open_files
 from scanner.cache import ResultCache
 from scanner.detector import check_alpha, scan
-from scanner.errors import TargetError
+from scanner.errors import TargetError, UsageError
+from scanner.hub.address import is_address, parse_address
 from scanner.results import ScanResult, Verdict
 from scanner.signatures.match import known_shapes
 from scanner.signatures.pack import Signature
+
+if TYPE_CHECKING:
+    from scanner.hub.reading import RemoteAdapter
 
 
 @dataclass(frozen=True)
@@ -34,15 +40,46 @@ class Found:
     """One thing to scan, or the reason it cannot be."""
 
     target: str
-    files: AdapterFiles | None
+    files: AdapterFiles | RemoteAdapter | None
+    """On this machine, or on the hub."""
     error: TargetError | None = None
+
+    def open(self, shapes: ShapesOf) -> Adapter:
+        """Opens it.
+
+        Raises:
+            TargetError: If it cannot be read, or that is why it was not found.
+        """
+        if self.files is None:
+            assert self.error is not None, "nothing found without a reason"
+            raise self.error
+        if isinstance(self.files, AdapterFiles):
+            return open_files(self.files, shapes)
+        return self.files.open(shapes)
+
+    def cache(self, options: ScanOptions) -> ResultCache | None:
+        """Where its result is kept; a hub's word for a digest vouches for that hub alone."""
+        if options.cache is None or self.files is None or isinstance(self.files, AdapterFiles):
+            return options.cache
+        return options.cache.apart(self.files.client.endpoint)
 
 
 def against_base(found: Sequence[Found], base: Path) -> list[Found]:
-    """Marks targets as full fine-tunes of one base model, to be scanned as the difference."""
-    return [
-        replace(item, files=item.files and replace(item.files, base_weights=base)) for item in found
-    ]
+    """Marks targets as full fine-tunes of one base model, to be scanned as the difference.
+
+    Raises:
+        UsageError: If a target is on the hub: a full fine-tune is read whole.
+    """
+    marked = []
+    for item in found:
+        if isinstance(item.files, AdapterFiles):
+            item = replace(item, files=replace(item.files, base_weights=base))
+        elif item.files is not None:
+            raise UsageError(
+                f"{item.target} is on the hub", where="--base-weights", todo="download it first"
+            )
+        marked.append(item)
+    return marked
 
 
 def error_result(target: str, error: TargetError) -> ScanResult:
@@ -51,14 +88,28 @@ def error_result(target: str, error: TargetError) -> ScanResult:
 
 
 def find_all(targets: Sequence[str]) -> list[Found]:
-    """Every adapter in the targets; a target without any is itself an entry with an error."""
+    """Every adapter in the targets; a target without any is itself an entry with an error.
+
+    Raises:
+        UsageError: If a target that starts with hf:// is no address.
+    """
     found: list[Found] = []
     for target in targets:
         try:
-            found += [Found(str(files.target), files) for files in find_adapters(Path(target))]
+            found += _on_hub(target) if is_address(target) else _on_disk(target)
         except TargetError as error:
             found.append(Found(target, None, error))
     return found
+
+
+def _on_disk(target: str) -> list[Found]:
+    return [Found(str(files.target), files) for files in find_adapters(Path(target))]
+
+
+def _on_hub(target: str) -> list[Found]:
+    from scanner.hub.reading import find_hub_adapters
+
+    return [Found(item.target, item) for item in find_hub_adapters(parse_address(target))]
 
 
 def scan_each(found: Sequence[Found], options: ScanOptions) -> Iterator[ScanResult]:
@@ -78,12 +129,10 @@ def _shapes(options: ScanOptions) -> ShapesOf:
 
 
 def _scan_one(item: Found, options: ScanOptions) -> ScanResult:
-    if item.files is None:
-        assert item.error is not None, "nothing found without a reason"
-        return error_result(item.target, item.error)
+    cache = item.cache(options)
     try:
-        with open_files(item.files, _shapes(options)) as adapter:
-            if options.cache and (known := options.cache.get(adapter)):
+        with item.open(_shapes(options)) as adapter:
+            if cache and (known := cache.get(adapter)):
                 return known
             result = scan(
                 adapter,
@@ -92,8 +141,8 @@ def _scan_one(item: Found, options: ScanOptions) -> ScanResult:
                 base_model=options.base_model,
                 jobs=options.jobs,
             )
-            if options.cache:
-                options.cache.put(adapter, result)
+            if cache:
+                cache.put(adapter, result)
             return result
     except TargetError as error:
         return error_result(item.target, error)
@@ -109,11 +158,8 @@ def scan_sum(found: Sequence[Found], options: ScanOptions) -> ScanResult:
     together = " + ".join(item.target for item in found)
     adapters = []
     try:
-        for item in found:
-            if item.files is None:
-                assert item.error is not None, "nothing found without a reason"
-                raise item.error
-            adapters.append(open_files(item.files, _shapes(options)))
+        for item in found:  # one by one: those opened before a failure are closed below
+            adapters.append(item.open(_shapes(options)))  # noqa: PERF401
         with compose(adapters) as adapter:
             return scan(
                 adapter,

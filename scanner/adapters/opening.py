@@ -1,4 +1,4 @@
-"""`open_adapter`: a path -> an `Adapter`."""
+"""`open_adapter`: a path, or an address on the hub -> an `Adapter`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from scanner.adapters.readers import READERS
 from scanner.adapters.source import Source
 from scanner.adapters.stores.sniff import open_store
 from scanner.errors import UnreadableFileError, UsageError
+from scanner.hub.address import is_address
 
 Shapes = Mapping[str, tuple[int, int]]
 ShapesOf = Callable[[str | None], Shapes]
 
 
 def open_adapter(target: str | Path, shapes: Shapes | ShapesOf | None = None) -> Adapter:
-    """Opens the one adapter at a path.
+    """Opens the one adapter at a path or an address on the hub.
 
     The result keeps its weight file open; use it as a context manager, or close it.
 
     Args:
-        target: A weight file, an adapter_config.json, or a directory that holds one adapter.
+        target: A weight file, an adapter_config.json, a directory that holds one adapter, or
+            hf://owner/name[@revision][/subfolder].
         shapes: Module -> (d_out, d_in) of the base, for the formats that do not store them; or
             a function that gives them for the base model an adapter names.
 
@@ -33,6 +35,10 @@ def open_adapter(target: str | Path, shapes: Shapes | ShapesOf | None = None) ->
         UsageError: If the directory holds several adapters.
         TargetError: If the adapter cannot be read; see `scanner.errors`.
     """
+    if isinstance(target, str) and is_address(target):
+        from scanner.hub.reading import open_hub_adapter
+
+        return open_hub_adapter(target, shapes)
     found = find_adapters(Path(target))
     if len(found) > 1:
         raise UsageError(

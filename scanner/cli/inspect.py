@@ -29,7 +29,8 @@ from scanner.cli.output import write_report
 def command(target: str, format_name: str, output: Path | None) -> None:
     """Show what is in an adapter and what was understood of it.
 
-    TARGET is a weight file or a directory that holds one adapter.
+    TARGET is a weight file, a directory that holds one adapter, or an address on the hub:
+    hf://owner/name[@revision][/subfolder].
     """
     from scanner.adapters.opening import open_adapter
     from scanner.inspection import inspect_adapter

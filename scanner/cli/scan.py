@@ -48,6 +48,7 @@ Examples:
   adapter-scanner scan my-adapter/
   adapter-scanner scan adapters/ -f sarif -o report.sarif
   adapter-scanner scan first/ second/ --compose
+  adapter-scanner scan hf://owner/name@main
   adapter-scanner scan adapters/ --fail-on flagged --baseline accepted.json
 """
 
@@ -75,7 +76,8 @@ def command(
 ) -> None:
     """Scan adapters for known misalignment directions.
 
-    A TARGET is a weight file or a directory, searched recursively.
+    A TARGET is a weight file, a directory (searched recursively), or an address on the hub:
+    hf://owner/name[@revision][/subfolder].
     """
     if not targets and not hook:
         raise click.UsageError("missing argument 'TARGET...'", ctx)
