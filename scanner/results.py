@@ -99,6 +99,8 @@ class ScanResult(Record, frozen=True, kw_only=True):
     """The statistic the p-value is computed from."""
     p_value: float | None = None
     """Conformal: share of benign calibration adapters that score as high, itself included."""
+    q_value: float | None = None
+    """Benjamini-Hochberg adjusted p-value over a sweep's adapters; null outside of sweeps."""
     alpha: float | None = None
     threshold: float | None = None
     """Scores above this have p <= alpha."""

@@ -25,6 +25,7 @@ _COMMANDS = {
     "signatures": ("scanner.cli.signatures", "List, build, calibrate and verify packs."),
     "baseline": ("scanner.cli.baseline", "Accept known findings, so that only new ones fail."),
     "serve": ("scanner.cli.serve", "Judge what registries report by webhook."),
+    "hub": ("scanner.cli.hub", "Scan the adapters of a whole hub, and report on them."),
     "gate": ("scanner.cli.gate", "Let nothing unjudged into a registry or a hub."),
     "completion": ("scanner.cli.completion", "Print a shell's completion script."),
 }

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from scanner.errors import UsageError
+from scanner.hub.address import HubAddress
 from scanner.hub.ledger_file import connect, create, is_blank
 from scanner.hub.ledger_queue import Waiting
 from scanner.hub.records import (
@@ -49,8 +50,7 @@ class Checkpoint:
 
 def target_of(repository: str, revision: str, subfolder: str) -> str:
     """An adapter's name in reports: ``hf://owner/name@revision[/subfolder]``."""
-    folder = f"/{subfolder}" if subfolder else ""
-    return f"hf://{repository}@{revision}{folder}"
+    return str(HubAddress(repository, revision, subfolder))
 
 
 class Ledger:
@@ -146,6 +146,10 @@ class Ledger:
                     "WHERE query = ? AND packs = ?",
                     (text, packs),
                 )
+            self._db.execute(
+                "UPDATE sweep SET started = ? WHERE query = ? AND packs = ?",
+                (self._now(), text, packs),
+            )
             self._sweep, cursor, listed, finished = self._db.execute(
                 "SELECT id, cursor, listed, finished FROM sweep WHERE query = ? AND packs = ?",
                 (text, packs),
@@ -235,8 +239,16 @@ class Ledger:
         for found in adapters:
             self._db.execute(
                 "INSERT OR IGNORE INTO adapter (sweep, repository, revision, subfolder, content, "
-                "packs, state) VALUES (?, ?, ?, ?, ?, ?, 'follows')",
-                (self._sweep, repository, revision, found.subfolder, found.content, self._packs),
+                "files, packs, state) VALUES (?, ?, ?, ?, ?, ?, ?, 'follows')",
+                (
+                    self._sweep,
+                    repository,
+                    revision,
+                    found.subfolder,
+                    found.content,
+                    msgspec.json.encode(found.files).decode(),
+                    self._packs,
+                ),
             )
             self._give_leader(found.content)
 
@@ -262,7 +274,7 @@ class Ledger:
         """Notes a verdict, and copies it to everything of the same content."""
         self._db.execute(
             f"UPDATE adapter SET state = 'judged', attempts = attempts + 1, ({_NUMBERS}) = "
-            "(?, ?, ?, ?, ?, ?, ?, ?), reason = ?, result = ? WHERE id = ?",
+            "(?, ?, ?, ?, ?, ?, ?, ?), reason = ?, result = ?, files = NULL WHERE id = ?",
             (
                 item.verdict.value,
                 item.base_model,
@@ -282,7 +294,7 @@ class Ledger:
     def _copy(self, key: int) -> None:
         """Gives every other adapter of the same content its verdict, under its own address.
 
-        One that waits is another sweep's: within a sweep no content waits twice.
+        Those that could not be had too: to know what they contain is to know their verdict.
         """
         content, *place, text, reason = self._db.execute(
             "SELECT content, repository, revision, subfolder, result, reason FROM adapter "
@@ -291,7 +303,7 @@ class Ledger:
         ).fetchone()
         others = self._db.execute(
             "SELECT id, repository, revision, subfolder FROM adapter "
-            "WHERE content = ? AND packs = ? AND state IN ('follows', 'waiting')",
+            "WHERE content = ? AND packs = ? AND state <> 'judged'",
             (content, self._packs),
         ).fetchall()
         result = msgspec.json.decode(text, type=ScanResult) if others else None
@@ -306,8 +318,8 @@ class Ledger:
             )
             self._db.execute(
                 f"UPDATE adapter SET state = 'judged', copied = 1, ({_NUMBERS}) = "
-                f"(SELECT {_NUMBERS} FROM adapter WHERE id = ?), reason = ?, result = ? "
-                "WHERE id = ?",
+                f"(SELECT {_NUMBERS} FROM adapter WHERE id = ?), reason = ?, result = ?, "
+                "files = NULL WHERE id = ?",
                 (
                     key,
                     reason.replace(mine, theirs),

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from scanner.hub.records import Judge, LookUp, Progress
+from scanner.hub.snapshot import HubFile
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,17 @@ class Waiting:
 
     def judgements(self, most: int, busy: set[int]) -> list[Judge]:
         """Adapters to judge now, in the order they were found; arguments as `lookups`."""
-        rows = self._due("adapter", "repository, revision, subfolder, content", most + len(busy))
+        columns = "repository, revision, subfolder, content, files"
+        rows = self._due("adapter", columns, most + len(busy))
         tasks = [
-            Judge(key=r[0], repository=r[1], revision=r[2], subfolder=r[3], content=r[4])
+            Judge(
+                key=r[0],
+                repository=r[1],
+                revision=r[2],
+                subfolder=r[3],
+                content=r[4],
+                files=msgspec.json.decode(r[5], type=list[HubFile]),
+            )
             for r in rows
             if r[0] not in busy
         ]

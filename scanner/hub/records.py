@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from scanner.hub.snapshot import HubFile
 from scanner.results import Verdict
 
 
@@ -39,6 +40,8 @@ class FoundAdapter(Record, frozen=True, kw_only=True):
     """Empty at the repository's root."""
     content: str
     """Digest of the names and the digests of everything the adapter is made of."""
+    files: list[HubFile]
+    """Those files, so that nothing is looked up twice."""
 
 
 class LookUp(Record, frozen=True, kw_only=True, tag=True):
@@ -59,7 +62,7 @@ class Judge(Record, frozen=True, kw_only=True, tag=True):
     revision: str
     subfolder: str
     content: str
-    """What the files were when they were looked up."""
+    files: list[HubFile]
 
 
 Task = LookUp | Judge

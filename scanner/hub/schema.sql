@@ -15,6 +15,7 @@ CREATE TABLE sweep (
   cursor     TEXT,                      -- where the listing goes on, as JSON; null at the start
   listed     INTEGER NOT NULL DEFAULT 0,
   finished   INTEGER NOT NULL DEFAULT 0,
+  started    TEXT,                      -- UTC; the last time it was started or gone on with
   requests   INTEGER NOT NULL DEFAULT 0,
   received   INTEGER NOT NULL DEFAULT 0, -- bytes
   UNIQUE (query, packs)
@@ -42,6 +43,7 @@ CREATE TABLE adapter (
   revision   TEXT NOT NULL,
   subfolder  TEXT NOT NULL,             -- '' at the root
   content    TEXT NOT NULL,             -- digest of its files; '' if they could not be looked up
+  files      TEXT,                      -- what it is made of, as JSON, while that is needed
   packs      TEXT NOT NULL REFERENCES packs,
   -- follows: the same content waits under another address
   state      TEXT NOT NULL
@@ -63,4 +65,4 @@ CREATE TABLE adapter (
 );
 CREATE INDEX adapter_waiting ON adapter (sweep, id) WHERE state = 'waiting';
 CREATE INDEX adapter_content ON adapter (content, packs, state);
-CREATE INDEX adapter_verdict ON adapter (packs, verdict);
+CREATE INDEX adapter_verdict ON adapter (sweep, verdict);

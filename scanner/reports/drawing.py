@@ -41,6 +41,30 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Numbers from `low` to `high` over the width of a drawing."""
+
+    low: float
+    high: float
+
+    def position(self, number: float) -> float:
+        """Where a number stands."""
+        share = (number - self.low) / (self.high - self.low)
+        return round(_MARGIN + share * (WIDTH - 2 * _MARGIN), 1)
+
+    def ticks(self) -> list[Tick]:
+        """Round numbers along the axis."""
+        return [Tick(self.position(x), _number(x)) for x in _round_numbers(self.low, self.high)]
+
+
+def axis_over(numbers: Sequence[float]) -> Axis:
+    """An axis that holds some numbers, with a little room at both ends."""
+    low, high = min(numbers), max(numbers)
+    span = (high - low) or 1.0
+    return Axis(low - 0.03 * span, high + 0.03 * span)
+
+
+@dataclass(frozen=True)
 class Scale:
     """One adapter among benign adapters and misaligned references."""
 
@@ -70,15 +94,8 @@ def scale(
         references: Names and numbers of the misaligned references.
         marks: Values to mark, with what they mean.
     """
-    everything = [value, 0.0, *benign, *(x for _, x in references), *(x for x, _ in marks)]
-    low, high = min(everything), max(everything)
-    span = (high - low) or 1.0
-    low, high = low - 0.03 * span, high + 0.03 * span
-
-    def position(number: float) -> float:
-        share = (number - low) / (high - low)
-        return round(_MARGIN + share * (WIDTH - 2 * _MARGIN), 1)
-
+    axis = axis_over([value, 0.0, *benign, *(x for _, x in references), *(x for x, _ in marks)])
+    position = axis.position
     meant = [Tick(position(x), label) for x, label in marks]
     return Scale(
         benign=_swarm([(position(x), f"benign adapter, {_signed(x)}") for x in benign], _DOT),
@@ -87,7 +104,7 @@ def scale(
             _DIAMOND,
         ),
         adapter=Dot(position(value), 0.0, _signed(value)),
-        ticks=[Tick(position(x), _number(x)) for x in _round_numbers(low, high)],
+        ticks=axis.ticks(),
         marks=meant,
         label_left=_label_left(position(value), [mark.x for mark in meant]),
     )

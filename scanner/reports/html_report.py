@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scanner.reports.drawing import HeatMap, Scale, heat_map, scale
 from scanner.reports.terminal import printable
@@ -20,6 +21,9 @@ from scanner.reports.wording import (
     used_signatures,
 )
 from scanner.results import CalibrationSummary, Report, ScanResult, SignatureSummary, Verdict
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _HEADLINES = {
@@ -47,30 +51,39 @@ class View:
     strongest: str
 
 
-def render(report: Report) -> str:
-    """The report as one HTML page."""
+def environment() -> Environment:
+    """What renders the pages: everything is escaped, and what is not there is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    found = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["printable"] = printable
-    environment.filters["signed"] = lambda x: f"{x:+.2f}".replace("-", "\u2212")
+    found.filters["printable"] = printable
+    found.filters["signed"] = lambda x: f"{x:+.2f}".replace("-", "\u2212")
+    return found
+
+
+def render(report: Report) -> str:
+    """The report as one HTML page."""
     ordered = sorted(report.results, key=lambda result: ORDER.index(result.verdict))
     by_id = {signature.id: signature for signature in report.signatures}
-    page = environment.get_template("report.html.j2").render(
-        report=report,
-        views=[
-            _view(index, result, by_id.get(result.decided_by or ""))
-            for index, result in enumerate(ordered, 1)
-        ],
-        counts=[(verdict.value, getattr(report.summary, verdict.value)) for verdict in ORDER],
-        signatures=used_signatures(report),
-        not_aligned=NOT_ALIGNED,
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            views=[
+                _view(index, result, by_id.get(result.decided_by or ""))
+                for index, result in enumerate(ordered, 1)
+            ],
+            counts=[(verdict.value, getattr(report.summary, verdict.value)) for verdict in ORDER],
+            signatures=used_signatures(report),
+            not_aligned=NOT_ALIGNED,
+        )
     )
     return page.lstrip() + "\n"
 

@@ -1,0 +1,358 @@
+"""`adapter-scanner hub scan` and `hub report`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scanner.cli.options import resolve_settings, settings_flags
+from scanner.cli.output import write_report
+from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
+from scanner.errors import UsageError
+from scanner.settings import Settings
+
+if TYPE_CHECKING:
+    from scanner.hub.engines import Engine
+    from scanner.hub.records import Progress, SweepQuery
+    from scanner.hub.work import Worker
+    from scanner.signatures.pack import Signature
+
+DEFAULT_LEDGER = "adapter-scanner-ledger.db"
+DEFAULT_JOBS = 8
+EXIT_INTERRUPTED = 128 + 2
+
+_NOT_FOR_SWEEPS = ("format", "output", "base_model", "compose", "baseline", "cache", "jobs")
+_REPORT_FORMATS = (
+    "text", "json", "jsonl", "sarif", "markdown", "html", "junit", "parquet",
+)  # fmt: skip
+_TOP = 5
+
+_SCAN_EPILOG = """\b
+Exit status:
+  0    every adapter is clear
+  1    at least one is flagged
+  2    usage or configuration error
+  3    at least one is inconclusive or unreadable, or the hub stopped answering
+  130  interrupted; --resume goes on
+
+\b
+Examples:
+  adapter-scanner hub scan --base-model Qwen/Qwen2.5-7B-Instruct --ledger qwen.db
+  adapter-scanner hub scan --base-model Qwen/Qwen2.5-7B-Instruct --ledger qwen.db --resume
+  adapter-scanner hub report qwen.db --summary -f html -o qwen.html
+"""
+
+
+@click.group("hub")
+def command() -> None:
+    """Scan the adapters of a whole hub, and report on them."""
+
+
+@command.command("scan", epilog=_SCAN_EPILOG)
+@click.option(
+    "--base-model",
+    "base_models",
+    multiple=True,
+    metavar="ID",
+    help="List adapters of this base model and its quantised mirrors (repeatable). Default: the "
+    "bases of the packs, unless --author or --search is given.",
+)
+@click.option("--author", help="List adapters of this user or organisation only.")
+@click.option("--search", metavar="TEXT", help="List adapters with this in their name only.")
+@click.option(
+    "--since",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="List adapters changed on this day or later only.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="List so many at most.")
+@click.option(
+    "--ledger",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_LEDGER,
+    show_default=True,
+    help="Where the sweep is written down: made if it does not exist, never emptied.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on where the listing stood. Otherwise it starts anew; verdicts stay.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where adapters are read and judged.",
+)
+@click.option("--address", help="A running Ray cluster. Default: one is started on this machine.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    metavar="N",
+    help=f"Adapters read at once, by each worker of a cluster.  [default: {DEFAULT_JOBS}]",
+)
+@settings_flags(without=_NOT_FOR_SWEEPS)
+@click.pass_context
+def scan_command(
+    ctx: click.Context,
+    /,
+    base_models: tuple[str, ...],
+    author: str | None,
+    search: str | None,
+    since: datetime | None,
+    limit: int | None,
+    ledger: Path,
+    resume: bool,
+    engine: str,
+    address: str | None,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Scan every adapter the hub lists, and write it down.
+
+    Reads of each adapter what the signature covers, by ranges; content that was judged
+    before, under any name, is not read again. Whatever ends it, --resume goes on.
+    """
+    settings = resolve_settings(config, flags)
+    if address is not None and engine != "ray":
+        raise UsageError("only a Ray cluster has an address", where="--address")
+    signatures = _signatures(settings)
+
+    from scanner.hub.client import HubClient
+    from scanner.hub.records import SweepQuery
+
+    client = HubClient()
+    bases = list(base_models)
+    if not bases and author is None and search is None:
+        bases = sorted({item.manifest.base_model.id for item in signatures})
+    query = SweepQuery(
+        endpoint=client.endpoint,
+        base_models=bases,
+        author=author,
+        search=search,
+        since=since.date().isoformat() if since else None,
+        limit=limit,
+    )
+    try:
+        progress = _sweep(
+            query,
+            signatures,
+            settings,
+            ledger=ledger,
+            resume=resume,
+            engine=engine,
+            address=address,
+        )
+    except KeyboardInterrupt:
+        again = shlex.join(["adapter-scanner", *_arguments(), "--resume"])
+        click.echo(
+            f"interrupted; what was done is in {ledger}, and this goes on with it:\n  {again}",
+            err=True,
+        )
+        ctx.exit(EXIT_INTERRUPTED)
+    _print_end(ledger, progress)
+    ctx.exit(_exit_status(set(progress.verdicts), settings.fail_on))
+
+
+def _arguments() -> list[str]:
+    """The words of this command, without the one that will be added."""
+    return [word for word in sys.argv[1:] if word != "--resume"]
+
+
+def _signatures(settings: Settings) -> list[Signature]:
+    """The packs, verified, and fit for the false-positive rate asked for."""
+    from scanner.calibration import needed_for
+    from scanner.detector import check_alpha
+    from scanner.errors import AlphaUnsupportedError
+    from scanner.signatures.installed import installed_signatures
+    from scanner.signatures.pack import load_signature
+
+    check_alpha(settings.alpha)
+    packs = settings.signature
+    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
+    if not signatures:
+        raise UsageError(
+            "no signature pack is installed", where="-s", todo="name one, or build or pull one"
+        )
+    for signature in signatures:
+        signature.verify()
+        n = len(signature.calibration.benign) if signature.calibration else None
+        if settings.alpha is not None and n is not None and n < needed_for(settings.alpha):
+            raise AlphaUnsupportedError(
+                f"alpha {settings.alpha:g} needs {needed_for(settings.alpha)} benign adapters, "
+                f"{signature.id} has {n}",
+                where="--alpha",
+                todo=f"ask for alpha >= {1 / (n + 1):.4g}, or calibrate on more",
+            )
+    return signatures
+
+
+def _sweep(
+    query: SweepQuery,
+    signatures: list[Signature],
+    settings: Settings,
+    *,
+    ledger: Path,
+    resume: bool,
+    engine: str,
+    address: str | None,
+) -> Progress:
+    from scanner.cli.sweep_display import SweepDisplay
+    from scanner.hub.client import HubClient
+    from scanner.hub.ledger import Ledger
+    from scanner.hub.listing import Listing
+    from scanner.hub.sweep import Sweep
+    from scanner.hub.work import REQUEST_POLICY, Worker, packs_digest
+    from scanner.reports.assemble import signature_summary
+
+    client = HubClient(policy=REQUEST_POLICY)
+    worker = Worker(client, signatures, settings.alpha)
+    with Ledger(ledger) as book:
+        checkpoint = book.begin(
+            query,
+            packs_digest(signatures, settings.alpha),
+            [signature_summary(item) for item in signatures],
+            settings.alpha,
+            resume=resume,
+        )
+        listing = Listing(client, query, _aliases(query, signatures))
+        doing = _engine(engine, worker, settings.jobs or DEFAULT_JOBS, address)
+        try:
+            with SweepDisplay(settings.progress) as display:
+                return Sweep(book, listing, doing).run(checkpoint, display)
+        finally:
+            doing.close()
+
+
+def _engine(name: str, worker: Worker, jobs: int, address: str | None) -> Engine:
+    if name == "ray":
+        from scanner.hub.engines.ray import RayEngine
+
+        return RayEngine(
+            worker.signatures,
+            worker.alpha,
+            endpoint=worker.client.endpoint,
+            jobs=jobs,
+            address=address,
+        )
+    from scanner.hub.engines.local import LocalEngine
+
+    return LocalEngine(worker, jobs)
+
+
+def _aliases(query: SweepQuery, signatures: list[Signature]) -> dict[str, list[str]]:
+    """Base model -> what packs call the same model."""
+    from scanner.adapters.base_identity import normalise_base_name
+    from scanner.signatures.match import names_of
+
+    found: dict[str, list[str]] = {}
+    for base in query.base_models:
+        for signature in signatures:
+            known = signature.manifest.base_model
+            if normalise_base_name(base) in names_of(known):
+                found.setdefault(base, []).extend([known.id, *known.aliases])
+    return found
+
+
+def _print_end(ledger: Path, progress: Progress) -> None:
+    """What came of it: counts, and the adapters that carry most."""
+    from scanner.hub.ledger_rows import LedgerRows
+    from scanner.reports.terminal import printable
+    from scanner.reports.wording import ORDER
+
+    counts = ", ".join(f"{progress.verdicts.get(v.value, 0):,} {v.value}" for v in ORDER)
+    with LedgerRows(ledger) as rows:
+        for row in rows.highest(_TOP):
+            q_value = "" if row.q_value is None else f", q {row.q_value:.2g}"
+            numbers = f"dose {row.push:+.2f}, p {row.p_value:.2g}{q_value}"
+            click.echo(f"{row.verdict:<14}{printable(row.target)}  {numbers}")
+    click.echo(f"{progress.finished:,} adapters: {counts}")
+    page = shlex.quote(f"{ledger.stem}.html")
+    report = f"adapter-scanner hub report {shlex.quote(str(ledger))} --summary -f html -o {page}"
+    click.echo(f"ledger: {ledger}; see it with: {report}")
+
+
+@command.command("report")
+@click.argument("ledger", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "-f",
+    "--format",
+    "format_name",
+    type=click.Choice(_REPORT_FORMATS),
+    default="text",
+    show_default=True,
+    help="How to write the report.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the report to this file instead of standard output.",
+)
+@click.option(
+    "--summary",
+    is_flag=True,
+    help="One page that ranks by dose and compares with the calibration (html, markdown).",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["flagged", "inconclusive", "never"]),
+    default="inconclusive",
+    show_default=True,
+    help="The mildest verdict that makes the exit status non-zero.",
+)
+@click.pass_context
+def report_command(
+    ctx: click.Context,
+    /,
+    ledger: Path,
+    format_name: str,
+    output: Path | None,
+    summary: bool,
+    fail_on: str,
+) -> None:
+    """Report on a sweep, with Benjamini-Hochberg q-values.
+
+    The verdicts are those of the sweep that wrote to LEDGER last. A sweep that goes on may
+    be reported on too.
+    """
+    from scanner.hub.ledger_rows import LedgerRows
+    from scanner.hub.report import render_sweep
+
+    with LedgerRows(ledger) as rows:
+        swept = rows.swept()
+        if format_name == "parquet":
+            _write_parquet(rows, output, summary)
+        else:
+            text = render_sweep(rows, format_name, summary=summary)
+            write_report(text, output, for_machines=format_name != "text")
+        verdicts = rows.verdicts()
+    if swept.waiting or not swept.listing_finished:
+        click.echo(f"{ledger}: the sweep is not finished; {swept.waiting:,} wait", err=True)
+    ctx.exit(_exit_status(verdicts, fail_on))
+
+
+def _write_parquet(rows: Any, output: Path | None, summary: bool) -> None:
+    from scanner.hub.table import write_parquet
+
+    if summary:
+        raise UsageError("there is no summary as parquet", where="--summary")
+    if output is None:
+        raise UsageError("Parquet is written to a file", where="-f parquet", todo="say -o FILE")
+    write_parquet(output, rows.adapters(), rows.signatures)
+
+
+def _exit_status(verdicts: set[str], fail_on: str) -> int:
+    """0, or the status of the gravest verdict that counts."""
+    if fail_on == "never":
+        return 0
+    if "flagged" in verdicts:
+        return EXIT_FLAGGED
+    if fail_on == "inconclusive" and verdicts & {"inconclusive", "error"}:
+        return EXIT_INCONCLUSIVE
+    return 0
