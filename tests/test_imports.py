@@ -28,7 +28,7 @@ def test_scanning_imports_nothing_heavy(pack: Signature, misaligned: Path) -> No
     assert imported_by(code) == set()
 
 
-@pytest.mark.parametrize("module", ["scanner", "scanner.cli"])
+@pytest.mark.parametrize("module", ["scanner", "scanner.cli", "scanner.integrations"])
 def test_importing_the_package_does_not_even_import_numpy(module: str) -> None:
     code = f"import {module}, sys; assert 'numpy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
