@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Thread
 
 from scanner.errors import HubUnavailableError
 from scanner.hub.engines import Engine
@@ -89,25 +91,20 @@ class Sweep:
                 in the ledger, what was not can be gone on with.
         """
         waiting = self.ledger.waiting()
-        with ThreadPoolExecutor(1, thread_name_prefix="listing") as lister:
-            try:
-                while True:
-                    checkpoint = self._go_on_listing(checkpoint, lister)
-                    if self.clock() >= self._held_until:
-                        self._hand_out()
-                    busy = len(self._looking) + len(self._judging)
-                    if not busy and checkpoint.finished and waiting.next_retry() is None:
-                        break
-                    self._take_in()
-                    self._show(watch)
-                    if self._failures > self.policy.patience:
-                        raise HubUnavailableError(
-                            f"{self._failures} failures in a row, the last: {self._last_failure}",
-                            todo="see to the network or the hub, then go on with --resume",
-                        )
-            finally:
-                if self._page is not None:
-                    self._page.cancel()
+        while True:
+            checkpoint = self._go_on_listing(checkpoint)
+            if self.clock() >= self._held_until:
+                self._hand_out()
+            busy = len(self._looking) + len(self._judging)
+            if not busy and checkpoint.finished and waiting.next_retry() is None:
+                break
+            self._take_in()
+            self._show(watch)
+            if self._failures > self.policy.patience:
+                raise HubUnavailableError(
+                    f"{self._failures} failures in a row, the last: {self._last_failure}",
+                    todo="see to the network or the hub, then go on with --resume",
+                )
         progress = waiting.progress()
         watch(progress)
         return progress
@@ -118,12 +115,14 @@ class Sweep:
             watch(self.ledger.waiting().progress())
             self._shown = time.monotonic()
 
-    def _go_on_listing(self, checkpoint: Checkpoint, lister: ThreadPoolExecutor) -> Checkpoint:
+    def _go_on_listing(self, checkpoint: Checkpoint) -> Checkpoint:
         """Asks for the next page when there is room, and writes it down when it is there."""
         if self._page is None:
             room = self.ledger.waiting().count() < self.engine.capacity * 2
             if not checkpoint.finished and room and self.clock() >= self._held_until:
-                self._page = lister.submit(self.listing.page, checkpoint.cursor, checkpoint.listed)
+                self._page = _begun(
+                    partial(self.listing.page, checkpoint.cursor, checkpoint.listed)
+                )
             return checkpoint
         if not self._page.done():
             return checkpoint
@@ -210,3 +209,17 @@ class Sweep:
     def _fail(self, reason: str) -> None:
         self._failures += 1
         self._last_failure = reason
+
+
+def _begun(work: Callable[[], Page]) -> Future[Page]:
+    """Does something beside the sweep, in a daemon: an interrupted sweep does not wait for it."""
+    future: Future[Page] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="listing", daemon=True).start()
+    return future
