@@ -27,13 +27,13 @@ class Intake:
     Args:
         path: The jobs' file.
         longest_queue: Jobs that may wait; beyond it senders are told to come back.
-        on_queued: Called, in the writing thread, when something new is in the queue.
+        on_news: Called, in the writing thread, when there may be something to do.
     """
 
-    def __init__(self, path: Path, longest_queue: int, on_queued: Callable[[], None]) -> None:
+    def __init__(self, path: Path, longest_queue: int, on_news: Callable[[], None]) -> None:
         self._path = path
         self._longest_queue = longest_queue
-        self._on_queued = on_queued
+        self._on_news = on_news
         self._entries: queue.Queue[_Entry | None] = queue.Queue(_MOST_WAITING)
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
@@ -85,8 +85,7 @@ class Intake:
             return
         for (_, done, loop), result in zip(entries, results, strict=True):
             loop.call_soon_threadsafe(_finish, done, result)
-        if Acceptance.QUEUED in results:
-            self._on_queued()
+        self._on_news()
 
 
 def _finish(done: asyncio.Future[Acceptance], result: Acceptance) -> None:

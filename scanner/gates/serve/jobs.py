@@ -74,8 +74,9 @@ class Job:
     attempts: int
     """Tries to scan, or since the verdict is known to write it back, this one included."""
     interruptions: int
-    """How often its scan was cut short from outside."""
+    """How often its scan was cut short from outside, or came to nothing."""
     received: float
+    """When it was last delivered."""
     judged: float | None
     verdict: str | None
     note: str
@@ -98,7 +99,7 @@ class Acceptance(Enum):
 
     QUEUED = "queued"
     REPEATED = "repeated"
-    """The delivery, or everything in it, was known."""
+    """Nothing in it is new."""
     CONFLICT = "conflict"
     """Its id was used for another body."""
 
@@ -179,12 +180,25 @@ class JobStore:
             )
         new = 0
         for subject in delivery.subjects:
+            self._look_again(db, subject, delivery.received)
             new += db.execute(
                 "INSERT INTO jobs (subject, state, due, received) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (subject) DO NOTHING",
                 (subject.key, State.QUEUED, delivery.received, delivery.received),
             ).rowcount
         return Acceptance.QUEUED if new else Acceptance.REPEATED
+
+    def _look_again(self, db: sqlite3.Connection, subject: Subject, now: float) -> None:
+        """Has a finished verdict compared with what stands where the model lives.
+
+        It may have been removed, or the model been made again under the same name: a writer
+        writes what is missing, and nothing where nothing is.
+        """
+        db.execute(
+            "UPDATE jobs SET state = ?, due = ?, received = ?, attempts = 0 "
+            "WHERE subject = ? AND state IN (?, ?)",
+            (State.JUDGED, now, now, subject.key, State.WRITTEN, State.GIVEN_UP),
+        )
 
     def claim_scan(self, now: float) -> Job | None:
         """Takes the job that is longest due to be scanned."""
@@ -233,6 +247,12 @@ class JobStore:
         interruptions = job.interruptions + interrupted
         changes: Changes = {"due": due, "note": note, "interruptions": interruptions}
         self._move(job, State.SCANNING, State.QUEUED, changes)
+
+    def judge_afresh(self, job: Job, now: float, note: str) -> None:
+        """Puts a job back in the queue whose verdict is about something that is no more."""
+        interruptions = job.interruptions + 1
+        changes: Changes = {"due": now, "note": note, "interruptions": interruptions, "attempts": 0}
+        self._move(job, State.WRITING, State.QUEUED, changes)
 
     def written(self, job: Job) -> None:
         """Records that the verdict stands where the model lives."""

@@ -15,6 +15,7 @@ import msgspec
 from scanner.gates.serve.jobs import Job, JobStore, State
 from scanner.gates.serve.metrics import Metrics
 from scanner.gates.serve.platforms import (
+    ChangedSinceError,
     JudgedSubject,
     UnreachableError,
     WriteRefusedError,
@@ -85,9 +86,10 @@ class Judging:
             thread.start()
 
     def wake(self) -> None:
-        """Says that something is queued."""
-        with self._queued:
-            self._queued.notify()
+        """Says that there may be something to do."""
+        for condition in (self._queued, self._judged):
+            with condition:
+                condition.notify()
 
     @property
     def alive(self) -> bool:
@@ -181,7 +183,7 @@ class Judging:
     def _outcome(self, job: Job) -> Judged | NotNow | Interrupted:
         """What comes of a scan; a job that has been tried for long enough ends with an error."""
         if job.interruptions >= _MOST_INTERRUPTIONS:
-            reason = f"its scan was cut short {job.interruptions} times"
+            reason = f"its scan was begun {job.interruptions} times and came to nothing"
             return self._supervisor.fail(job.id, job.subject, reason)
         outcome = self._supervisor.judge(job.id, job.subject)
         if isinstance(outcome, NotNow) and time.time() - job.received > self._patience:
@@ -195,7 +197,11 @@ class Judging:
             self._record(lambda: store.written(job))
             return
         log.warning("not written back: %s: %s", printable(job.subject.label), printable(note))
-        if result == "refused" or time.time() - (job.judged or 0.0) > self._patience:
+        since = max(job.received, job.judged or 0.0)
+        if result == "changed":
+            self._record(lambda: store.judge_afresh(job, time.time(), note))
+            self.wake()
+        elif result == "refused" or time.time() - since > self._patience:
             self._record(lambda: store.give_up(job, note))
         else:
             due = time.time() + backoff(job.attempts)
@@ -214,6 +220,8 @@ class Judging:
             return "unreachable", error.line()
         except WriteRefusedError as error:
             return "refused", error.line()
+        except ChangedSinceError as error:
+            return "changed", error.line()
         except Exception as error:  # the thread must outlive whatever a client library raises
             return "failed", f"{type(error).__name__}: {error}"
         return "written", ""

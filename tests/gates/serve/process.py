@@ -67,11 +67,11 @@ class ServeProcess:
         self._reader: threading.Thread | None = None
         self.port = 0
 
-    def start(self) -> ServeProcess:
+    def start(self, port: int = 0) -> ServeProcess:
         """Starts it and waits until it listens."""
         self.lines = []
         self._process = subprocess.Popen(
-            [*PROGRAM, "serve", "--port", "0", "--state", str(self.state), *self._arguments],
+            [*PROGRAM, "serve", "--port", str(port), "--state", str(self.state), *self._arguments],
             env=self._environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -104,7 +104,12 @@ class ServeProcess:
         assert self._process is not None
         return self._process.pid
 
-    def signal(self, number: int) -> int:
+    def signal(self, number: int) -> None:
+        """Sends a signal to the server."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def end(self, number: int) -> int:
         """Sends a signal to the server and waits for its end; returns its status."""
         assert self._process is not None
         self._process.send_signal(number)

@@ -168,7 +168,7 @@ def test_a_delivery_before_a_crash_is_judged_exactly_once_after_it(
     hub.faults.add(Fault("status", match="/revision/", status=503))
     server = start_server()
     assert server.deliver_hub(hub_event("lab/bad", sha)).status == 202
-    assert server.signal(signal.SIGKILL) == -signal.SIGKILL
+    assert server.end(signal.SIGKILL) == -signal.SIGKILL
     assert hub.api.comments("lab/bad") == []
     hub.faults.clear()
     server.start()
@@ -191,7 +191,7 @@ def test_crashes_at_any_moment_lose_and_repeat_nothing(
         assert server.deliver_hub(hub_event(name, commits[name])).status == 202
         if round_ % 3 == 2:
             wait_for(lambda: server.jobs("queued") < 3, 60)
-            server.signal(signal.SIGKILL)
+            server.end(signal.SIGKILL)
             server.start()
     server.wait_until_idle()
     for name in names:
@@ -210,7 +210,7 @@ def test_workers_end_with_a_server_that_is_killed(
     wait_for(lambda: hub.requests["info"] == 1, 60)
     group = children_of(server.pid)
     assert group
-    server.signal(signal.SIGKILL)
+    server.end(signal.SIGKILL)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in group), 30)
 
 
@@ -236,7 +236,7 @@ def test_a_stop_lets_the_server_take_the_job_up_later(
     server = start_server()
     server.deliver_hub(hub_event("lab/good", sha))
     wait_for(lambda: hub.requests["info"] == 1, 60)
-    assert server.signal(signal.SIGTERM) == 0
+    assert server.end(signal.SIGTERM) == 0
     assert hub.api.comments("lab/good") == []
     server.start()
     server.wait_until_idle()
