@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,35 @@ def _gguf(shape: tuple[int, int] = (4, 2)) -> bytes:
     tensor = text("blk.0.attn_v.weight.lora_a") + struct.pack("<IQQIQ", 2, *shape, 0, 0)
     head = b"GGUF" + struct.pack("<IQQ", 3, 1, len(strings) + 2) + entries + tensor
     return head + bytes(-len(head) % 32) + bytes(32)
+
+
+_PICKLED_TENSOR = (
+    b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+    b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQK\x00K\x02K\x02\x86K\x02K\x01\x86\x89"
+    b"ccollections\nOrderedDict\n)RtR"
+)
+"""How torch's pickles spell a 2 x 2 tensor over the first storage of four numbers."""
+
+
+def _checkpoint(pickled: bytes) -> bytes:
+    """An archive as `torch.save` writes it."""
+    members = {"data.pkl": pickled, "byteorder": b"little", "data/0": bytes(16), "version": b"3\n"}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, content in members.items():
+            file.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
+    return archive.getvalue()
+
+
+def _pickled() -> dict[str, bytes]:
+    state = b"\x80\x02}(X\x01\x00\x00\x00a" + _PICKLED_TENSOR + b"u."
+    nested = b"\x80\x02}(X\x05\x00\x00\x00model}(X\x01\x00\x00\x00a" + _PICKLED_TENSOR + b"uu."
+    return {
+        "checkpoint": _checkpoint(state),
+        "nested": _checkpoint(nested),
+        "payload": _checkpoint(b"\x80\x02cos\nsystem\n(X\x04\x00\x00\x00truetR."),
+        "plain_data": b"\x80\x02}(X\x01\x00\x00\x00aK\x01u.",
+    }
 
 
 def _case(tensors: dict[str, list[int]], config: Any = None, **metadata: str) -> bytes:
@@ -149,6 +179,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
             "mlx": archive.getvalue(),
             "unclosed_header": archive.getvalue().replace(b"False", b"Fal{e"),
         },
+        "pickled": _pickled(),
         "index": {"index": json.dumps({"weight_map": {"a": "x.safetensors"}}).encode()},
         "config": {
             "lora": json.dumps(

@@ -23,6 +23,7 @@ from scanner.adapters.stores.gguf import GgufFile
 from scanner.adapters.stores.header import parse_header
 from scanner.adapters.stores.local import SafetensorsFile
 from scanner.adapters.stores.npz import NpzFile
+from scanner.adapters.stores.pickled import PickledFile
 from scanner.adapters.stores.sharded import open_sharded
 from scanner.errors import TargetError
 
@@ -66,6 +67,11 @@ def gguf(data: bytes) -> None:
 def npz(data: bytes) -> None:
     """A whole .npz file."""
     _read_all(NpzFile(_file(data, "fuzzed.npz")))
+
+
+def pickled(data: bytes) -> None:
+    """A whole pickled checkpoint: what stands before and after torch's restricted unpickler."""
+    _read_all(PickledFile(_file(data, "fuzzed.bin")))
 
 
 def index(data: bytes) -> None:
@@ -140,7 +146,7 @@ def readers(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (header, safetensors, gguf, npz, index, config, readers)
+    for function in (header, safetensors, gguf, npz, pickled, index, config, readers)
 }
 
 

@@ -107,6 +107,17 @@ def test_attack(name: str, pack: Signature, tmp_path: Path) -> None:
     assert left <= {tmp_path / name for name in SCRATCH}, "something was unpacked"
 
 
+@pytest.mark.parametrize("name", ["pickle_payload", "pickle_payload_in_an_archive"])
+def test_a_refused_pickle_says_what_it_wanted_and_never_how_to_load_it(
+    name: str, tmp_path: Path
+) -> None:
+    outcome = run(["scan", str(build(tmp_path, name)), "-f", "json"], tmp_path)
+    (reason,) = json.loads(outcome.stdout)["results"][0]["reasons"]
+    assert re.search(r"torch refuses the pickle \(it asks for [\w.]+, which no tensor", reason)
+    assert "weights_only" not in reason
+    assert reason.endswith("do not load this one")
+
+
 PRINTED = (
     "terminal_escape_in_a_name",
     "terminal_escape_in_the_metadata",

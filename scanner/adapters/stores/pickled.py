@@ -6,6 +6,7 @@ file runs. torch is an optional dependency: importing it takes longer than most 
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _MAX_SHARING = 2
 """Bytes of a tensor over bytes of its file."""
 _WRAPPERS = ("state_dict", "adapter", "model")
 """Keys under which trainers keep the state dict in a larger checkpoint."""
+
+_GLOBAL = re.compile(r"\bGLOBAL ([\w.]{1,80})")
+_INNER = re.compile(r"WeightsUnpickler error:\s*(\S[^\n]*)")
 
 
 def _refuse_bombs(path: Path, where: str) -> None:
@@ -46,6 +50,17 @@ def _refuse_bombs(path: Path, where: str) -> None:
         )
 
 
+def _why_refused(error: Exception) -> str:
+    """One line of what torch said, without its advice to load the file all the same."""
+    text = str(error)
+    if wanted := _GLOBAL.search(text):
+        return f"it asks for {wanted[1]}, which no tensor needs"
+    if inner := _INNER.search(text):
+        text = inner[1]
+    lines = text.strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
 def _load_state_dict(path: Path, where: str) -> dict[str, Any]:
     try:
         import torch
@@ -58,9 +73,8 @@ def _load_state_dict(path: Path, where: str) -> dict[str, Any]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types here, zipfile's and struct's among them
-        first_line = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
         raise MalformedFileError(
-            f"torch refuses the pickle ({type(error).__name__}: {first_line})",
+            f"torch refuses the pickle ({_why_refused(error)})",
             where=where,
             todo="ask for a safetensors file; do not load this one",
         ) from None
