@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,10 @@ def push(
             ctx.exit(_status(judgement, decision))
 
         from huggingface_hub import HfApi
+        from huggingface_hub.utils import disable_progress_bars
 
+        if not sys.stderr.isatty():
+            disable_progress_bars()
         token = _token(judgement, key, decision)
         what = Upload(judgement, decision, token, revision, private)
         click.echo(upload(files, directory / CARD, repository, what, HfApi()), err=True)

@@ -29,16 +29,16 @@ def verdict_section(report: Report, notes: list[str]) -> str:
 def with_section(card: str, section: str) -> str:
     """A card with the section in the place of the old one, or at its end.
 
-    Everything else stays as it was; markers that enclose nothing are removed, so that a second
-    run changes nothing.
+    The metadata and the text around it stay as they were; markers that enclose nothing are
+    removed, so that a second run changes nothing.
     """
     card = card.replace("\r\n", "\n")
-    first = _SECTION.search(card)
-    place = first.start() if first else len(card)
-    front = _FRONT_MATTER.match(card)
-    if front and place < front.end():  # markers in the metadata are not where text goes
-        place = len(card)
-    before = _SECTION.sub("", card[:place]).rstrip()
-    after = _SECTION.sub("", card[place:]).strip()
-    parts = [part for part in (before, section, after) if part]
-    return "\n\n".join(parts) + "\n"
+    match = _FRONT_MATTER.match(card)
+    front, body = (match[0], card[match.end() :]) if match else ("", card)
+    first = _SECTION.search(body)
+    place = first.start() if first else len(body)
+    before = _SECTION.sub("", body[:place]).rstrip()
+    after = _SECTION.sub("", body[place:]).strip()
+    if front and not before:
+        front += "\n"
+    return front + "\n\n".join(part for part in (before, section, after) if part) + "\n"
