@@ -77,7 +77,9 @@ class Patience:
         Raises:
             HubUnavailableError: The error itself, if there is no next try.
         """
-        self._failures = 1 if received >= _PROGRESS_BYTES else self._failures + 1
+        if received >= _PROGRESS_BYTES:
+            self._failures, self._wait = 0, self._policy.first_wait
+        self._failures += 1
         wait = self._wait if error.retry_after is None else error.retry_after
         if self._failures >= self._policy.attempts or wait > self._policy.longest_wait:
             raise error

@@ -75,13 +75,13 @@ class RemoteAdapter:
         if self.weights is None:
             return None
         if not self.shards:
-            return self.weights.digest
+            return str(self.weights.digest)
         return f"many:{_digest_of((self.weights, *self.shards))}"
 
     @property
     def config_digest(self) -> str | None:
         """Digest of the config as the hub knows it; None if there is none."""
-        return self.config.digest if self.config else None
+        return str(self.config.digest) if self.config else None
 
     @property
     def content_digest(self) -> str:

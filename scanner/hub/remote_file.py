@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from threading import Lock
 from urllib.parse import quote, urlsplit
 
+from scanner.adapters.stores.digest import ContentDigest
 from scanner.errors import (
     AccessDeniedError,
     HubAnswerError,
@@ -50,9 +51,9 @@ class RemoteFile:
         return self._file.size
 
     @property
-    def sha256(self) -> str | None:
-        """Its digest, as the snapshot says; None if git itself keeps it."""
-        return self._file.sha256
+    def digest(self) -> ContentDigest:
+        """What its content hashes to, as the snapshot says."""
+        return self._file.digest
 
     @property
     def _url(self) -> str:
@@ -82,11 +83,14 @@ class RemoteFile:
 
         Raises:
             LimitExceededError: If it is larger than `limit`.
-            HubError: As `blocks`.
+            HubError: As `blocks`, or if the content is not what its digest names.
         """
         if self.size > limit:
             raise LimitExceededError(f"{self.size:,} bytes (limit {limit:,})", where=self.where)
-        return b"".join(self.blocks(0, self.size))
+        content = b"".join(self.blocks(0, self.size))
+        if (found := self.digest.of([content], self.size)) != self.digest.value:
+            raise self._other(f"its {self.digest.kind} digest is {found}")
+        return content
 
     def _attempt(self, begin: int, end: int) -> Iterator[bytes]:
         """One request for a range. LFS storage is asked directly once the hub has led there."""
@@ -132,8 +136,8 @@ class RemoteFile:
         if commit != self._address.revision:
             raise self._other(f"it is of commit {commit}")
         linked = _tag(answer.linked.get("X-Linked-ETag"))
-        if self.sha256 and linked and linked != self.sha256:
-            raise self._other(f"its digest is {linked}, not {self.sha256}")
+        if linked and linked != self.digest.value:
+            raise self._other(f"its digest is {linked}, not {self.digest.value}")
         tag = _tag(answer.headers.get("ETag"))
         with self._lock:
             if self._etag is not None and tag != self._etag:
@@ -146,7 +150,9 @@ class RemoteFile:
             return 0
         length = answer.headers.get("Content-Length", str(self.size))
         if length != str(self.size):
-            raise self._other(f"it has {length[:40]} bytes, not {self.size}")
+            raise HubUnavailableError(
+                f"an answer of {length[:40]} bytes, the file has {self.size}", where=self.where
+            )
         return begin
 
     def _remember(self, answer: Answer) -> None:

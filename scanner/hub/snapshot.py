@@ -13,14 +13,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from scanner.errors import HubAnswerError
+from scanner.adapters.stores.digest import ContentDigest
+from scanner.errors import HubAnswerError, HubUnavailableError
 from scanner.hub.address import HubAddress
 from scanner.hub.client import HubClient
 
 MAX_INFO_BYTES = 64 * 2**20
 """The description of a repository; the largest honest ones list 100,000 files."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_PATH = 4096
 
@@ -43,9 +44,11 @@ class HubFile:
         return self.path.rpartition("/")[2]
 
     @property
-    def digest(self) -> str:
-        """What tells this content from any other: ``sha256:...`` or ``git:...``."""
-        return f"sha256:{self.sha256}" if self.sha256 else f"git:{self.blob_id}"
+    def digest(self) -> ContentDigest:
+        """What tells this content from any other."""
+        if self.sha256 is not None:
+            return ContentDigest("sha256", self.sha256)
+        return ContentDigest("git", self.blob_id)
 
 
 @dataclass(frozen=True)
@@ -92,16 +95,8 @@ def take_snapshot(address: HubAddress, client: HubClient) -> Snapshot:
     if address.revision is not None:
         url += f"/revision/{quote(address.revision, safe='')}"
     where = str(address)
-    raw = client.body(f"{url}?blobs=true", where, MAX_INFO_BYTES)
-    try:
-        info = msgspec.json.decode(raw, type=_Info)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise HubAnswerError(
-            "the answer is no description of a repository",
-            where=where,
-            todo="check HF_ENDPOINT, and whether the network wants you to sign in",
-        ) from None
-    if not _COMMIT.fullmatch(info.sha):
+    info = _ask(client, f"{url}?blobs=true", where)
+    if not _SHA1.fullmatch(info.sha):
         raise HubAnswerError("the hub names no commit", where=where)
     if address.is_pinned and info.sha != address.revision:
         raise HubAnswerError(f"the hub answers with another commit, {info.sha}", where=where)
@@ -109,6 +104,22 @@ def take_snapshot(address: HubAddress, client: HubClient) -> Snapshot:
     if len(files) != len(info.siblings):
         raise HubAnswerError("the hub lists a file twice", where=where)
     return Snapshot(address.at(info.sha), files)
+
+
+def _ask(client: HubClient, url: str, where: str) -> _Info:
+    """The hub's description of a repository; a network's sign-in page may pass."""
+    patience = client.patience()
+    while True:
+        raw = client.body(url, where, MAX_INFO_BYTES)
+        try:
+            return msgspec.json.decode(raw, type=_Info)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            error = HubUnavailableError(
+                "the answer is no description of a repository",
+                where=where,
+                todo="check HF_ENDPOINT, and whether the network wants you to sign in",
+            )
+            patience.after(error)
 
 
 def _file(item: _Sibling, where: str) -> HubFile:
@@ -119,6 +130,7 @@ def _file(item: _Sibling, where: str) -> HubFile:
         raise HubAnswerError(f"the hub lists a file named {path[:200]!r}", where=where)
     size = item.lfs.size if item.lfs else item.size
     sha256 = item.lfs.sha256 if item.lfs else None
-    if size < 0 or (sha256 is not None and not _SHA256.fullmatch(sha256)):
+    known = _SHA1.fullmatch(item.blob_id) if sha256 is None else _SHA256.fullmatch(sha256)
+    if size < 0 or not known:
         raise HubAnswerError(f"the hub's record of {path[:200]!r} is malformed", where=where)
     return HubFile(path, size, sha256, item.blob_id)

@@ -40,6 +40,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Any request; what differs is in the API."""
+        if self._hub.stopping.is_set():  # a connection kept open does not outlive the server
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
         is_storage: bool = self.server.is_storage  # type: ignore[attr-defined]
         self._kind = kind_of(self.path, is_storage)
         line = f"{self.command} {self.path}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +39,17 @@ def sha256_of_file(path: Path) -> str:
 def sha256_of_descriptor(descriptor: int) -> str:
     """Hex digest of an open file, from its start whatever its position."""
     digest = hashlib.sha256()
+    for block in blocks_of_descriptor(descriptor):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks_of_descriptor(descriptor: int) -> Iterator[bytes]:
+    """The content of an open file in blocks, from its start whatever its position."""
     position = 0
     while block := os.pread(descriptor, _BLOCK_BYTES, position):
-        digest.update(block)
+        yield block
         position += len(block)
-    return digest.hexdigest()
 
 
 class SafetensorsFile:

@@ -98,8 +98,9 @@ class RangedFile:
 
     def sha256(self) -> str:
         """Hex digest of the whole file: its keeper's word, or computed where there is none."""
-        if self._source.sha256 is not None:
-            return self._source.sha256
+        digest = self._source.digest
+        if digest is not None and digest.kind == "sha256":
+            return digest.value
         self._spool.fetch([Range(0, self._source.size)])
         return self._spool.sha256()
 

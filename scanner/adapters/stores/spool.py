@@ -14,7 +14,8 @@ from pathlib import Path
 from threading import RLock
 from typing import NamedTuple, Protocol
 
-from scanner.adapters.stores.local import sha256_of_descriptor
+from scanner.adapters.stores.digest import ContentDigest
+from scanner.adapters.stores.local import blocks_of_descriptor, sha256_of_descriptor
 from scanner.errors import HubAnswerError, HubUnavailableError
 
 REQUEST_BYTES = 4 * 2**20
@@ -44,8 +45,8 @@ class ByteSource(Protocol):
         """Its size in bytes."""
 
     @property
-    def sha256(self) -> str | None:
-        """Its digest as whoever keeps it says, if they do."""
+    def digest(self) -> ContentDigest | None:
+        """What its content hashes to, as whoever keeps it says, if they do."""
 
     def blocks(self, begin: int, end: int) -> Iterator[bytes]:
         """Exactly the bytes of one range, in order, in one request if all goes well.
@@ -185,11 +186,14 @@ class Spool:
 
     def _verify(self) -> None:
         """Checks the whole file against the digest its keeper gives."""
-        expected = self._source.sha256
-        if expected is not None and (found := self.sha256()) != expected:
+        expected = self._source.digest
+        if expected is None:
+            return
+        found = expected.of(blocks_of_descriptor(self._descriptor), self._source.size)
+        if found != expected.value:
             self._held = []
             raise HubAnswerError(
-                f"the content has sha256 {found}, the hub says {expected}",
+                f"the content has {expected.kind} digest {found}, the hub says {expected.value}",
                 where=self._source.where,
                 todo="do not load it",
             )
