@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
@@ -39,8 +39,8 @@ class Cursor(msgspec.Struct, frozen=True):
 
     tags: list[str | None]
     """Lists not yet finished, by the tag they are filtered by."""
-    url: str | None = None
-    """The next page of the first of them; None for its first page."""
+    query: str | None = None
+    """Of the next page of the first of them; None for its first page."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Listing:
         room = None if self.query.limit is None else self.query.limit - listed
         if not at.tags or (room is not None and room <= 0):
             return Page([], None, last=True)
-        records, url = self._records(at, room)
+        records, query = self._records(at, room)
         recent = [record for record in records if self._is_recent(record)]
         found = [self._repository(record) for record in recent if self._holds_adapter(record)]
-        ended = url is None or len(recent) < len(records)  # the newest come first
-        following = Cursor(at.tags[1:]) if ended else Cursor(at.tags, url)
+        ended = query is None or len(recent) < len(records)  # the newest come first
+        following = Cursor(at.tags[1:]) if ended else Cursor(at.tags, query)
         full = room is not None and len(found) >= room
         return Page(
             found[:room],
@@ -111,13 +111,13 @@ class Listing:
         """Quantised models that are the base but for their packaging, by name."""
         names = {normalise_base_name(name) for name in (base, *self.aliases.get(base, ()))}
         found: list[str] = []
-        url: str | None = None
+        query: str | None = None
         for _ in range(MAX_MIRROR_PAGES):
             parameters = {"filter": QUANTISED_TAG + base, "limit": PAGE_SIZE, "expand": "sha"}
-            records, url = get_page(self.client, url, parameters)
+            records, query = get_page(self.client, query, parameters)
             quantised = [_text(record, "id") for record in records]
             found += [name for name in quantised if normalise_base_name(name) in names]
-            if url is None:
+            if query is None:
                 break
         return sorted(found)
 
@@ -141,7 +141,7 @@ class Listing:
             parameters["author"] = query.author
         if query.search:
             parameters["search"] = query.search
-        return get_page(self.client, at.url, parameters)
+        return get_page(self.client, at.query, parameters)
 
     def _is_recent(self, record: Mapping[str, Any]) -> bool:
         return self.query.since is None or _text(record, "lastModified") >= self.query.since
@@ -176,22 +176,23 @@ def _text(record: Mapping[str, Any], key: str) -> str:
 
 
 def get_page(
-    client: HubClient, url: str | None, parameters: Mapping[str, Any]
+    client: HubClient, query: str | None, parameters: Mapping[str, Any]
 ) -> tuple[Sequence[Mapping[str, Any]], str | None]:
     """One page of the hub's list of models.
 
     Args:
         client: The hub.
-        url: The page's address; None for the first one.
-        parameters: Of the first page; the addresses of the others hold theirs.
+        query: The page's query; None for the first one.
+        parameters: Of the first page; the queries of the others hold theirs.
 
     Returns:
-        The entries, and the next page's address if there is one.
+        The entries, and the next page's query if there is one. The rest of its address is the
+        client's own: a mirror repeats the addresses of the hub behind it.
 
     Raises:
         HubError: If the page cannot be had.
     """
-    address = url or f"{client.endpoint}/api/models?{urlencode(parameters, doseq=True)}"
+    address = f"{client.endpoint}/api/models?{query or urlencode(parameters, doseq=True)}"
     where = "the hub's list of models"
     body = bytearray()
     with client.answer(address, where) as answer:
@@ -207,4 +208,4 @@ def get_page(
         records = msgspec.json.decode(body, type=list[dict[str, Any]])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise HubAnswerError("a page that is no list of models", where=where) from None
-    return records, urljoin(address, link[1]) if link else None
+    return records, urlsplit(link[1]).query if link else None

@@ -20,7 +20,7 @@ from tests.hub.population import ALPHA, Expected
 from tests.synthetic import BASE
 
 FAST = RetryPolicy(first_wait=0.05, longest_wait=0.2)
-FAST_REQUESTS = RequestPolicy(attempts=2, first_wait=0.01, longest_wait=5.0)
+FAST_REQUESTS = RequestPolicy(attempts=2, first_wait=0.01, longest_wait=1.5)
 
 
 def sweep(
