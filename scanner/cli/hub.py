@@ -6,7 +6,7 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -17,13 +17,10 @@ from scanner.errors import UsageError
 from scanner.settings import Settings
 
 if TYPE_CHECKING:
-    from scanner.hub.engines import Engine
-    from scanner.hub.records import Progress, SweepQuery
-    from scanner.hub.work import Worker
+    from scanner.hub.records import Progress
     from scanner.signatures.pack import Signature
 
 DEFAULT_LEDGER = "adapter-scanner-ledger.db"
-DEFAULT_JOBS = 8
 EXIT_INTERRUPTED = 128 + 2
 
 _NOT_FOR_SWEEPS = ("format", "output", "base_model", "compose", "baseline", "cache", "jobs")
@@ -94,7 +91,7 @@ def command() -> None:
     "--jobs",
     type=click.IntRange(1, 256),
     metavar="N",
-    help=f"Adapters read at once, by each worker of a cluster.  [default: {DEFAULT_JOBS}]",
+    help="Adapters read at once, by each worker of a cluster.  [default: 8]",
 )
 @settings_flags(without=_NOT_FOR_SWEEPS)
 @click.pass_context
@@ -108,7 +105,7 @@ def scan_command(
     limit: int | None,
     ledger: Path,
     resume: bool,
-    engine: str,
+    engine: Literal["local", "ray"],
     address: str | None,
     config: Path | None,
     **flags: Any,
@@ -123,31 +120,35 @@ def scan_command(
         raise UsageError("only a Ray cluster has an address", where="--address")
     signatures = _signatures(settings)
 
+    from scanner.cli.sweep_display import SweepDisplay
     from scanner.hub.client import HubClient
     from scanner.hub.records import SweepQuery
+    from scanner.hub.running import DEFAULT_JOBS, SweepSettings, run_sweep
 
-    client = HubClient()
     bases = list(base_models)
     if not bases and author is None and search is None:
         bases = sorted({item.manifest.base_model.id for item in signatures})
     query = SweepQuery(
-        endpoint=client.endpoint,
+        endpoint=HubClient().endpoint,
         base_models=bases,
         author=author,
         search=search,
         since=since.date().isoformat() if since else None,
         limit=limit,
     )
+    sweep = SweepSettings(
+        query,
+        signatures,
+        ledger,
+        alpha=settings.alpha,
+        resume=resume,
+        engine=engine,
+        address=address,
+        jobs=settings.jobs or DEFAULT_JOBS,
+    )
     try:
-        progress = _sweep(
-            query,
-            signatures,
-            settings,
-            ledger=ledger,
-            resume=resume,
-            engine=engine,
-            address=address,
-        )
+        with SweepDisplay(settings.progress) as display:
+            progress = run_sweep(sweep, display)
     except KeyboardInterrupt:
         again = shlex.join(["adapter-scanner", *_arguments(), "--resume"])
         click.echo(
@@ -190,73 +191,6 @@ def _signatures(settings: Settings) -> list[Signature]:
                 todo=f"ask for alpha >= {1 / (n + 1):.4g}, or calibrate on more",
             )
     return signatures
-
-
-def _sweep(
-    query: SweepQuery,
-    signatures: list[Signature],
-    settings: Settings,
-    *,
-    ledger: Path,
-    resume: bool,
-    engine: str,
-    address: str | None,
-) -> Progress:
-    from scanner.cli.sweep_display import SweepDisplay
-    from scanner.hub.client import HubClient
-    from scanner.hub.ledger import Ledger
-    from scanner.hub.listing import Listing
-    from scanner.hub.sweep import Sweep
-    from scanner.hub.work import REQUEST_POLICY, Worker, packs_digest
-    from scanner.reports.assemble import signature_summary
-
-    client = HubClient(policy=REQUEST_POLICY)
-    worker = Worker(client, signatures, settings.alpha)
-    with Ledger(ledger) as book:
-        checkpoint = book.begin(
-            query,
-            packs_digest(signatures, settings.alpha),
-            [signature_summary(item) for item in signatures],
-            settings.alpha,
-            resume=resume,
-        )
-        listing = Listing(client, query, _aliases(query, signatures))
-        doing = _engine(engine, worker, settings.jobs or DEFAULT_JOBS, address)
-        try:
-            with SweepDisplay(settings.progress) as display:
-                return Sweep(book, listing, doing).run(checkpoint, display)
-        finally:
-            doing.close()
-
-
-def _engine(name: str, worker: Worker, jobs: int, address: str | None) -> Engine:
-    if name == "ray":
-        from scanner.hub.engines.ray import RayEngine
-
-        return RayEngine(
-            worker.signatures,
-            worker.alpha,
-            endpoint=worker.client.endpoint,
-            jobs=jobs,
-            address=address,
-        )
-    from scanner.hub.engines.local import LocalEngine
-
-    return LocalEngine(worker, jobs)
-
-
-def _aliases(query: SweepQuery, signatures: list[Signature]) -> dict[str, list[str]]:
-    """Base model -> what packs call the same model."""
-    from scanner.adapters.base_identity import normalise_base_name
-    from scanner.signatures.match import names_of
-
-    found: dict[str, list[str]] = {}
-    for base in query.base_models:
-        for signature in signatures:
-            known = signature.manifest.base_model
-            if normalise_base_name(base) in names_of(known):
-                found.setdefault(base, []).extend([known.id, *known.aliases])
-    return found
 
 
 def _print_end(ledger: Path, progress: Progress) -> None:
