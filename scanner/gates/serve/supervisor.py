@@ -156,8 +156,9 @@ class Supervisor:
         sender.close()
         fetched: Message | None = None
         try:
-            seconds = _START_SECONDS + self._limits.fetch_seconds
-            message = self._wait(receiver, seconds, self._draining)
+            message = self._wait(receiver, _START_SECONDS, self._draining)
+            if message is not None and message.kind == "started":
+                message = self._wait(receiver, self._limits.fetch_seconds, self._draining)
             if message is None and not self._draining.is_set():
                 return NotNow(f"not fetched within {self._limits.fetch_seconds:g} s")
             if message is not None and message.kind == "fetched":

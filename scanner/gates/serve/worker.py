@@ -60,7 +60,7 @@ class Task(msgspec.Struct, frozen=True):
 class Message(msgspec.Struct, frozen=True):
     """What a worker says."""
 
-    kind: Literal["fetched", "judged", "unreachable", "failed"]
+    kind: Literal["started", "fetched", "judged", "unreachable", "failed"]
     text: str = ""
     """The verdict, or what went wrong."""
     created: int | None = None
@@ -79,6 +79,7 @@ def run(sender: connection.Connection, encoded: bytes) -> None:
     task = msgspec.json.decode(encoded, type=Task)
     _apart_from_the_server()
     _limit(task.limits)
+    _send(sender, Message("started"))
     try:
         message = _judge(sender, task)
     except UnreachableError as error:
