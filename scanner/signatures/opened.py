@@ -57,7 +57,9 @@ def open_member(entry: AdapterEntry, base_names: set[str]) -> Member:
         from scanner.signatures.fetched import fetch
 
         path, commit = fetch(entry)
-        entry = msgspec.structs.replace(entry, revision=commit, adapter=entry.unpinned)
+        entry = msgspec.structs.replace(
+            entry, id=entry.name, revision=commit, adapter=entry.unpinned
+        )
     try:
         adapter = open_adapter(path)
     except AdapterScannerError as error:

@@ -27,7 +27,6 @@ from scanner.signatures.pack import load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
 from tests.signatures.tiny import tiny_model, tiny_probes, write_probes, write_tiny_adapter
 from tests.synthetic import (
-    BASE,
     Array,
     Factors,
     entry,
@@ -275,30 +274,3 @@ def test_hub_addresses() -> None:
     inline = AdapterEntry(adapter="hf://owner/name@abc/sub")
     assert inline.hub_address == HubAddress("owner/name", "abc", "sub")
     assert inline.unpinned == "hf://owner/name/sub"
-
-
-def test_adapters_on_the_hub_are_fetched_and_their_commit_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import huggingface_hub
-
-    generator = np.random.default_rng(0)
-    write_adapter(tmp_path / "snapshots" / "c0ffee" / "sub", random_factors(generator))
-    asked: list[Any] = []
-
-    def snapshot_download(repository: str, *, revision: str, allow_patterns: list[str]) -> str:
-        asked.append((repository, revision, allow_patterns[0]))
-        if repository == "owner/missing":
-            raise OSError("no network\nand more")
-        return str(tmp_path / "snapshots" / "c0ffee")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    there = AdapterEntry(adapter="hf://owner/name@main/sub", id="there")
-    recipe = Recipe(base_model=BASE, method="weights", nulled=0, misaligned=[there])
-    pack = build_pack(recipe, tmp_path / "pack")
-    assert asked == [("owner/name", "main", "sub/adapter_config.json")]
-    (reference,) = pack.manifest.references
-    assert (reference.source, reference.revision) == ("hf://owner/name/sub", "c0ffee")
-    missing = AdapterEntry(adapter="hf://owner/missing")
-    with pytest.raises(SignatureError, match="cannot be fetched: no network;"):
-        build_pack(msgspec.structs.replace(recipe, misaligned=[missing]), tmp_path / "other")
