@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -47,8 +48,10 @@ def serve(settings: ServeSettings, writers: Writers) -> None:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     os.umask(0o077)
-    with _own_directory(settings.state), _listening(settings.host, settings.port) as listener:
-        _Server(settings, writers).run(listener)
+    with _own_directory(settings.state):
+        server = _Server(settings, writers)
+        with _listening(settings.host, settings.port) as listener:
+            server.run(listener)
 
 
 class _HttpServer(uvicorn.Server):
@@ -66,6 +69,7 @@ class _Server:
         self._settings = settings
         self._jobs = settings.state / "jobs.sqlite"
         self._reports = settings.state / "reports"
+        self._open()
         self._metrics = Metrics(self._counts)
         supervisor = Supervisor(
             scratch=settings.state / "scratch",
@@ -89,13 +93,25 @@ class _Server:
         self._intake = Intake(self._jobs, settings.longest_queue, self._judging.wake)
         self._stopping = threading.Event()
 
+    def _open(self) -> None:
+        """Makes the jobs' file, or takes up what it holds.
+
+        Raises:
+            UsageError: If it cannot be used.
+        """
+        try:
+            store = JobStore(self._jobs)
+            store.prepare(self._jobs)
+            if interrupted := store.recover():
+                log.warning("%d interrupted scans are taken up again", interrupted)
+            store.close()
+        except sqlite3.DatabaseError as error:
+            raise UsageError(
+                f"cannot be used: {error}", where=str(self._jobs), todo="name another --state"
+            ) from None
+
     def run(self, listener: socket.socket) -> None:
         """Answers on a socket until stopped."""
-        store = JobStore(self._jobs)
-        store.prepare(self._jobs)
-        if interrupted := store.recover():
-            log.warning("%d interrupted scans are taken up again", interrupted)
-        store.close()
         web = Web(
             WebSettings(
                 jobs=self._jobs,
