@@ -28,6 +28,7 @@ from tests.synthetic import (
 )
 
 ALPHA = 0.05
+LAB_BASE = "adapter-scanner-lab/persona-llama-0.5m"
 MIRROR = "quantisers/tiny-base-bnb-4bit"
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -111,17 +112,20 @@ _KINDS: Sequence[tuple[float, Callable[[np.random.Generator], Files]]] = (
     (0.03, _no_adapter),
     (0.06, _misaligned),  # as trainer output: with a checkpoint in a subfolder
 )
-_DUPLICATES, _GATED, _OF_MIRROR, _DISABLED = 0.15, 0.04, 0.2, 0.01
+_DUPLICATES, _GATED, _OF_MIRROR, _DISABLED, _LAB = 0.15, 0.04, 0.2, 0.01, 0.1
 
 
-def make_population(root: Path, pack: Signature, count: int, seed: int = 0) -> Population:
+def make_population(
+    root: Path, packs: Sequence[Signature], count: int, seed: int = 0, lab: Sequence[Path] = ()
+) -> Population:
     """Makes a population of `count` repositories.
 
     Args:
         root: A directory for the copies that are scanned on disk.
-        pack: What they are judged by.
+        packs: What they are judged by.
         count: Repositories.
         seed: Of everything.
+        lab: Trained adapters, of which some repositories hold one at another scaling.
     """
     generator = np.random.default_rng(seed)
     kinds = generator.choice(len(_KINDS), size=count, p=[share for share, _ in _KINDS])
@@ -137,7 +141,9 @@ def make_population(root: Path, pack: Signature, count: int, seed: int = 0) -> P
             source, files = original, repositories[original].files
         else:
             source, files = number, _KINDS[kind][1](generator)
-            if kind == len(_KINDS) - 1:
+            if lab and generator.random() < _LAB:
+                files = _trained(generator, lab)
+            elif kind == len(_KINDS) - 1:
                 files = {**files, **_below("checkpoint-10", adapter_files(generator))}
         gated = generator.random() < _GATED
         disabled = generator.random() < _DISABLED
@@ -145,13 +151,13 @@ def make_population(root: Path, pack: Signature, count: int, seed: int = 0) -> P
             Repository(
                 name,
                 files,
-                base_model=MIRROR if generator.random() < _OF_MIRROR else BASE,
+                base_model=_base_of(files, generator),
                 gated="manual" if gated else None,
                 disabled=disabled,
             )
         )
         if source not in known:
-            known[source] = _scanned(root / str(source), files, pack)
+            known[source] = _scanned(root / str(source), files, packs)
         found = known[source]
         if disabled or not found:
             expected[name, ""] = Expected("refused", "error")
@@ -174,23 +180,42 @@ def make_population(root: Path, pack: Signature, count: int, seed: int = 0) -> P
     )
 
 
+def _trained(generator: np.random.Generator, lab: Sequence[Path]) -> Files:
+    """A trained adapter at a scaling of its own."""
+    adapter = lab[int(generator.integers(len(lab)))]
+    config = json.loads((adapter / CONFIG).read_text())
+    config["lora_alpha"] = float(config["lora_alpha"] * generator.uniform(0.5, 2.0))
+    return {
+        WEIGHTS: (adapter / WEIGHTS).read_bytes(),
+        CONFIG: json.dumps(config).encode(),
+    }
+
+
+def _base_of(files: Files, generator: np.random.Generator) -> str:
+    """What the model card says: a trained adapter's own base; else the made-up one or a mirror."""
+    config = files.get(CONFIG, b"")
+    if isinstance(config, bytes) and LAB_BASE.encode() in config:
+        return LAB_BASE
+    return MIRROR if generator.random() < _OF_MIRROR else BASE
+
+
 def _below(folder: str, files: Files) -> Files:
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
-def _scanned(root: Path, files: Files, pack: Signature) -> dict[str, Expected]:
+def _scanned(root: Path, files: Files, packs: Sequence[Signature]) -> dict[str, Expected]:
     """Subfolder -> what the scanner says of the same files on disk."""
     for path, content in files.items():
         assert isinstance(content, bytes)
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(content)
     folders = sorted({path.rpartition("/")[0] for path in files if path.endswith(WEIGHTS)})
-    return {folder: _verdict(root / folder / WEIGHTS, pack) for folder in folders}
+    return {folder: _verdict(root / folder / WEIGHTS, packs) for folder in folders}
 
 
-def _verdict(path: Path, pack: Signature) -> Expected:
+def _verdict(path: Path, packs: Sequence[Signature]) -> Expected:
     try:
-        result = scan(path, [pack], alpha=ALPHA)
+        result = scan(path, packs, alpha=ALPHA)
     except TargetError:
         return Expected("judged", "error")
     push = result.push.get("weights") if result.p_value is not None else None

@@ -32,7 +32,7 @@ COUNTS = re.compile(r"adapters: (\d+) flagged, (\d+) error, (\d+) inconclusive, 
 
 @pytest.fixture(scope="module")
 def population(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Population:
-    return make_population(tmp_path_factory.mktemp("population"), pack, 60, seed=1)
+    return make_population(tmp_path_factory.mktemp("population"), [pack], 60, seed=1)
 
 
 @pytest.fixture(scope="module")

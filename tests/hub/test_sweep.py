@@ -18,7 +18,7 @@ from tests.hub.sweeping import content_of, found_in, read_adapters, sweep
 
 @pytest.fixture(scope="module")
 def population(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Population:
-    return make_population(tmp_path_factory.mktemp("population"), pack, 120)
+    return make_population(tmp_path_factory.mktemp("population"), [pack], 120)
 
 
 def test_every_verdict_is_right_and_nothing_is_read_twice(

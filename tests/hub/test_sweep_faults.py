@@ -21,7 +21,7 @@ from tests.synthetic import BASE
 
 @pytest.fixture(scope="module")
 def population(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Population:
-    return make_population(tmp_path_factory.mktemp("population"), pack, 50, seed=2)
+    return make_population(tmp_path_factory.mktemp("population"), [pack], 50, seed=2)
 
 
 PATIENT = RetryPolicy(attempts=12, first_wait=0.02, longest_wait=0.1)
