@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from scanner.gates.keys import load_signing_key
+from scanner.errors import UsageError
+from scanner.gates.keys import KEY_VARIABLE, load_signing_key
 from scanner.gates.serve.events import Platform
 from scanner.gates.serve.hub import HubWriter
 from scanner.gates.serve.mlflow_registry import MlflowWriter
 from scanner.gates.serve.platforms import WriteBack
 from scanner.gates.serve.settings import ServeSettings
+
+REGISTRY_VARIABLE = "MLFLOW_TRACKING_URI"
+"""Without it MLflow's client would use, and make, a registry in the working directory."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,25 @@ def make_writers(settings: ServeSettings, signing_key: Path | None) -> Writers:
         signing_key: The private key that signs verdicts; None: the environment says.
 
     Raises:
-        UsageError: If MLflow is served and there is no key to sign with.
+        UsageError: If MLflow is served, and its client, its address or a key is missing.
     """
     served = settings.platforms
     return Writers(
         hub=HubWriter(settings.policy) if "hub" in served else None,
-        mlflow=MlflowWriter(load_signing_key(signing_key)) if "mlflow" in served else None,
+        mlflow=_mlflow_writer(signing_key) if "mlflow" in served else None,
     )
+
+
+def _mlflow_writer(signing_key: Path | None) -> MlflowWriter:
+    if find_spec("mlflow") is None:
+        raise UsageError(
+            "MLflow's webhooks need its client", todo="pip install 'adapter-scanner[mlflow]'"
+        )
+    if not os.environ.get(REGISTRY_VARIABLE):
+        raise UsageError(
+            "no registry is named", where=f"${REGISTRY_VARIABLE}", todo="set it to MLflow's address"
+        )
+    key = load_signing_key(signing_key)
+    # Worker processes inherit the environment, and read what may be hostile.
+    os.environ.pop(KEY_VARIABLE, None)
+    return MlflowWriter(key)

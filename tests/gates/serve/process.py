@@ -240,3 +240,17 @@ def hub_event(repository: str, sha: str, **fields: Any) -> dict[str, Any]:
         "updatedRefs": [{"ref": "refs/heads/main", "oldSha": "0" * 40, "newSha": sha}],
         **fields,
     }
+
+
+def children_of(pid: int) -> list[int]:
+    """Every process below another."""
+    found: list[int] = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(status.rpartition(")")[2].split()[1]) == pid:
+                found += [int(entry.name), *children_of(int(entry.name))]
+    return found

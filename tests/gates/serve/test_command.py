@@ -18,7 +18,10 @@ from tests.gates.serve.conftest import StartServer
 from tests.gates.serve.process import HUB_SECRET, MLFLOW_SECRET
 
 HUB = {"ADAPTER_SCANNER_HUB_WEBHOOK_SECRET": HUB_SECRET}
-MLFLOW = {"ADAPTER_SCANNER_MLFLOW_WEBHOOK_SECRET": MLFLOW_SECRET}
+MLFLOW = {
+    "ADAPTER_SCANNER_MLFLOW_WEBHOOK_SECRET": MLFLOW_SECRET,
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+}
 
 
 def refused(tmp_path: Path, *arguments: str | Path, **environment: str) -> str:
@@ -27,8 +30,8 @@ def refused(tmp_path: Path, *arguments: str | Path, **environment: str) -> str:
     assert done.returncode == 2, done
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    for secret in environment.values():
-        assert secret not in line
+    assert HUB_SECRET not in line
+    assert MLFLOW_SECRET not in line
     return line
 
 
@@ -73,6 +76,13 @@ def test_an_address_that_is_taken(tmp_path: Path) -> None:
 
 def test_verdicts_of_mlflow_need_a_key(tmp_path: Path) -> None:
     assert "no key to sign with" in refused(tmp_path, **MLFLOW)
+
+
+def test_a_registry_has_to_be_named(tmp_path: Path) -> None:
+    write_new_key(tmp_path / "key.pem")
+    environment = {**MLFLOW, "MLFLOW_TRACKING_URI": ""}
+    line = refused(tmp_path, "--signing-key", tmp_path / "key.pem", **environment)
+    assert "no registry is named" in line
 
 
 def test_a_pack_that_is_none(tmp_path: Path) -> None:

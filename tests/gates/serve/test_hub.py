@@ -12,7 +12,7 @@ import pytest
 
 from tests.gates.serve.conftest import StartServer
 from tests.gates.serve.discussions import TOKEN, DiscussionHub
-from tests.gates.serve.process import hub_event, wait_for
+from tests.gates.serve.process import children_of, hub_event, wait_for
 from tests.hub.faults import Fault
 from tests.hub.server import Repository
 
@@ -212,20 +212,6 @@ def test_workers_end_with_a_server_that_is_killed(
     assert group
     server.end(signal.SIGKILL)
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in group), 30)
-
-
-def children_of(pid: int) -> list[int]:
-    """Every process below another."""
-    found: list[int] = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "stat").read_text()
-            except OSError:
-                continue
-            if int(status.rpartition(")")[2].split()[1]) == pid:
-                found += [int(entry.name), *children_of(int(entry.name))]
-    return found
 
 
 def test_a_stop_lets_the_server_take_the_job_up_later(

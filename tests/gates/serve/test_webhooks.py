@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.gates.serve.process import (
     MLFLOW_SECRET,
     Reply,
     ServeProcess,
+    children_of,
     hub_event,
     mlflow_event,
     wait_for,
@@ -31,11 +33,12 @@ def server(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Iterato
     root = tmp_path_factory.mktemp("serve")
     write_new_key(root / "key.pem")
     environment: dict[str, str | None] = {
+        "ADAPTER_SCANNER_SIGNING_KEY": (root / "key.pem").read_text(),
         "MLFLOW_TRACKING_URI": _NOWHERE,
         "HF_ENDPOINT": _NOWHERE,
         "HF_HOME": str(root / "hf-home"),
     }
-    arguments = ("-s", pack.path, "--signing-key", root / "key.pem", "--max-body", "20000")
+    arguments = ("-s", pack.path, "--max-body", "20000")
     with ServeProcess(root / "state", *arguments, environment=environment) as running:
         yield running
 
@@ -364,3 +367,12 @@ def test_it_is_ready_while_registries_do_not_answer(server: ServeProcess) -> Non
     server.deliver_hub(hub_event("lab/unreachable", SHA))
     wait_for(lambda: "waits to be scanned<br><small>" in server.get("/").text, 60)
     assert server.get("/ready").text == "ready\n"
+
+
+def test_workers_hold_no_key(server: ServeProcess) -> None:
+    server.deliver_mlflow(mlflow_event("key"))
+    wait_for(lambda: children_of(server.pid), 60)
+    environments = [Path(f"/proc/{pid}/environ") for pid in children_of(server.pid)]
+    texts = [path.read_text() for path in environments if path.exists()]
+    assert texts
+    assert not [text for text in texts if "PRIVATE KEY" in text or MLFLOW_SECRET in text]
