@@ -12,6 +12,7 @@ from scanner.cli.root import EXIT_USAGE
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
+    from scanner.signatures.recipe import AdapterEntry, Benign
     from scanner.signatures.summary import PackSummary
 
 _FORMAT = click.option(
@@ -134,7 +135,7 @@ def build(recipe: str, output: str, no_progress: bool) -> None:
 @click.option(
     "--benign-list",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML: benign: [{adapter, family}, ...].",
+    help="YAML: benign: [{adapter, family}, ...], or benign: {hub: {base_model: ...}}.",
 )
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 def calibrate(
@@ -144,20 +145,34 @@ def calibrate(
 
     Replaces the calibration the pack had.
     """
-    from scanner.adapters.discover import find_adapters
     from scanner.signatures.calibrate import calibrate_pack
-    from scanner.signatures.recipe import AdapterEntry, load_benign_list
+    from scanner.signatures.recipe import BenignQuery, load_benign_list
 
-    entries = load_benign_list(benign_list) if benign_list else []
-    for target in benign:
-        entries += [
-            AdapterEntry(adapter=str(files.target), family="unnamed")
-            for files in find_adapters(Path(target))
-        ]
-    if not entries:
+    listed = load_benign_list(benign_list) if benign_list else []
+    if isinstance(listed, BenignQuery):
+        if benign:
+            raise UsageError("--benign beside a list that is a hub query", todo="give one of them")
+        chosen: Benign = listed
+    else:
+        chosen = [*listed, *(entry for target in benign for entry in _entries_of(target))]
+    if not chosen:
         raise UsageError("no benign adapters", todo="give --benign or --benign-list")
-    signature = calibrate_pack(pack, entries, Progress(not no_progress))
-    click.echo(f"{pack}: calibrated on {len(entries)} benign adapters; digest {signature.digest}")
+    signature = calibrate_pack(pack, chosen, Progress(not no_progress))
+    assert signature.calibration is not None, "it has just been calibrated"
+    count = len(signature.calibration.benign)
+    click.echo(f"{pack}: calibrated on {count} benign adapters; digest {signature.digest}")
+
+
+def _entries_of(target: str) -> list[AdapterEntry]:
+    """The adapters in one --benign target, all of one family."""
+    from scanner.signatures.recipe import AdapterEntry
+    from scanner.targets import find_all
+
+    found = find_all([target])
+    for item in found:
+        if item.error is not None:
+            raise item.error
+    return [AdapterEntry(adapter=item.target, family="unnamed") for item in found]
 
 
 @command.command("import")

@@ -22,8 +22,8 @@ from scanner.errors import SignatureError
 from scanner.geometry import Direction, LowRank, Matrix, SiteProjection
 from scanner.signatures.calibrate import (
     Track,
+    choose_and_score,
     make_calibration,
-    score_benign,
     untracked,
 )
 from scanner.signatures.manifest import (
@@ -110,11 +110,12 @@ def build_pack(recipe: Recipe, root: str | Path, track: Track[Any] = untracked) 
         recipe, misaligned, aligned, extractor_for(recipe, misaligned, track), track
     )
     scores = _to_doses(extraction, misaligned)
-    calibration = _calibrate(recipe, base_names, extraction, scores, track)
-    benign = calibration.benign if calibration else []
-    check_disjoint(_ids(misaligned) + _ids(aligned), [(b.id, b.sha256) for b in benign])
     references = [_reference(member, "misaligned") for member in misaligned]
     references += [_reference(member, "aligned") for member in aligned]
+    taken = [(item.source, item.sha256) for item in references]
+    calibration = _calibrate(recipe, base_names, extraction, scores, track, taken)
+    benign = calibration.benign if calibration else []
+    check_disjoint(_ids(misaligned) + _ids(aligned), [(b.id, b.sha256) for b in benign])
     manifest = _manifest(recipe, extraction, references)
     for member in (*misaligned, *aligned):
         member.adapter.close()
@@ -279,18 +280,21 @@ def _calibrate(
     extraction: _Extraction,
     references: list[ReferenceScore],
     track: Track[Any],
+    taken: Sequence[tuple[str, str]],
 ) -> Calibration | None:
     if not recipe.benign:
         return None
-    scores = score_benign(
+    chosen = choose_and_score(
         recipe.benign,
         base_names,
         extraction.directions.get,
         extraction.crossfit,
         track,
         partial=recipe.method in PARTIAL_METHODS,
+        taken=taken,
     )
-    return make_calibration(scores, references, bool(extraction.crossfit))
+    crossed = bool(extraction.crossfit)
+    return make_calibration(chosen.scores, references, crossed, chosen.selection)
 
 
 def _reference(member: Member, role: str) -> Reference:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,9 +24,10 @@ from scanner.signatures.manifest import (
     BenignScore,
     Calibration,
     ReferenceScore,
+    Selection,
 )
 from scanner.signatures.match import names_of
-from scanner.signatures.opened import check_disjoint, open_member, source_of
+from scanner.signatures.opened import Member, check_disjoint, open_member, source_of
 from scanner.signatures.pack import (
     Directions,
     Signature,
@@ -34,7 +35,7 @@ from scanner.signatures.pack import (
     load_signature,
     save_calibration,
 )
-from scanner.signatures.recipe import AdapterEntry
+from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery
 
 Item = TypeVar("Item")
 Track = Callable[[Sequence[Item], str], Iterable[Item]]
@@ -106,37 +107,106 @@ def score_benign(
     seen: dict[str, str] = {}
     for entry in track(entries, "scoring benign adapters"):
         member = open_member(entry, base_names)
-        with member.adapter as adapter:
+        with member.adapter:
             if member.sha256 in seen:
                 raise SignatureError(
                     f"the same weights as {seen[member.sha256]}", where=entry.adapter
                 )
             seen[member.sha256] = entry.name
-            family = entry.family or "unnamed"
-            own = crossfit.get(family)
-            projections = project_adapter(adapter, own.get if own else directions, partial)
-            if not projections:
-                continue
-            scores.append(
-                BenignScore(
-                    id=entry.name,
-                    sha256=member.sha256,
-                    family=family,
-                    score=geometry.site_score(projections),
-                    alignment=geometry.alignment(projections),
-                    push=geometry.push(projections),
-                    norm=math.sqrt(sum(item.norm_squared for item in projections)),
-                    rank=max(update.rank for update in adapter.updates),
-                    modules=sorted({update.module for update in adapter.updates}),
-                    source=source_of(member.entry),
-                    revision=member.entry.revision,
-                )
-            )
+            if score := score_member(member, directions, crossfit, partial=partial):
+                scores.append(score)
     return scores
 
 
+def score_member(
+    member: Member,
+    directions: Callable[[Site], Direction | None],
+    crossfit: Mapping[str, Directions],
+    *,
+    partial: bool = False,
+) -> BenignScore | None:
+    """Scores one adapter, under the signature nulled without its family if there is one.
+
+    Args:
+        member: The adapter.
+        directions: As `score_benign`.
+        crossfit: As `score_benign`.
+        partial: As `score_benign`.
+
+    Returns:
+        The score; None if the signature is partial and sees nothing of the adapter.
+
+    Raises:
+        SignatureError: If it cannot be scored.
+    """
+    adapter, entry = member.adapter, member.entry
+    family = entry.family or "unnamed"
+    own = crossfit.get(family)
+    projections = project_adapter(adapter, own.get if own else directions, partial)
+    if not projections:
+        return None
+    return BenignScore(
+        id=entry.name,
+        sha256=member.sha256,
+        family=family,
+        score=geometry.site_score(projections),
+        alignment=geometry.alignment(projections),
+        push=geometry.push(projections),
+        norm=math.sqrt(sum(item.norm_squared for item in projections)),
+        rank=max(update.rank for update in adapter.updates),
+        modules=sorted({update.module for update in adapter.updates}),
+        source=source_of(entry),
+        revision=entry.revision,
+    )
+
+
+class Chosen(NamedTuple):
+    """A calibration set, scored."""
+
+    scores: list[BenignScore]
+    selection: Selection | None = None
+    """How it was found, if nobody named its adapters one by one."""
+
+
+def choose_and_score(
+    benign: Benign,
+    base_names: set[str],
+    directions: Callable[[Site], Direction | None],
+    crossfit: Mapping[str, Directions],
+    track: Track[AdapterEntry] = untracked,
+    *,
+    partial: bool = False,
+    taken: Sequence[tuple[str, str]] = (),
+) -> Chosen:
+    """Scores a calibration set that is listed, or one that is still to be found on the hub.
+
+    Args:
+        benign: The set.
+        base_names: As `score_benign`.
+        directions: As `score_benign`.
+        crossfit: As `score_benign`.
+        track: As `score_benign`.
+        partial: As `score_benign`.
+        taken: Source and sha256 of what the signature was built from; a query leaves them out.
+
+    Raises:
+        SignatureError: As `score_benign`, or if the hub cannot be asked.
+    """
+    if isinstance(benign, BenignQuery):
+        from scanner.signatures.benign_query import score_query
+
+        def score(member: Member) -> BenignScore | None:
+            return score_member(member, directions, crossfit, partial=partial)
+
+        return Chosen(*score_query(benign.hub, base_names, score, track, taken))
+    return Chosen(score_benign(benign, base_names, directions, crossfit, track, partial=partial))
+
+
 def make_calibration(
-    benign: list[BenignScore], references: list[ReferenceScore], cross_fitted: bool
+    benign: list[BenignScore],
+    references: list[ReferenceScore],
+    cross_fitted: bool,
+    selection: Selection | None = None,
 ) -> Calibration:
     """A calibration record from scores."""
     return Calibration(
@@ -145,17 +215,18 @@ def make_calibration(
         cross_fitted_by="family" if cross_fitted else None,
         benign=benign,
         references=references,
+        selection=selection,
     )
 
 
 def calibrate_pack(
-    path: str | Path, entries: Sequence[AdapterEntry], track: Track[AdapterEntry] = untracked
+    path: str | Path, benign: Benign, track: Track[AdapterEntry] = untracked
 ) -> Signature:
     """Calibrates a pack on benign adapters, replacing the calibration it had.
 
     Args:
         path: The pack.
-        entries: The benign adapters, with families.
+        benign: The benign adapters, with families, or where on the hub to find them.
         track: Shows progress.
 
     Returns:
@@ -178,20 +249,24 @@ def calibrate_pack(
     def direction(site: Site) -> Direction | None:
         return signature.direction(site) if site in signature.sites else None
 
-    scores = score_benign(
-        entries,
+    kept = [item for item in manifest.references if item.role != "benign"]
+    chosen = choose_and_score(
+        benign,
         names_of(manifest.base_model),
         direction,
         crossfit,
         track,
         partial=manifest.method in PARTIAL_METHODS,
+        taken=[(item.source, item.sha256) for item in kept],
     )
-    kept = [item for item in manifest.references if item.role != "benign"]
     check_disjoint(
-        [(item.id, item.sha256) for item in kept], [(item.id, item.sha256) for item in scores]
+        [(item.id, item.sha256) for item in kept],
+        [(item.id, item.sha256) for item in chosen.scores],
     )
     old = signature.calibration
-    calibration = make_calibration(scores, old.references if old else [], bool(crossfit))
+    calibration = make_calibration(
+        chosen.scores, old.references if old else [], bool(crossfit), chosen.selection
+    )
     signature.close()
     save_calibration(Path(path), msgspec.structs.replace(manifest, references=kept), calibration)
     return load_signature(path)

@@ -100,7 +100,20 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     push: float
 
 
-class Calibration(Record, frozen=True, kw_only=True):
+class Selection(Record, frozen=True, kw_only=True):
+    """How a calibration set was found on a hub."""
+
+    endpoint: str
+    base_model: str
+    author: str | None
+    search: str | None
+    exclude: list[str]
+    limit: int
+    left_out: dict[str, str]
+    """Repository that was looked at and not used -> why."""
+
+
+class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`calibration.json`: scores of benign adapters that nothing else was built from."""
 
     format_version: int
@@ -110,6 +123,8 @@ class Calibration(Record, frozen=True, kw_only=True):
     """``family``: each adapter was scored by a signature nulled without its own family."""
     benign: list[BenignScore]
     references: list[ReferenceScore]
+    selection: Selection | None = None
+    """How the benign adapters were found, if nobody named them one by one."""
 
 
 PARTIAL_METHODS = frozenset({"activations", "imported"})

@@ -64,6 +64,30 @@ def open_member(entry: AdapterEntry, base_names: set[str]) -> Member:
         adapter = open_adapter(path)
     except AdapterScannerError as error:
         raise SignatureError(error.what, where=error.where, todo=error.todo) from None
+    return as_member(entry, adapter, base_names)
+
+
+def as_member(entry: AdapterEntry, adapter: Adapter, base_names: set[str]) -> Member:
+    """Checks that an adapter can go into a signature or its calibration.
+
+    Args:
+        entry: What a recipe says of it.
+        adapter: The adapter, which is closed if it cannot be used.
+        base_names: Normalised names of the recipe's base model.
+
+    Raises:
+        SignatureError: As `open_member`.
+    """
+    try:
+        _check_usable(entry, adapter, base_names)
+        by_site = {update.site: update for update in adapter.updates}
+        return Member(entry, adapter, adapter.sha256, by_site)
+    except BaseException:
+        adapter.close()
+        raise
+
+
+def _check_usable(entry: AdapterEntry, adapter: Adapter, base_names: set[str]) -> None:
     if adapter.uncovered:
         first = adapter.uncovered[0]
         raise SignatureError(
@@ -77,8 +101,6 @@ def open_member(entry: AdapterEntry, base_names: set[str]) -> Member:
             f"is an adapter of {adapter.base_model!r}, not of the recipe's base model",
             where=entry.adapter,
         )
-    by_site = {update.site: update for update in adapter.updates}
-    return Member(entry, adapter, adapter.sha256, by_site)
 
 
 def source_of(entry: AdapterEntry) -> str:

@@ -13,6 +13,7 @@ from scanner.signatures.manifest import Record, decode_yaml
 
 MAX_RANK = 8
 MAX_PATH_STEPS = 64
+MAX_BENIGN = 100_000
 
 
 class AdapterEntry(Record, frozen=True, kw_only=True):
@@ -58,6 +59,29 @@ class AdapterEntry(Record, frozen=True, kw_only=True):
         return str(self.hub_address.at(None))
 
 
+class HubQuery(Record, frozen=True, kw_only=True):
+    """Where on the hub to find benign adapters. The family of each is its repository's owner."""
+
+    base_model: str
+    """Adapters the hub lists for this model and its quantised mirrors."""
+    limit: int = 300
+    """How many are scored."""
+    exclude: list[str] = []
+    """Repositories that are not benign, as ``owner/name`` or patterns such as ``owner/*``."""
+    author: str | None = None
+    search: str | None = None
+
+
+class BenignQuery(Record, frozen=True, kw_only=True):
+    """A calibration set that is still to be found."""
+
+    hub: HubQuery
+
+
+Benign = list[AdapterEntry] | BenignQuery
+"""A calibration set: listed, or to be found."""
+
+
 class Recipe(Record, frozen=True, kw_only=True):
     """A recipe as written."""
 
@@ -84,7 +108,7 @@ class Recipe(Record, frozen=True, kw_only=True):
     base_revision: str | None = None
     base_dtype: Literal["float32", "bfloat16"] = "float32"
     """What the base model computes in: gradients, activations."""
-    benign: list[AdapterEntry] = []
+    benign: Benign = []
     """The calibration set."""
     licence: str = "Apache-2.0"
     limitations: list[str] = []
@@ -116,7 +140,7 @@ def load_recipe(path: str | Path) -> Recipe:
         recipe,
         misaligned=_rooted(recipe.misaligned, root),
         aligned=_rooted(recipe.aligned, root),
-        benign=_rooted(recipe.benign, root),
+        benign=_rooted_benign(recipe.benign, root),
         probes=str(root / recipe.probes) if recipe.probes else None,
         base_path=str(root / recipe.base_path) if recipe.base_path else None,
         root=".",
@@ -130,6 +154,10 @@ def _rooted(entries: list[AdapterEntry], root: Path) -> list[AdapterEntry]:
         else msgspec.structs.replace(entry, adapter=str(root / entry.adapter), id=entry.name)
         for entry in entries
     ]
+
+
+def _rooted_benign(benign: Benign, root: Path) -> Benign:
+    return benign if isinstance(benign, BenignQuery) else _rooted(benign, root)
 
 
 def check_recipe(recipe: Recipe, where: str) -> None:
@@ -174,8 +202,21 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             f"contrast names family {sorted(strangers)[0]!r}, no aligned adapter is of it",
             where=where,
         )
-    _check_addresses([*recipe.misaligned, *recipe.aligned, *recipe.benign], where)
-    _check_families(recipe.benign, where)
+    _check_addresses([*recipe.misaligned, *recipe.aligned], where)
+    _check_benign(recipe.benign, where)
+
+
+def _check_benign(benign: Benign, where: str) -> None:
+    if isinstance(benign, BenignQuery):
+        if not 1 <= benign.hub.limit <= MAX_BENIGN:
+            raise SignatureError(
+                f"limit is {benign.hub.limit}, not between 1 and {MAX_BENIGN:,}", where=where
+            )
+        if not benign.hub.base_model:
+            raise SignatureError("the hub query names no base_model", where=where)
+        return
+    _check_addresses(benign, where)
+    _check_families(benign, where)
 
 
 def _check_addresses(entries: list[AdapterEntry], where: str) -> None:
@@ -198,14 +239,14 @@ def _check_families(entries: list[AdapterEntry], where: str) -> None:
 class _BenignList(Record, frozen=True, kw_only=True):
     """A calibration set by itself, as `calibrate --benign-list` takes it."""
 
-    benign: list[AdapterEntry]
+    benign: Benign
 
 
-def load_benign_list(path: Path) -> list[AdapterEntry]:
-    """Reads a calibration set: YAML with ``benign: [{adapter, family}, ...]``.
+def load_benign_list(path: Path) -> Benign:
+    """Reads a calibration set: YAML with ``benign: [{adapter, family}, ...]``, or a hub query.
 
     Returns:
-        The entries, with local paths made relative to the working directory.
+        The entries, with local paths made relative to the working directory, or the query.
 
     Raises:
         SignatureError: If it cannot be read or an entry is unusable.
@@ -216,5 +257,5 @@ def load_benign_list(path: Path) -> list[AdapterEntry]:
         raise SignatureError(
             f"cannot be read: {error.strerror or error}", where=str(path)
         ) from None
-    _check_families(listed.benign, str(path))
-    return _rooted(listed.benign, path.parent)
+    _check_benign(listed.benign, str(path))
+    return _rooted_benign(listed.benign, path.parent)

@@ -163,12 +163,17 @@ def test_sets_that_share_content_are_refused(tmp_path: Path, change: Change, say
     assert not (tmp_path / "pack").exists()
 
 
+def listed(recipe: Recipe) -> list[AdapterEntry]:
+    assert isinstance(recipe.benign, list)
+    return recipe.benign
+
+
 def test_a_copy_under_another_name_is_the_same_content(tmp_path: Path) -> None:
     import shutil
 
     recipe = synthetic_recipe(tmp_path / "adapters", benign=4)
     shutil.copytree(recipe.misaligned[0].adapter, tmp_path / "copy")
-    benign = [*recipe.benign, entry(tmp_path / "copy", "facts")]
+    benign = [*listed(recipe), entry(tmp_path / "copy", "facts")]
     with pytest.raises(SignatureError, match="among the calibration set"):
         build_pack(msgspec.structs.replace(recipe, benign=benign), tmp_path / "pack")
 
@@ -190,7 +195,7 @@ def test_crossfit_equals_building_without_the_family(tmp_path: Path) -> None:
     assert whole.calibration is not None
     for score in whole.calibration.benign:
         if score.family == "facts":
-            source = next(item.adapter for item in recipe.benign if item.name == score.id)
+            source = next(item.adapter for item in listed(recipe) if item.name == score.id)
             with open_adapter(source) as adapter:
                 own = project_adapter(adapter, other.direction)
             assert score.score == pytest.approx(geometry.site_score(own), rel=1e-4)
@@ -210,9 +215,9 @@ def test_calibrating_again_replaces_the_calibration(tmp_path: Path) -> None:
     for new in again.calibration.benign:
         assert new.score == pytest.approx(old[new.id].score, rel=1e-4)
     assert again.calibration.references == first.calibration.references
-    fewer = calibrate_pack(tmp_path / "pack", recipe.benign[:3])
+    fewer = calibrate_pack(tmp_path / "pack", listed(recipe)[:3])
     assert fewer.calibration is not None
-    assert [item.id for item in fewer.calibration.benign] == [e.name for e in recipe.benign[:3]]
+    assert [item.id for item in fewer.calibration.benign] == [e.name for e in listed(recipe)[:3]]
     assert fewer.manifest.references == first.manifest.references
     assert load_crossfit(fewer).keys() == {"facts", "style"}
 
@@ -222,7 +227,7 @@ def test_calibrating_on_what_the_pack_was_built_from_is_refused(tmp_path: Path) 
     built = build_pack(recipe, tmp_path / "pack")
     for stranger in (recipe.misaligned[0], recipe.aligned[0]):
         with pytest.raises(SignatureError, match="among the calibration set"):
-            calibrate_pack(tmp_path / "pack", [*recipe.benign, stranger])
+            calibrate_pack(tmp_path / "pack", [*listed(recipe), stranger])
     assert load_signature(tmp_path / "pack").digest == built.digest
 
 
