@@ -14,13 +14,18 @@ class AdapterScannerError(Exception):
     Args:
         what: What happened, as a short sentence without a final full stop.
         where: The file, tensor or option it happened at.
-        todo: What the reader can do about it.
+        todo: What the reader can do about it; the class's `remedy` if not given.
     """
+
+    remedy = ""
+    """What helps with most errors of the class."""
 
     def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
         self.what = what
         self.where = where
-        self.todo = todo
+        self.todo = todo or self.remedy
+        self.reason = f"{what}; {todo}" if todo else what
+        """Why one tensor of a sound file is not judged, in a list that names the tensor."""
         super().__init__(self.line())
 
     def line(self) -> str:
@@ -52,6 +57,8 @@ class TargetError(AdapterScannerError):
 class UnreadableFileError(TargetError):
     """A file is missing, truncated or refuses to open."""
 
+    remedy = "check that it is there and can be read"
+
 
 class LfsPointerError(TargetError):
     """A git-lfs pointer stands where the weights should be."""
@@ -60,13 +67,19 @@ class LfsPointerError(TargetError):
 class MalformedFileError(TargetError):
     """A file breaks the rules of its own format."""
 
+    remedy = "fetch it again, or ask for a sound copy"
+
 
 class LimitExceededError(TargetError):
     """A file is larger or deeper than the limits that keep the scanner safe."""
 
+    remedy = "do not load it"
+
 
 class MissingConfigError(TargetError):
     """The adapter's configuration is missing or invalid."""
+
+    remedy = "mend the file"
 
 
 class NothingToScanError(TargetError):

@@ -20,6 +20,8 @@ from scanner.geometry import LowRank, SiteProjection
 from scanner.initialisation import changed_the_base, looks_decomposed
 from scanner.signatures.pack import Signature
 
+_NOT_FINITE = "NaN or Inf among its values; take a checkpoint without them"
+
 
 @dataclass(frozen=True)
 class SignatureEvidence:
@@ -116,12 +118,12 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
     except HubError:  # says nothing about the adapter, so it is no evidence
         raise
     except TargetError as error:
-        return _Outcome(update.site, (), problem=error.what)
+        return _Outcome(update.site, (), problem=error.reason)
     with np.errstate(invalid="ignore", over="ignore"):  # looked at just below
         low_rank = LowRank(b, a, update.scaling)
         finite = np.isfinite(low_rank.norm_squared)
     if not finite:
-        return _Outcome(update.site, (), problem="NaN or Inf among its values")
+        return _Outcome(update.site, (), problem=_NOT_FINITE)
     directions = [
         signature.direction(update.site) if update.site in signature.sites else None
         for signature in signatures
@@ -149,9 +151,9 @@ def _examine_whole(
     except HubError:
         raise
     except TargetError as error:
-        return _Outcome(site, (), problem=error.what)
+        return _Outcome(site, (), problem=error.reason)
     if np.isnan(norm_squared(delta)):
-        return _Outcome(site, (), problem="NaN or Inf among its values")
+        return _Outcome(site, (), problem=_NOT_FINITE)
     return _Outcome(
         site,
         tuple(

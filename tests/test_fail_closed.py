@@ -7,6 +7,7 @@ exit status 3, one line that says what is wrong and where, and no traceback.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,7 @@ def test_unreadable_is_an_error(case: str, pack: Signature, benign: Path) -> Non
     (line,) = result["reasons"]
     assert said in line
     assert str(benign) in line, "the line says where"
+    assert re.search(r"; \w+ \w+", line), "and what to do"
     assert "\n" not in line
     shown = run_scan(pack, benign).stdout
     assert said in " ".join(shown.split())
@@ -235,6 +237,29 @@ def test_not_understood_is_inconclusive(case: str, pack: Signature, benign: Path
     assert (run.exit_code, result["verdict"]) == (3, "inconclusive")
     assert any(said in reason for reason in result["reasons"]), result["reasons"]
     assert not any("\n" in reason for reason in result["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("case", "todo"),
+    [
+        ("rank of A and B differ", "save the adapter again"),
+        ("A without B", "save the adapter again"),
+        ("rank differs from the config's", "mend the config"),
+        ("NaN", "take a checkpoint without them"),
+        ("unknown base", "say --base-model"),
+        ("no base named", "say --base-model"),
+        ("unknown peft_type", "scan that with --base-weights"),
+        ("DoRA by its tensors", "scan that with --base-weights"),
+        ("full-weight tensor", "scan that with --base-weights"),
+    ],
+)
+def test_what_is_not_understood_says_what_to_do(
+    case: str, todo: str, pack: Signature, benign: Path
+) -> None:
+    damage, _ = INCONCLUSIVE[case]
+    damage(benign)
+    reasons = the_result(run_scan(pack, benign, "-f", "json"))["reasons"]
+    assert any(todo in reason for reason in reasons), reasons
 
 
 @pytest.mark.parametrize("case", ["DoRA by its config", "full-weight tensor", "unknown tensor"])

@@ -71,7 +71,8 @@ def widen(raw: npt.NDArray[np.uint8], dtype: str) -> FloatArray:
     if dtype == "F32":
         return raw.view("<f4").astype(np.float32, copy=False)
     if dtype in ("F16", "F64"):
-        with np.errstate(over="ignore"):  # an overflow becomes Inf, which readers report
+        # An overflow becomes Inf, which is reported; a NaN may be a signalling one.
+        with np.errstate(over="ignore", invalid="ignore"):
             return raw.view("<f2" if dtype == "F16" else "<f8").astype(np.float32)
     if dtype == "F8_E4M3":
         return _float8_table(4, 3, has_infinity=False)[raw]

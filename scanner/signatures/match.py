@@ -74,7 +74,8 @@ def match_signatures(
         if conflicts := shape_conflicts(adapter.updates, base.shapes, base.layers):
             return Match(
                 (),
-                f"the adapter does not fit the base it names, {base.id}: {'; '.join(conflicts)}",
+                f"the adapter does not fit the base it names, {base.id}: "
+                f"{'; '.join(conflicts)}; say --base-model if it is another one",
             )
     for signature in named:
         signature.verify()
@@ -101,13 +102,15 @@ def _hint(adapter: Adapter, signatures: Sequence[Signature]) -> str:
 
 
 def _nameless_reason(adapter: Adapter, signatures: Sequence[Signature]) -> str:
-    return f"the adapter does not name its base model{_hint(adapter, signatures)}"
+    hint = _hint(adapter, signatures)
+    return f"the adapter does not name its base model{hint or '; say --base-model'}"
 
 
 def _unknown_reason(adapter: Adapter, signatures: Sequence[Signature], name: str | None) -> str:
-    reason = f"no signature pack for base model {name!r}{_hint(adapter, signatures)}"
+    hint = _hint(adapter, signatures)
+    reason = f"no signature pack for base model {name!r}{hint}"
     normal = normalise_base_name(name)
     recipe = recipe_for(normal) if normal else None
     if recipe is None:
-        return reason
+        return reason if hint else f"{reason}; make one with adapter-scanner signatures build"
     return f"{reason}; a recipe for it ships: {build_command(recipe)}"

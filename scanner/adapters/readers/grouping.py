@@ -23,6 +23,9 @@ from scanner.adapters.model import (
 from scanner.adapters.module_names import site_of
 from scanner.errors import HubError, LimitExceededError, MalformedFileError, TargetError
 
+SAVE_AGAIN = "save the adapter again"
+"""What to do about factors that no trainer writes on purpose."""
+
 
 @dataclass
 class Group:
@@ -42,12 +45,13 @@ class Group:
             MalformedFileError: If the part is missing, empty, or has other dimensions.
         """
         if part not in self.infos:
-            raise MalformedFileError(f"no {part} beside it")
+            raise MalformedFileError(f"no {part} beside it", todo=SAVE_AGAIN)
         shape = self.infos[part].shape
         if not shape or 0 in shape or dimensions not in (None, len(shape)):
             raise MalformedFileError(
                 f"{part} has shape {list(shape)}, not {dimensions or 'some'} dimensions "
-                "(sharded training saved without gathering the weights?)"
+                "(sharded training saved without gathering the weights?)",
+                todo=SAVE_AGAIN,
             )
         return shape
 
@@ -59,7 +63,7 @@ class Group:
         """
         if not condition:
             listed = ", ".join(f"{part} {list(info.shape)}" for part, info in self.infos.items())
-            raise MalformedFileError(f"shapes do not fit: {listed}")
+            raise MalformedFileError(f"shapes do not fit: {listed}", todo=SAVE_AGAIN)
 
 
 class RecentlyRead:
@@ -167,7 +171,7 @@ def plan_all(
         except HubError:  # says nothing about the adapter
             raise
         except TargetError as error:
-            uncovered += [Uncovered(name, error.what) for name in group.parts.values()]
+            uncovered += [Uncovered(name, error.reason) for name in group.parts.values()]
     return updates, uncovered
 
 

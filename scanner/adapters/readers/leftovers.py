@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 
+MERGE = "; merge it into its base and scan that with --base-weights"
+"""What to do about a delta that cannot be known without the base."""
 DORA_REASON = (
     "DoRA: the delta cannot be recovered without the base weights; "
-    "only its low-rank part was looked at"
+    f"only its low-rank part was looked at{MERGE}"
 )
 
 _REASONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -31,7 +33,7 @@ _REASONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
     )
 )
-_FULL = "a full tensor: its delta cannot be known without the base weights"
+_FULL = f"a full tensor: its delta cannot be known without the base weights{MERGE}"
 
 
 def reason_for(name: str) -> str:

@@ -19,6 +19,7 @@ from scanner.adapters.module_names import strip_wrappers
 from scanner.adapters.peft_config import PeftConfig
 from scanner.adapters.readers import peft_lora_layouts as layouts
 from scanner.adapters.readers.grouping import (
+    SAVE_AGAIN,
     Group,
     RecentlyRead,
     group_by_module,
@@ -203,7 +204,8 @@ def _matrix_shape(info: TensorInfo, part: str) -> tuple[int, int]:
     if len(shape) != 2 or 0 in shape:
         raise MalformedFileError(
             f"lora_{part} has shape {list(info.shape)}, not a matrix's "
-            "(sharded training saved without gathering the weights?)"
+            "(sharded training saved without gathering the weights?)",
+            todo=SAVE_AGAIN,
         )
     return (shape[0], shape[1])
 
@@ -228,12 +230,14 @@ def _updates(
         return [to_update(group, plan)]
     if rank != rank_b:
         raise MalformedFileError(
-            f"shapes do not fit: lora_A {list(info_a.shape)}, lora_B {list(info_b.shape)}"
+            f"shapes do not fit: lora_A {list(info_a.shape)}, lora_B {list(info_b.shape)}",
+            todo=SAVE_AGAIN,
         )
     declared = config.declared_rank(group.module)
     if declared is not None and declared != rank:
         raise MalformedFileError(
-            f"the config says rank {declared}, the tensors have rank {rank}: scaling unknown"
+            f"the config says rank {declared}, the tensors have rank {rank}: scaling unknown",
+            todo="mend the config",
         )
     plan = layouts.plain(store, group, (d_out, rank, d_in), (b, a))
     return [to_update(group, plan._replace(scaling=config.scaling(group.module, rank)))]
@@ -248,5 +252,5 @@ def _factor_parts(group: Group) -> tuple[str, str]:
     stem = "lora_embedding_" if any("embedding" in part for part in group.parts) else "lora_"
     for side in "AB":
         if stem + side not in group.parts:
-            raise MalformedFileError(f"no lora_{side} beside it")
+            raise MalformedFileError(f"no lora_{side} beside it", todo=SAVE_AGAIN)
     return f"{stem}A", f"{stem}B"

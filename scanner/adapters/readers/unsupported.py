@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from scanner.adapters.model import Uncovered
+from scanner.adapters.readers.leftovers import MERGE
 from scanner.adapters.source import Reading, Source
 
 _MULTIPLICATIVE = "it multiplies the base weights: the delta cannot be known without them"
 _VIRTUAL_TOKENS = "it adds virtual tokens, not a weight delta: nothing here can judge it"
 _ROUTED = "which update acts depends on the input: there is no one delta"
 _SEEDED = "its bases follow from a seed and the base's shapes: not recovered here"
+_NEEDS_BASE = "it trains full weights: the delta needs the base weights"
 
 REASONS: dict[str, str] = {
     **dict.fromkeys(
-        ("IA3", "HIRA", "OFT", "BOFT", "HRA", "ROAD", "PSOFT", "BEFT", "FINEGATES", "PEANUT"),
+        (
+            "IA3", "HIRA", "OFT", "BOFT", "HRA", "ROAD", "PSOFT", "BEFT", "FINEGATES", "PEANUT",
+            "DEFT", "GLORA",
+        ),
         _MULTIPLICATIVE,
     ),
     **dict.fromkeys(
@@ -26,7 +31,8 @@ REASONS: dict[str, str] = {
     **dict.fromkeys(("TINYLORA", "WAVEFT", "UNILORA", "FROD", "ADAMSS"), _SEEDED),
     "LN_TUNING": "it changes norms only: signatures hold no direction for them",
     "TRAINABLE_TOKENS": "it replaces rows of the embedding: the delta needs the base's rows",
-    "OSF": "it trains full weights: the delta needs the base weights",
+    "OSF": _NEEDS_BASE,
+    "SHADOW": "it runs a second network beside the model: there is no weight delta",
 }  # fmt: skip
 """peft_type -> why its delta is not recovered."""
 
@@ -41,7 +47,8 @@ def read(source: Source) -> Reading:
     config = source.config
     if config is not None and config.peft_type not in (None, "LORA"):
         why = REASONS.get(config.peft_type, "it is not known here")
-        reason = f"unsupported peft_type {config.peft_type!r}: {why}"
+        merges = config.peft_type not in REASONS or why in (_MULTIPLICATIVE, _SEEDED, _NEEDS_BASE)
+        reason = f"unsupported peft_type {config.peft_type!r}: {why}{MERGE if merges else ''}"
     else:
         reason = "not a tensor of any adapter format known here"
     names = source.store.names()

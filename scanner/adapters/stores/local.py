@@ -140,6 +140,7 @@ class SafetensorsFile:
             raise MalformedFileError(
                 f"tensor {name[:200]!r} has dtype {info.dtype}, not a floating-point one",
                 where=self._where,
+                todo="save it in one",
             )
         return widen(self._bytes(name), info.dtype).reshape(info.shape)
 
