@@ -174,9 +174,15 @@ def mlflow(
     error.
     """
     from scanner.gates.keys import load_signing_key
-    from scanner.gates.mlflow_gate import find_version, judge_version, registry_client
+    from scanner.gates.mlflow_gate import (
+        find_version,
+        judge_version,
+        parse_model_uri,
+        registry_client,
+    )
 
     settings = resolve_settings(config, flags)
+    parse_model_uri(model_uri)
     signing_key = load_signing_key(key)
     client = registry_client()
     version = find_version(model_uri, client)
@@ -204,12 +210,19 @@ def override(model_uri: str, reason: str, days: int, key: Path | None) -> None:
     version's files as they were judged, and is written to its tags.
     """
     from scanner.gates.keys import load_signing_key
-    from scanner.gates.mlflow_gate import find_version, override_version, registry_client
+    from scanner.gates.mlflow_gate import (
+        find_version,
+        override_version,
+        parse_model_uri,
+        registry_client,
+    )
 
     _require_reason(reason)
+    parse_model_uri(model_uri)
+    signing_key = load_signing_key(key)
     client = registry_client()
     version = find_version(model_uri, client)
-    record = override_version(version, reason, days, load_signing_key(key), client)
+    record = override_version(version, reason, days, signing_key, client)
     click.echo(f"{model_uri}: overridden until {record.expires:%Y-%m-%d}", err=True)
 
 

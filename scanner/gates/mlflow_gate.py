@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 UNREAD_SHA256 = "0" * 64
 """Stands for the digest of what could not be read."""
-_MODEL_URI = re.compile(r"models:/+(?P<name>[^/@]+)(?:/(?P<version>[^/@]+)|@(?P<alias>[\w-]+))")
+_MODEL_URI = re.compile(
+    r"models:/+(?P<name>[^/@]+)(?:/(?P<version>[^/@]+)|@(?P<alias>[A-Za-z_-][\w-]*))"
+)
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 
 
@@ -53,22 +55,35 @@ def registry_client(tracking_uri: str | None = None) -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri)
 
 
-def find_version(uri: str, client: MlflowClient) -> ModelVersion:
-    """The version a URI names: ``models:/NAME/VERSION``, ``models:/NAME@ALIAS`` or ``.../latest``.
+def parse_model_uri(uri: str) -> tuple[str, str]:
+    """The model and its version (digits), or the alias that stands for one.
 
     Raises:
-        UsageError: If it is no such URI.
-        RegistryError: If the registry does not know it.
+        UsageError: If it is not ``models:/NAME/VERSION``, ``models:/NAME/latest`` or
+            ``models:/NAME@ALIAS``.
     """
     match = _MODEL_URI.fullmatch(uri)
     if match is None:
         raise UsageError("not models:/NAME/VERSION or models:/NAME@ALIAS", where=uri)
     name, version, alias = match["name"], match["version"], match["alias"]
-    if version is not None and version.isdigit():
-        return ModelVersion(name, version)
-    if version is not None and version != "latest":
+    if version is None:
+        return name, str(alias)
+    if not version.isdigit() and version != "latest":
         raise UsageError("stages are not versions", where=uri, todo="name a version or an alias")
-    found = _asked(uri, client.get_model_version_by_alias, name, alias or "latest")
+    return name, version
+
+
+def find_version(uri: str, client: MlflowClient) -> ModelVersion:
+    """The version that a URI names.
+
+    Raises:
+        UsageError: If it is no URI of a model version.
+        RegistryError: If the registry does not know it.
+    """
+    name, version = parse_model_uri(uri)
+    if version.isdigit():
+        return ModelVersion(name, version)
+    found = _asked(uri, client.get_model_version_by_alias, name, version)
     return ModelVersion(name, str(found.version))
 
 

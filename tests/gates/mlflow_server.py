@@ -103,8 +103,8 @@ def free_port() -> int:
 @contextmanager
 def running_server(
     root: Path,
-    policy: str = POLICY,
     *arguments: str,
+    policy: str = POLICY,
     app: str = "adapter-scanner",
     **environment: str,
 ) -> Iterator[GatedServer]:
@@ -167,7 +167,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         try:
             if requests.get(f"{url}/health", timeout=5).ok:
                 return
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.2)
     raise AssertionError(f"the MLflow server did not start:\n{log.read_text()[-4000:]}")
 
