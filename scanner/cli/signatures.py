@@ -28,7 +28,7 @@ _FORMAT = click.option(
 
 @click.group("signatures")
 def command() -> None:
-    """List, show, verify, build, calibrate and import signature packs."""
+    """List, show, verify, build, calibrate, import, pull and sign signature packs."""
 
 
 @command.command("list")
@@ -80,14 +80,19 @@ def show(pack: str, format_name: str) -> None:
 
 @command.command("verify")
 @click.argument("packs", nargs=-1)
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check too that each is signed by the holder of this key (PEM).",
+)
 @click.pass_context
-def verify(ctx: click.Context, packs: tuple[str, ...]) -> None:
+def verify(ctx: click.Context, packs: tuple[str, ...], public_key: Path | None) -> None:
     """Check the digests of PACKS (directories or names of installed ones; default: all)."""
     from scanner.signatures.installed import find_pack, installed_packs
     from scanner.signatures.summary import summarise_or_damage
 
     paths = [find_pack(pack) for pack in packs] if packs else installed_packs()
-    summaries = [summarise_or_damage(path) for path in paths]
+    summaries = [summarise_or_damage(path, public_key) for path in paths]
     for item in summaries:
         if not item.damage:
             click.echo(f"ok  {item.path}  {item.id}  {item.digest}")
@@ -173,6 +178,57 @@ def _entries_of(target: str) -> list[AdapterEntry]:
         if item.error is not None:
             raise item.error
     return [AdapterEntry(adapter=item.target, family="unnamed") for item in found]
+
+
+@command.command("pull")
+@click.argument("source")
+@click.option(
+    "--digest", required=True, metavar="SHA256", help="The pack's digest, from whom you trust."
+)
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The pack must be signed by the holder of this key (PEM).",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PACK",
+    help="Where to put it.  [default: among the user's packs, where scans find it]",
+)
+@click.option("--replace", is_flag=True, help="Another pack may stand in its place.")
+def pull(
+    source: str, digest: str, public_key: Path | None, output: Path | None, replace: bool
+) -> None:
+    """Fetch a pack from SOURCE, check it, and put it where scans find it.
+
+    SOURCE is hf://owner/name[@revision][/folder], or the https:// address of a pack's folder or
+    of a .tar, .tar.gz or .zip with one pack in it.
+    """
+    from scanner.signatures.pulled import Pull, pull_pack
+
+    signature = pull_pack(Pull(source, digest.lower(), public_key, output, replace))
+    click.echo(f"{signature.path}: {signature.id} {signature.digest}")
+
+
+@command.command("sign")
+@click.argument("pack")
+@click.option(
+    "--key",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Private key: an elliptic-curve key in a PEM file.",
+)
+def sign(pack: str, key: Path) -> None:
+    """Sign a PACK with a key of your own, so that others can check who made it.
+
+    Needs the extra: pip install 'adapter-scanner[sign]'.
+    """
+    from scanner.signatures.installed import find_pack
+    from scanner.signatures.signing import sign_pack
+
+    click.echo(f"signed: {sign_pack(find_pack(pack), key)}")
 
 
 @command.command("import")

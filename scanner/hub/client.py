@@ -8,6 +8,7 @@ the client do. Nothing but this program's name and version is sent with a reques
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -187,7 +188,8 @@ class HubClient:
 
     @contextmanager
     def _following(self, url: str, where: str, headers: dict[str, str]) -> Iterator[Answer]:
-        from huggingface_hub import constants, get_session
+        from huggingface_hub import constants
+        from huggingface_hub.utils import get_session
 
         headers = {"User-Agent": f"adapter-scanner/{version()}", **headers}
         headers |= {"Accept-Encoding": "identity", **self._token_for(url)}
@@ -280,6 +282,24 @@ def _target(url: str, location: str, where: str) -> str:
     scheme = urlsplit(target).scheme
     if not location or not re.fullmatch(r"https?", scheme):
         raise HubAnswerError("a redirect to nowhere", where=where)
-    if urlsplit(url).scheme == "https" and scheme != "https":
-        raise HubAnswerError("a redirect from https to http", where=where)
+    if scheme == "http" and not _may_be_plain(url, target):
+        raise HubAnswerError("a redirect to plain http", where=where)
     return target
+
+
+def _may_be_plain(url: str, target: str) -> bool:
+    """Whether a redirect may lead to plain http: from plain http, and not out of this machine."""
+    origin = urlsplit(url)
+    if origin.scheme != "http":
+        return False
+    return is_loopback(urlsplit(target).hostname) or not is_loopback(origin.hostname)
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host is this machine, by its name alone: nothing is looked up."""
+    if host == "localhost":
+        return True
+    try:
+        return host is not None and ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -97,6 +97,8 @@ def _not_found(code: str, where: str) -> HubError:
         )
     if code == "EntryNotFound":
         return NotOnHubError("no such file in this repository (404)", where=where)
+    if code != "RepoNotFound":
+        return NotOnHubError("nothing is there (404)", where=where, todo="check the name")
     return NotOnHubError(
         "no such repository, or a private one your account cannot see (404)",
         where=where,

@@ -183,11 +183,8 @@ def verify_files(root: Path, manifest: Manifest) -> None:
     """
     if DIRECTIONS_NAME not in manifest.files:
         raise SignatureError(f"lists no {DIRECTIONS_NAME}", where=str(root / MANIFEST_NAME))
-    for name, expected in manifest.files.items():
-        if Path(name).name != name:
-            raise SignatureError(
-                f"lists {name!r}, not a plain file name", where=str(root / MANIFEST_NAME)
-            )
+    for name in plain_names(manifest, str(root / MANIFEST_NAME)):
+        expected = manifest.files[name]
         path = root / name
         try:
             if path.exists() and not path.is_file():
@@ -203,6 +200,18 @@ def verify_files(root: Path, manifest: Manifest) -> None:
                 where=str(path),
                 todo="the pack was changed or damaged: fetch it again",
             )
+
+
+def plain_names(manifest: Manifest, where: str) -> list[str]:
+    """The names of a pack's files, none of which leads out of its directory.
+
+    Raises:
+        SignatureError: At the first that is no plain file name.
+    """
+    for name in manifest.files:
+        if Path(name).name != name or name in ("..", MANIFEST_NAME) or set(name) & set("/\\\0:"):
+            raise SignatureError(f"lists {name!r}, not a plain file name", where=where)
+    return list(manifest.files)
 
 
 def _read(path: Path) -> bytes:
@@ -266,7 +275,7 @@ def save_pack(
     """
     from safetensors.numpy import save_file
 
-    with _replacing(root) as new:
+    with replacing(root) as new:
         save_file(direction_tensors(directions), new / DIRECTIONS_NAME)
         if reference_cores:
             cores = {
@@ -291,7 +300,7 @@ def save_calibration(root: Path, manifest: Manifest, calibration: Calibration) -
     """
     import shutil
 
-    with _replacing(root) as new:
+    with replacing(root) as new:
         for name in manifest.files:
             if name != CALIBRATION_NAME:
                 shutil.copyfile(root / name, new / name)
@@ -300,7 +309,7 @@ def save_calibration(root: Path, manifest: Manifest, calibration: Calibration) -
 
 
 @contextmanager
-def _replacing(root: Path) -> Iterator[Path]:
+def replacing(root: Path) -> Iterator[Path]:
     """A directory beside `root` to write a pack in, which takes its place on success.
 
     Raises:

@@ -80,9 +80,18 @@ def summarise_pack(signature: Signature) -> PackSummary:
     )
 
 
-def summarise_or_damage(path: Path) -> PackSummary:
-    """Summarises a pack; a damaged one by its damage."""
+def summarise_or_damage(path: Path, public_key: Path | None = None) -> PackSummary:
+    """Summarises a pack; a damaged one by its damage.
+
+    Args:
+        path: The pack.
+        public_key: If given, a pack its holder has not signed counts as damaged.
+    """
     try:
+        if public_key is not None:
+            from scanner.signatures.signing import verify_pack_signature
+
+            verify_pack_signature(path, public_key)
         signature = load_signature(path)
         summary = summarise_pack(signature)
         signature.close()
