@@ -47,6 +47,41 @@ _OVERRIDE = click.option(
 )
 
 
+_STATUS = """\b
+Exit status:
+  0  the policy lets it pass
+  1  refused: flagged
+  2  usage, configuration or policy error
+  3  refused for another reason: inconclusive, unreadable, required pack missing, ...
+"""
+_CHECK_EPILOG = f"""{_STATUS}
+\b
+Examples:
+  adapter-scanner gate check my-adapter/
+  adapter-scanner gate check my-adapter/ --policy gate.yaml --model team/my-adapter
+  adapter-scanner gate check my-adapter/ --record verdict.json --key scanner.pem
+"""
+_PUSH_EPILOG = f"""{_STATUS}
+\b
+Examples:
+  adapter-scanner gate push my-adapter/ team/my-adapter
+  adapter-scanner gate push my-adapter/ team/my-adapter --policy gate.yaml --private
+"""
+_MLFLOW_EPILOG = """\b
+Exit status:
+  0  every adapter in it is clear
+  1  at least one is flagged
+  2  usage or configuration error
+  3  at least one is inconclusive or unreadable, or there is none; or the
+     registry refused or could not be reached
+
+\b
+Examples:
+  adapter-scanner gate mlflow models:/my-adapter/3
+  adapter-scanner gate mlflow models:/my-adapter@candidate --key scanner.pem
+"""
+
+
 @click.group("gate")
 def command() -> None:
     """Let nothing unjudged into a registry or a hub.
@@ -56,7 +91,7 @@ def command() -> None:
     """
 
 
-@command.command("check")
+@command.command("check", short_help="Scan a directory and ask the policy.", epilog=_CHECK_EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path))
 @_POLICY
 @click.option("--model", metavar="NAME", help="The name the policy knows it by.")
@@ -101,7 +136,7 @@ def check(
     ctx.exit(_status(judgement, decision))
 
 
-@command.command("push")
+@command.command("push", short_help="Upload to the hub what passes.", epilog=_PUSH_EPILOG)
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("repository", metavar="REPO")
 @_POLICY
@@ -159,7 +194,7 @@ def push(
         click.echo(upload(files, directory / CARD, repository, what, HfApi()), err=True)
 
 
-@command.command("mlflow")
+@command.command("mlflow", short_help="Judge a registered model version.", epilog=_MLFLOW_EPILOG)
 @click.argument("model_uri")
 @_KEY
 @settings_flags(without=("compose", "baseline", "cache", "progress"))
@@ -192,7 +227,7 @@ def mlflow(
     ctx.exit(exit_status(judgement.report, settings.fail_on))
 
 
-@command.command("override")
+@command.command("override", short_help="Let a version pass, for a reason.")
 @click.argument("model_uri")
 @click.option("--reason", required=True, help="Why it may pass; everybody can read it.")
 @click.option(
@@ -226,7 +261,7 @@ def override(model_uri: str, reason: str, days: int, key: Path | None) -> None:
     click.echo(f"{model_uri}: overridden until {record.expires:%Y-%m-%d}", err=True)
 
 
-@command.command("keygen")
+@command.command("keygen", short_help="Make a key pair.")
 @click.argument("file", type=click.Path(path_type=Path))
 def keygen(file: Path) -> None:
     """Make a key pair: the private key in FILE, the public key on standard output.
@@ -311,11 +346,11 @@ def _override(
 
 
 def _token(judgement: Judgement, key: Path | None, decision: Decision) -> str | None:
-    """The signed verdict, if a key was named; a person's key signs no verdict."""
+    """The signed verdict, if there is a key; a person's key signs no verdict."""
     from scanner.gates.attestation import sign
-    from scanner.gates.keys import load_signing_key
+    from scanner.gates.keys import load_signing_key, signing_key_at_hand
 
-    if key is None or decision.overridden_by:
+    if not signing_key_at_hand(key) or decision.overridden_by:
         return None
     return sign(judgement.attestation, load_signing_key(key))
 

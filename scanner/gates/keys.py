@@ -119,6 +119,12 @@ def load_signing_key(path: Path | None = None) -> SigningKey:
     return _private_key(text.encode(), f"${KEY_VARIABLE}")
 
 
+def signing_key_at_hand(path: Path | None) -> bool:
+    """Whether a private key is named, by an option or by the environment."""
+    variables = (KEY_FILE_VARIABLE, KEY_VARIABLE)
+    return path is not None or any(os.environ.get(variable) for variable in variables)
+
+
 def write_new_key(path: Path) -> PublicKey:
     """Makes a key, writes its private half to a new file that only its owner can read.
 
