@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scanner.adapters.stores.local import blocks_of_descriptor
+from scanner.adapters.stores.sniff import INDEX_SUFFIX
 from scanner.errors import (
     HubAnswerError,
     HubError,
@@ -51,6 +52,12 @@ def fetch(entry: AdapterEntry, client: HubClient | None = None) -> tuple[Path, s
             return kept, address.revision or ""
         if remote.problem is not None:
             raise remote.problem
+        if remote.weights and not remote.weights.name.endswith((".safetensors", INDEX_SUFFIX)):
+            raise SignatureError(
+                f"{remote.weights.name} is not fetched: references are safetensors",
+                where=remote.target,
+                todo="convert it, and name the local copy",
+            )
         return _download(remote), remote.snapshot.commit
     except TargetError as error:
         raise SignatureError(

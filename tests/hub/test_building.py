@@ -27,6 +27,7 @@ def hub(serve_hub: ServeHub) -> HubServer:
         Repository("lab/ref", checkpoints, revisions={"v1": misaligned_files(seed=2)}),
         Repository("lab/two", {**adapter_files(folder="a"), **adapter_files(folder="b", seed=1)}),
         Repository("lab/gated", adapter_files(), gated="auto"),
+        Repository("lab/pickle", {"adapter_model.bin": b"\x80\x04.", "adapter_config.json": b"{}"}),
     )
 
 
@@ -85,6 +86,7 @@ def test_a_pinned_reference_needs_no_network_once_it_is_kept(
         ("hf://lab/ref@nope", "cannot be fetched: no such revision"),
         ("hf://lab/ref/nope", "cannot be fetched: no such folder"),
         ("hf://lab/gated", "cannot be fetched: a gated repository, and you are not logged in"),
+        ("hf://lab/pickle", "adapter_model.bin is not fetched: references are safetensors"),
         ("hf://lab/two", "2 adapters in this repository; name one of them, such as hf://lab/two/b"),
     ],
 )
