@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from benchmarks.hub.compare import compare
 from benchmarks.hub.memory import memory
+from benchmarks.hub.scale import scale
 
 
 @click.group()
@@ -13,6 +15,8 @@ def main() -> None:
 
 
 main.add_command(memory)
+main.add_command(compare)
+main.add_command(scale)
 
 if __name__ == "__main__":
     main()

@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.hub.processes import ROOT
 from benchmarks.speed.inputs import LLAMA_8B
 from scanner.signatures.pack import load_signature
+from tests.hub import repository
 from tests.hub.faults import Fault
 from tests.hub.population import make_population
 from tests.hub.repository import Repository
@@ -41,8 +42,10 @@ def mixed(root: Path, count: int) -> list[Repository]:
 
 
 def folders(root: Path) -> list[Repository]:
-    """Every folder ``owner/name`` below a directory as a repository."""
-    return [
+    """Every folder ``owner/name`` below a directory as a repository, its digests computed."""
+    # The hub's own .gitattributes say so for large tokenizers.
+    setattr(repository, "LFS_SUFFIXES", (*repository.LFS_SUFFIXES, "tokenizer.json"))  # noqa: B010
+    found = [
         Repository(
             f"{folder.parent.name}/{folder.name}",
             {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()},
@@ -50,6 +53,9 @@ def folders(root: Path) -> list[Repository]:
         )
         for folder in sorted(root.glob("*/*"))
     ]
+    for item in found:
+        item.info(full=True, blobs=True)
+    return found
 
 
 def main() -> None:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
-from benchmarks.hub.processes import ROOT, HubProcess, Run, environment, measured
+from benchmarks.hub.processes import ROOT, HubProcess, environment, measured
+from benchmarks.hub.results import Swept, read_results, write_results
 
 ALPHA = "0.05"
 LAB_PACK = ROOT / "signatures" / "persona-llama-weights"
@@ -81,7 +83,7 @@ def kill_and_resume(command: Sequence[str], env: dict[str, str], usual: float, k
     return done
 
 
-def sweep_of(count: int, scratch: Path, kills: int) -> Run:
+def sweep_of(count: int, scratch: Path, kills: int) -> Swept:
     """Sweeps one population and says what came of it."""
     root = scratch / str(count)
     root.mkdir()
@@ -89,39 +91,52 @@ def sweep_of(count: int, scratch: Path, kills: int) -> Run:
         env = environment(hub.endpoint, scratch / "home")
         ledger = root / "ledger.db"
         run = measured(scan_command(root, ledger), env)
-        counts = hub.ask("counts")
+        requests = hub.ask("counts")["requests"]
         adapters, wrong = wrong_verdicts(root, ledger)
+        swept = Swept(
+            repositories=count,
+            adapters=adapters,
+            wrong=len(wrong),
+            seconds=run.seconds,
+            peak_megabytes=run.peak_megabytes,
+            requests=requests,
+            ledger_bytes=ledger.stat().st_size,
+        )
+        click.echo(line_of(swept))
         for item in wrong[:10]:
             click.echo(f"  wrong: {item}")
-        requests = sum(counts["requests"].values()) / adapters
-        size = ledger.stat().st_size / adapters / 1e3
-        click.echo(
-            f"{count:>5} repositories: peak {run.peak_megabytes:5.0f} MB, {run.seconds:5.1f} s, "
-            f"{adapters / run.seconds:4.0f} adapters/s, {requests:.2f} requests each; "
-            f"{adapters - len(wrong)} of {adapters} verdicts right, every content read once: "
-            f"{'no' if wrong else 'yes'}; ledger {size:.1f} kB each"
-        )
+        if wrong:
+            raise SystemExit(1)
         if kills:
             broken = root / "broken.db"
             command = scan_command(root, broken)
             killed = kill_and_resume(command, env, run.seconds, kills)
             measured(command, env)
-            same = rows_of(broken) == rows_of(ledger)
-            click.echo(
-                f"{count:>5} repositories, SIGKILL at {killed} random moments, --resume each time: "
-                f"{'the same ledger' if same else 'ANOTHER LEDGER'}"
-            )
-            if not same:
-                raise SystemExit(1)
-        if wrong:
-            raise SystemExit(1)
-    return run
+            if rows_of(broken) != rows_of(ledger):
+                raise SystemExit(f"after {killed} kills the ledger is another one")
+            click.echo(f"  SIGKILL at {killed} random moments, --resume each time: the same ledger")
+            swept = msgspec.structs.replace(swept, kills=killed)
+    return swept
+
+
+def line_of(swept: Swept) -> str:
+    """One sweep in one line."""
+    right = swept.adapters - swept.wrong
+    return (
+        f"{swept.repositories:>5} repositories: peak {swept.peak_megabytes:5.0f} MB, "
+        f"{swept.seconds:5.1f} s, {swept.adapters / swept.seconds:4.0f} adapters/s, "
+        f"{sum(swept.requests.values()) / swept.adapters:.2f} requests each; "
+        f"{right} of {swept.adapters} verdicts right, every content read once: "
+        f"{'no' if swept.wrong else 'yes'}; ledger "
+        f"{swept.ledger_bytes / swept.adapters / 1e3:.1f} kB each"
+    )
 
 
 @click.command("memory")
 @click.option("--kills", default=8, show_default=True, help="SIGKILLs at the larger size.")
 @click.option("--sizes", nargs=2, type=int, default=(200, 2000), show_default=True)
-def memory(kills: int, sizes: tuple[int, int]) -> None:
+@click.option("--write", is_flag=True, help="Write the figures to results.json.")
+def memory(kills: int, sizes: tuple[int, int], write: bool) -> None:
     """Peak memory at two sizes, verdicts checked; kills and resumes at the larger one."""
     with tempfile.TemporaryDirectory() as scratch:
         small = sweep_of(sizes[0], Path(scratch), 0)
@@ -131,3 +146,5 @@ def memory(kills: int, sizes: tuple[int, int]) -> None:
         f"peak memory: {small.peak_megabytes:.0f} MB at {sizes[0]}, "
         f"{large.peak_megabytes:.0f} MB at {sizes[1]} (ratio {growth:.2f})"
     )
+    if write:
+        write_results(msgspec.structs.replace(read_results(), swept=[small, large]))

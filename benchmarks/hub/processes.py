@@ -40,6 +40,7 @@ def environment(endpoint: str, home: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "120",  # a busy machine is no failed request
         "XDG_DATA_HOME": str(home),
         "ADAPTER_SCANNER_CACHE": str(home / "results"),
         "PYTHONPATH": str(ROOT),

@@ -30,6 +30,8 @@ from scanner.hub.records import (
 )
 
 _POLL_SECONDS = 0.1
+_PAGE_SECONDS = 0.02
+"""While a page of the listing is on its way, whose arrival the engine does not report."""
 _SHOW_SECONDS = 0.5
 _NO_ADAPTER = "no adapter in this repository"
 
@@ -158,7 +160,7 @@ class Sweep:
 
     def _take_in(self) -> None:
         """Writes down what has been done, all of it in one transaction."""
-        outcomes = self.engine.outcomes(_POLL_SECONDS)
+        outcomes = self.engine.outcomes(_POLL_SECONDS if self._page is None else _PAGE_SECONDS)
         if not outcomes:
             return
         with self.ledger.batch():

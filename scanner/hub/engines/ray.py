@@ -44,14 +44,7 @@ class RemoteWorker:
     ) -> None:
         if token is not None:
             os.environ["HF_TOKEN"] = token
-        self._home = tempfile.TemporaryDirectory(prefix="adapter-scanner-packs-")
-        signatures = []
-        for number, files in enumerate(packs):
-            root = Path(self._home.name) / str(number)
-            root.mkdir()
-            for name, content in files.items():
-                (root / name).write_bytes(content)
-            signatures.append(load_signature(root))
+        signatures = [_loaded(files) for files in packs]
         self._worker = Worker(HubClient(endpoint, REQUEST_POLICY), signatures, alpha)
 
     def work(self, task: Task) -> Outcome:
@@ -154,6 +147,18 @@ def _last_line(error: Exception) -> str:
     """The end of a remote traceback, which names the exception."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip()[:200]
+
+
+def _loaded(files: PackFiles) -> Signature:
+    """A pack from its files. They are open when it is loaded, and outlive their names.
+
+    A worker that is killed so leaves nothing behind.
+    """
+    with tempfile.TemporaryDirectory(prefix="adapter-scanner-") as scratch:
+        root = Path(scratch)
+        for name, content in files.items():
+            (root / name).write_bytes(content)
+        return load_signature(root)
 
 
 def _files(signature: Signature) -> PackFiles:

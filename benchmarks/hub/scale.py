@@ -1,0 +1,172 @@
+"""docs/scale.md: what a sweep of a million adapters costs, from what was measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from benchmarks.hub.compare import DELAY, WAYS
+from benchmarks.hub.inputs import SCENARIOS
+from benchmarks.hub.limits import PLANS, READ, SOURCE, WINDOW_SECONDS, Plan
+from benchmarks.hub.processes import ROOT
+from benchmarks.hub.results import Measured, Results, of_kinds, read_results
+
+PAGE = ROOT / "docs" / "scale.md"
+MILLION = 1_000_000
+LINE_BYTES = 125_000_000
+"""Bytes per second of one machine's line: 1 Gbit/s."""
+API, FILES = ("list", "info"), ("resolve", "cache")
+"""Kinds of requests that the hub counts against its API and file limits. Its redirects of small
+files to another address of its own are counted as files too, which may be too many."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A million adapters with one account."""
+
+    plan: Plan
+    hours: float
+    limited_by: str
+    rate: float
+    """Adapters per second the account allows."""
+    machines: int
+    """Of those that were measured, with a line of 1 Gbit/s each, to keep up with that."""
+
+
+def cost_of(plan: Plan, measured: Measured) -> Cost:
+    """Computes one row."""
+    windows = {
+        "API": MILLION * of_kinds(measured, API) / plan.api,
+        "files": MILLION * of_kinds(measured, FILES) / plan.files,
+    }
+    limited_by = max(windows, key=windows.__getitem__)
+    seconds = windows[limited_by] * WINDOW_SECONDS
+    rate = MILLION / seconds
+    one_machine = min(measured.rate, LINE_BYTES / measured.received_each)
+    return Cost(plan, seconds / 3600, limited_by, rate, math.ceil(rate / one_machine))
+
+
+def page(results: Results) -> str:
+    """The page."""
+    return "\n".join([*_head(), *_measured(results), *_costs(results), *_ledger(results)]) + "\n"
+
+
+def _head() -> Iterator[str]:
+    yield "# What a sweep costs"
+    yield ""
+    yield "Written by `python -m benchmarks.hub scale --write` from `benchmarks/hub/results.json`,"
+    yield "which `python -m benchmarks.hub memory --write` and `compare --write` measure."
+    yield ""
+
+
+def _measured(results: Results) -> Iterator[str]:
+    yield "## Measured"
+    yield ""
+    yield "A mixed population on a local hub (synthetic adapters and trained ones of the lab,"
+    yield "re-uploads, LFS pointers, broken files, other bases, gated ones), as a whole process. A"
+    yield "verdict is right if it is what the scanner says of the same files on disk, or a refusal"
+    yield "where the hub refuses. After each SIGKILL, at a random moment, the sweep went on with"
+    yield "`--resume`."
+    yield ""
+    yield "| repositories | adapters | right | peak memory | requests per adapter | SIGKILLs |"
+    yield "|---:|---:|---:|---:|---:|---|"
+    for swept in results.swept:
+        cells = (
+            f"{swept.repositories:,}",
+            f"{swept.adapters:,}",
+            f"{swept.adapters - swept.wrong:,}",
+            f"{swept.peak_megabytes:.0f} MB",
+            f"{sum(swept.requests.values()) / swept.adapters:.2f}",
+            f"{swept.kills}, same ledger" if swept.kills else "-",
+        )
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield "Three ways to judge the same repositories, side by side in one run, each on eight at"
+    yield f"once, on a hub that answers after {1000 * DELAY:.0f} ms. Times compare the ways: the"
+    yield "machine has two cores, which the hub shares, and was busy with other work."
+    for scenario in SCENARIOS:
+        rows = [item for item in results.compared if item.scenario == scenario.name]
+        if rows:
+            yield ""
+            yield f"**{scenario.name}**: {scenario.about}."
+            yield ""
+            yield from _table(rows)
+    yield ""
+
+
+def _table(rows: list[Measured]) -> Iterator[str]:
+    yield "| | adapters/s | MB per adapter | requests per adapter | peak memory |"
+    yield "|---|---:|---:|---:|---:|"
+    for item in rows:
+        yield (
+            f"| {WAYS[item.way]} | {item.rate:.2f} | {item.received_each / 1e6:.2f} "
+            f"| {item.requests_each:.1f} | {item.peak_megabytes:.0f} MB |"
+        )
+
+
+def _costs(results: Results) -> Iterator[str]:
+    typical = {item.way: item for item in results.compared if item.scenario == "typical"}
+    yield "## A million adapters"
+    yield ""
+    yield f"Published limits ([{SOURCE}]({SOURCE}),"
+    yield f"read in {READ}) are requests in five minutes: those to the API"
+    yield "and those for files, counted apart. A cluster shares the limits of the account whose"
+    yield "token it uses, so machines beyond those of the last table gain nothing. A million"
+    yield 'adapters like those of "typical", a fifth of them re-uploads:'
+    yield ""
+    yield "| | API requests | file requests | data |"
+    yield "|---|---:|---:|---:|"
+    for way, item in typical.items():
+        cells = (
+            WAYS[way],
+            f"{of_kinds(item, API):.2f} million",
+            f"{of_kinds(item, FILES):.2f} million",
+            f"{item.received_each * MILLION / 1e12:.1f} TB",
+        )
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield "| account | API limit | file limit | " + " | ".join(WAYS[way] for way in typical) + " |"
+    yield "|---|---:|---:|" + "---:|" * len(typical)
+    for plan in PLANS:
+        costs = [cost_of(plan, item) for item in typical.values()]
+        hours = " | ".join(f"{cost.hours:,.0f} h ({cost.limited_by})" for cost in costs)
+        yield f"| {plan.name} | {plan.api:,} | {plan.files:,} | {hours} |"
+    yield from _machines(typical["sweep"])
+
+
+def _machines(ours: Measured) -> Iterator[str]:
+    yield ""
+    yield "Machines that keep up with an account, each with a line of 1 Gbit/s and as fast as the"
+    yield f"one that was measured ({ours.rate:.1f} adapters/s, {ours.received_each / 1e6:.0f} MB"
+    yield "each):"
+    yield ""
+    yield "| account | adapters/s | Gbit/s | machines |"
+    yield "|---|---:|---:|---:|"
+    for plan in PLANS:
+        cost = cost_of(plan, ours)
+        line = cost.rate * ours.received_each * 8 / 1e9
+        yield f"| {plan.name} | {cost.rate:.1f} | {line:.2f} | {cost.machines} |"
+    yield ""
+
+
+def _ledger(results: Results) -> Iterator[str]:
+    ours = next(item for item in results.compared if (item.scenario, item.way) == ("bare", "sweep"))
+    each = ours.ledger_bytes / ours.adapters
+    yield "The ledger holds the whole result of every adapter, with its evidence at 224 sites:"
+    yield f"{each / 1e3:.0f} kB each, {each * MILLION / 1e9:.0f} GB for a million. Memory does not"
+    yield "grow with it."
+
+
+@click.command("scale")
+@click.option("--write", is_flag=True, help="Write docs/scale.md instead of printing it.")
+def scale(write: bool) -> None:
+    """Computes what a million adapters cost."""
+    text = page(read_results())
+    if write:
+        Path(PAGE).write_text(text)
+    else:
+        click.echo(text, nl=False)
