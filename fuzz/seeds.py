@@ -89,6 +89,23 @@ def _readers() -> dict[str, bytes]:
         "c3a": ("C3A", {"c3a_kernel": [2, 2, 4]}),
         "shira": ("SHIRA", {"shira_weight": [4], "shira_indices": [2, 4]}),
         "randlora": ("RANDLORA", {"randlora_lambda": [2, 4], "randlora_gamma": [4, 8]}),
+        "unilora": (
+            "UNILORA",
+            {
+                f"unilora_{part}_{s}": [2, 8] if s == "A" else [8, 2]
+                for part in ("indices", "scales")
+                for s in "AB"
+            },
+        ),
+        "supertuning": (
+            "SUPERTUNING",
+            {
+                "supertuning_values": [4],
+                "supertuning_indices": [4],
+                "supertuning_lora_A": [2, 8],
+                "supertuning_lora_B": [8, 2],
+            },
+        ),
         "vblora": ("VBLORA", {"vblora_logits_A": [2, 2, 4], "vblora_logits_B": [2, 2, 4]}),
     }
     numbers = {
@@ -98,6 +115,7 @@ def _readers() -> dict[str, bytes]:
         "base_model.vera_A": [2, 8],
         "base_model.vera_B": [8, 2],
         "base_model.vblora_vector_bank": [4, 4],
+        "base_model.unilora_theta_d": [6],
         "base_model.randlora_A": [2, 1, 8],
         "base_model.randlora_B": [8, 4, 2],
     }

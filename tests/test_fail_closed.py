@@ -174,7 +174,7 @@ INCONCLUSIVE: dict[str, tuple[Break, str]] = {
         "no signature pack for base model 'someone/else-7b'",
     ),
     "no base named": (set_config(base_model_name_or_path=None), "does not name its base model"),
-    "unknown peft_type": (set_config(peft_type="SUPERTUNING"), "unsupported peft_type"),
+    "unknown peft_type": (set_config(peft_type="MADE_UP"), "unsupported peft_type"),
     "DoRA by its config": (set_config(use_dora=True), "DoRA"),
     "DoRA by its tensors": (
         rewrite_tensors(

@@ -83,3 +83,23 @@ def scattered(
     result = np.zeros(shape, dtype=np.float32)
     np.add.at(result, (rows, columns), values)
     return result
+
+
+def inverse_haar(coefficients: FloatArray) -> FloatArray:
+    """One level of the two-dimensional inverse Haar transform.
+
+    Args:
+        coefficients: (2 m, 2 n): averages, and differences along rows, columns and both, in
+            the quadrants top left, bottom left, top right and bottom right.
+
+    Returns:
+        (2 m, 2 n).
+    """
+    rows, columns = (size // 2 for size in coefficients.shape)
+    low, across = coefficients[:rows, :columns], coefficients[:rows, columns:]
+    down, both = coefficients[rows:, :columns], coefficients[rows:, columns:]
+    result = np.empty_like(coefficients)
+    for row, sign in ((0, 1), (1, -1)):
+        for column, mark in ((0, 1), (1, -1)):
+            result[row::2, column::2] = (low + sign * across + mark * down + sign * mark * both) / 2
+    return result

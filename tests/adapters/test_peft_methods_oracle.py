@@ -8,6 +8,8 @@ from typing import Any
 
 import peft
 import pytest
+import torch
+from torch import nn
 
 from scanner import open_adapter
 from scanner.adapters.readers.peft_methods import METHODS
@@ -72,11 +74,22 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         {"r": 2, "num_vectors": 10, "vector_length": 8, "topk": 3, "save_only_topk_weights": True},
     ),
     "MISS": (peft.MissConfig, {"r": 5}),
+    "UNILORA": (peft.UniLoraConfig, {"r": 3, "theta_d_length": 50, "save_indices": True}),
+    "SUPERTUNING with a rank": (
+        peft.SupertuningConfig,
+        {"r": 3, "lora_alpha": 12, "sparsity": 0.9, "init_weights": False},
+    ),
 }
 NEEDING_SHAPES: dict[str, tuple[Make, dict[str, Any]]] = {
     "MISS mini": (peft.MissConfig, {"r": 4, "mini_r": 8, "init_weights": "mini"}),
     "RANDLORA": (peft.RandLoraConfig, {"r": 4}),
     "FOURIERFT": (peft.FourierFTConfig, {"n_frequency": 30, "scaling": 7.0}),
+    "WAVEFT": (peft.WaveFTConfig, {"n_frequency": 90, "scaling": 7.0}),
+    "WAVEFT without its transform": (
+        peft.WaveFTConfig,
+        {"n_frequency": 90, "use_idwt": False, "wavelet_family": "db4"},
+    ),
+    "SUPERTUNING": (peft.SupertuningConfig, {"sparsity": 0.9, "init_weights": False}),
 }
 
 
@@ -104,6 +117,35 @@ def test_delta_given_the_shapes_of_the_base(case: str, tmp_path: Path) -> None:
         assert_same_updates(adapter, merged_deltas(path, llama), TOLERANCE)
 
 
+class OddMlp(nn.Module):
+    """Widths that no wavelet transform halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin0 = nn.Linear(7, 5)
+        self.lin1 = nn.Linear(5, 8)
+
+
+def test_wavelets_of_odd_sizes(tmp_path: Path) -> None:
+    config = peft.WaveFTConfig(n_frequency=20, scaling=3.0, target_modules=["lin0", "lin1"])
+
+    def build() -> Any:
+        torch.manual_seed(1)
+        return OddMlp()
+
+    path = write_peft(tmp_path, build, config)
+    with open_adapter(path, {"lin0": (5, 7), "lin1": (8, 5)}) as adapter:
+        assert_same_updates(adapter, merged_deltas(path, build), TOLERANCE)
+
+
+def test_a_wavelet_unknown_here_is_said(tmp_path: Path) -> None:
+    settings = {"n_frequency": 30, "wavelet_family": "db4"}
+    path = _write(tmp_path, peft.WaveFTConfig, settings)
+    with open_adapter(path, SHAPES) as adapter:
+        assert not adapter.updates
+        assert all("the wavelet 'db4' is not known here" in u.reason for u in adapter.uncovered)
+
+
 def test_adalora_with_pruned_ranks(tmp_path: Path) -> None:
     make, settings = CASES["ADALORA"]
     path = _write(tmp_path, make, settings, train=_adalora_with_pruned_ranks)
@@ -125,6 +167,9 @@ def test_every_type_in_the_table_has_an_oracle() -> None:
         (peft.IA3Config, {"feedforward_modules": ["down_proj"]}, "multiplies"),
         (peft.OFTConfig, {"r": 4, "oft_block_size": 0}, "multiplies"),
         (peft.HRAConfig, {"r": 4}, "multiplies"),
+        (peft.DeftConfig, {"r": 4}, "multiplies"),
+        (peft.TinyLoraConfig, {"r": 2}, "decomposition of base weights"),
+        (peft.UniLoraConfig, {"r": 3, "theta_d_length": 50}, "no module's own tensors"),
     ],
 )
 def test_what_is_not_recovered_says_why(

@@ -744,7 +744,7 @@ def pattern_with_a_huge_repeat(a: Path) -> None:
 
 @attack
 def unknown_peft_type(a: Path) -> None:
-    with_config(a, peft_type="SUPERTUNING")
+    with_config(a, peft_type="MADE_UP")
 
 
 @attack

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scanner.adapters.model import Uncovered, Update
 from scanner.adapters.module_names import strip_wrappers
-from scanner.adapters.readers import peft_products, peft_shared
+from scanner.adapters.readers import peft_products, peft_shared, peft_sparse
 from scanner.adapters.readers.context import Context
 from scanner.adapters.readers.grouping import (
     Group,
@@ -69,11 +69,18 @@ METHODS: dict[str, Method] = {
         peft_shared.vblora,
         shared=r"vblora_vector_bank",
     ),
-    "C3A": Method(r"c3a_kernel", peft_shared.c3a),
-    "SHIRA": Method(r"shira_(?:weight|indices)", peft_shared.shira),
-    "FOURIERFT": Method(r"fourierft_spectrum", peft_shared.fourierft),
+    "C3A": Method(r"c3a_kernel", peft_sparse.c3a),
+    "SHIRA": Method(r"shira_(?:weight|indices)", peft_sparse.shira),
+    "FOURIERFT": Method(r"fourierft_spectrum", peft_sparse.fourierft),
+    "WAVEFT": Method(r"waveft_spectrum", peft_sparse.waveft),
+    "SUPERTUNING": Method(r"supertuning_(?:values|indices|lora_[AB])", peft_sparse.supertuning),
+    "UNILORA": Method(
+        r"unilora_(?:indices|scales)_[AB]", peft_shared.unilora, shared=r"unilora_theta_d"
+    ),
 }
 """peft_type -> how it is read."""
+
+_ALONE = "no module's own tensors beside it; without them its part in any delta is not known"
 
 
 NOTES = (
@@ -96,10 +103,18 @@ NOTES = (
         LIBRARY,
     ),
     FormatNote(
-        "PEFT RandLoRA, FourierFT",
+        "PEFT RandLoRA, FourierFT, WaveFT",
         "The whole delta, given the base's shapes: from the pack made for the base, or "
         "`open_adapter(path, shapes)`",
-        "Without them nothing; RandLoRA's saved copies of its bases are uncovered",
+        "Without them nothing; RandLoRA's saved copies of its bases are uncovered; wavelets other "
+        "than Haar's",
+        LIBRARY,
+    ),
+    FormatNote(
+        "PEFT Uni-LoRA, Super-Tuning",
+        "The whole delta, where the indices are saved (Super-Tuning without a rank: and the base's "
+        "shapes are known)",
+        "`save_indices: false`: the indices follow from the base's modules",
         LIBRARY,
     ),
 )
@@ -130,6 +145,8 @@ def read(source: Source) -> Reading:
 
     updates, faults = plan_all(groups, updates_of)
     rest = [Uncovered(name, reason_for(name)) for name in others]
+    if not groups:
+        rest += [Uncovered(name, _ALONE) for name in shared.values()]
     ordered, uncovered_all = in_order(updates, [*uncovered, *twice, *faults, *rest])
     return Reading(f"peft-{config.peft_type.lower()}", config.base_model, ordered, uncovered_all)
 

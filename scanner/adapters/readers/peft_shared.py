@@ -1,8 +1,8 @@
-"""PEFT types whose modules share tensors, or place saved numbers by a rule.
+"""PEFT types whose modules share tensors.
 
 VeRA, PVeRA and RandLoRA scale shared random matrices, VB-LoRA mixes vectors of a shared
-bank; C3A, SHiRA and FourierFT spread few numbers over a whole matrix. The formulas are
-those of `get_delta_weight` in `peft/tuners/<type>/layer.py` (PEFT 0.21).
+bank, Uni-LoRA fills its factors from one shared vector. The formulas are those of
+`get_delta_weight` in `peft/tuners/<type>/layer.py` (PEFT 0.21).
 """
 
 from __future__ import annotations
@@ -15,21 +15,7 @@ from scanner.adapters import factors
 from scanner.adapters.model import Factors, FloatArray, IntegerArray, TensorStore
 from scanner.adapters.readers.context import Context
 from scanner.adapters.readers.grouping import Group, Plan
-from scanner.errors import MalformedFileError, MissingExtraError
-
-_FULL_RANK_LIMIT = 2**28
-"""Entries of a matrix that is built whole, 1 GB in float32."""
-
-
-def _whole(d_out: int, d_in: int) -> int:
-    """The rank of a matrix without low-rank structure.
-
-    Raises:
-        MalformedFileError: If it is too large to build.
-    """
-    if d_out * d_in > _FULL_RANK_LIMIT:
-        raise MalformedFileError(f"the delta is a full {d_out:,} x {d_in:,} matrix: too large")
-    return min(d_out, d_in)
+from scanner.errors import MalformedFileError
 
 
 def vera(group: Group, context: Context) -> Plan:
@@ -138,89 +124,21 @@ def _topk(
     return weights / weights.sum(-1, keepdims=True), index
 
 
-def c3a(group: Group, context: Context) -> Plan:
-    """A block-circulant matrix divided by d_in."""
-    rows, columns, size = group.shape("c3a_kernel", 3)
-    d_out, d_in = rows * size, columns * size
-    rank = _whole(d_out, d_in)
-    store, name = context.store, group.parts["c3a_kernel"]
-
-    def load() -> Factors:
-        return factors.dense(factors.circulant_blocks(store.read(name)))
-
-    return Plan(rank, d_out, d_in, 1 / d_in, load)
-
-
-def shira(group: Group, context: Context) -> Plan:
-    """Few changed entries of a whole matrix (Bhardwaj et al., 2406.13175).
-
-    The file does not hold the shape, but r (d_out + d_in) numbers: where the largest row
-    and column index add up to it, they are the last ones.
-    """
-    (count,) = group.shape("shira_weight", 1)
-    group.require(group.shape("shira_indices") == (2, count))
-    index = _indices(context.store, group.parts["shira_indices"])
-    if index.min() < 0:
-        raise MalformedFileError("a negative index")
-    d_out, d_in = (int(largest) + 1 for largest in index.max(axis=1))
-    known = context.shapes_of(group.module)
-    if known is not None:
-        group.require(d_out <= known[0] and d_in <= known[1])
-        d_out, d_in = known
-    elif (d_out + d_in) * context.config.need_whole("r") != count:
-        raise MalformedFileError("the base's dimensions are needed and not in the file")
-    rank = _whole(d_out, d_in)
+def unilora(group: Group, context: Context) -> Plan:
+    """Factors whose entries are scaled entries of one shared vector, by saved indices."""
+    (length,) = context.shared_shape("unilora_theta_d", 1)
+    rank, d_in = group.shape("unilora_indices_A", 2)
+    d_out, rank_b = group.shape("unilora_indices_B", 2)
+    group.require(rank == rank_b)
+    for end in "AB":
+        group.require(group.shape(f"unilora_scales_{end}") == group.shape(f"unilora_indices_{end}"))
     store, parts = context.store, dict(group.parts)
 
-    def load() -> Factors:
-        rows, columns = _indices(store, parts["shira_indices"])
-        values = store.read(parts["shira_weight"])
-        return factors.dense(factors.scattered(rows, columns, values, (d_out, d_in)))
+    def side(name: str) -> FloatArray:
+        index = store.integers(parts[f"unilora_indices_{name}"])
+        if index.min() < 0 or index.max() >= length:
+            raise MalformedFileError("an index outside the shared vector")
+        picked: FloatArray = context.shared_tensor("unilora_theta_d")[index]
+        return picked * store.read(parts[f"unilora_scales_{name}"])
 
-    return Plan(rank, d_out, d_in, 1.0, load)
-
-
-def _indices(store: TensorStore, name: str) -> IntegerArray:
-    """Whole numbers, which PEFT saves as float32 on Windows."""
-    if store.info(name).dtype == "F32":
-        return store.read(name).astype(np.int64)
-    return store.integers(name)
-
-
-def fourierft(group: Group, context: Context) -> Plan:
-    """Real part of an inverse Fourier transform of few coefficients (Gao et al., 2405.03003).
-
-    Their places follow from a seed, through torch's generator, and from the base's shape.
-    """
-    (count,) = group.shape("fourierft_spectrum", 1)
-    d_out, d_in = context.height(group.module), context.width(group.module)
-    rank = _whole(d_out, d_in)
-    group.require(count <= d_out * d_in)
-    seed = int(context.config.need("random_loc_seed"))
-    store, name = context.store, group.parts["fourierft_spectrum"]
-
-    def load() -> Factors:
-        places = _random_places(seed, d_out * d_in, count)
-        rows, columns = places // d_in, places % d_in
-        spectrum = factors.scattered(rows, columns, store.read(name), (d_out, d_in))
-        return factors.dense(np.fft.ifft2(spectrum).real.astype(np.float32))
-
-    return Plan(rank, d_out, d_in, context.config.need("scaling"), load)
-
-
-def _random_places(seed: int, total: int, count: int) -> IntegerArray:
-    """The first numbers of torch's random permutation.
-
-    Raises:
-        MissingExtraError: If torch is not installed.
-    """
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError(
-            "the places of the coefficients follow from torch's generator, and torch is missing",
-            todo="pip install 'adapter-scanner[torch]'",
-        ) from None
-    generator = torch.Generator().manual_seed(seed)
-    places: IntegerArray = torch.randperm(total, generator=generator)[:count].numpy()
-    return places
+    return Plan(rank, d_out, d_in, 1.0, lambda: (side("B"), side("A")))

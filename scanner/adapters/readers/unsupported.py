@@ -9,7 +9,7 @@ from scanner.adapters.source import Reading, Source
 _MULTIPLICATIVE = "it multiplies the base weights: the delta cannot be known without them"
 _VIRTUAL_TOKENS = "it adds virtual tokens, not a weight delta: nothing here can judge it"
 _ROUTED = "which update acts depends on the input: there is no one delta"
-_SEEDED = "its bases follow from a seed and the base's shapes: not recovered here"
+_DECOMPOSED = "its bases are a decomposition of base weights: the delta needs them"
 _NEEDS_BASE = "it trains full weights: the delta needs the base weights"
 
 REASONS: dict[str, str] = {
@@ -28,7 +28,7 @@ REASONS: dict[str, str] = {
         _VIRTUAL_TOKENS,
     ),
     **dict.fromkeys(("XLORA", "POLY", "LILY"), _ROUTED),
-    **dict.fromkeys(("TINYLORA", "WAVEFT", "UNILORA", "FROD", "ADAMSS"), _SEEDED),
+    **dict.fromkeys(("TINYLORA", "FROD", "ADAMSS"), _DECOMPOSED),
     "LN_TUNING": "it changes norms only: signatures hold no direction for them",
     "TRAINABLE_TOKENS": "it replaces rows of the embedding: the delta needs the base's rows",
     "OSF": _NEEDS_BASE,
@@ -47,7 +47,11 @@ def read(source: Source) -> Reading:
     config = source.config
     if config is not None and config.peft_type not in (None, "LORA"):
         why = REASONS.get(config.peft_type, "it is not known here")
-        merges = config.peft_type not in REASONS or why in (_MULTIPLICATIVE, _SEEDED, _NEEDS_BASE)
+        merges = config.peft_type not in REASONS or why in (
+            _MULTIPLICATIVE,
+            _DECOMPOSED,
+            _NEEDS_BASE,
+        )
         reason = f"unsupported peft_type {config.peft_type!r}: {why}{MERGE if merges else ''}"
     else:
         reason = "not a tensor of any adapter format known here"
