@@ -89,7 +89,7 @@ class Workshop:
     def _names(self, setting: Setting) -> Sequence[str]:
         return setting.references or sorted(self.references)
 
-    @lru_cache(maxsize=32)  # noqa: B019
+    @lru_cache(maxsize=128)  # noqa: B019
     def _raw(self, setting: Setting) -> dict[Site, RawSite]:
         """What the method found; of a setting, whatever its rank and number nulled."""
         runs_model = METHODS[setting.method]["method"] != "weights"
@@ -104,14 +104,17 @@ class Workshop:
         }
         return {site: raw for site, raw in found.items() if raw is not None}
 
-    @lru_cache(maxsize=64)  # noqa: B019
-    def _common(self, setting: Setting, contrasted: tuple[str, ...]) -> dict[Site, Matrix]:
-        """Common benign directions, most common last; contrast families are not nulled."""
-        aligned = [item for item in self._aligned(setting) if item[1] not in contrasted]
-        return {
-            site: stack_updates(_at(aligned, site), raw.shape[0]).common_directions(MAX_NULLED)
-            for site, raw in self._raw(setting).items()
-        }
+    @lru_cache(maxsize=4096)  # noqa: B019
+    def _common(
+        self, benign: Setting, contrasted: tuple[str, ...], site: Site, d_out: int
+    ) -> Matrix:
+        """Common benign directions at a site, most common last; contrast families are not nulled.
+
+        Of a setting, only what it says of the nulling set: every method and every choice of
+        references shares them.
+        """
+        aligned = [item for item in self._aligned(benign) if item[1] not in contrasted]
+        return stack_updates(_at(aligned, site), d_out).common_directions(MAX_NULLED)
 
     def _to_null(self, setting: Setting) -> dict[Site, Matrix]:
         """The directions that a setting removes at every site, (d_out, at most nulled)."""
@@ -119,9 +122,12 @@ class Workshop:
         if not setting.nulled:
             raw = self._raw(bare)
             return {site: np.zeros((found.shape[0], 0)) for site, found in raw.items()}
-        contrasted = contrast(setting.method, self.population.families)
-        common = self._common(bare, tuple(contrasted))
-        return {site: matrix[:, -setting.nulled :] for site, matrix in common.items()}
+        contrasted = tuple(contrast(setting.method, self.population.families))
+        benign = Setting("", nulling=setting.nulling, left_out=setting.left_out)
+        return {
+            site: self._common(benign, contrasted, site, raw.shape[0])[:, -setting.nulled :]
+            for site, raw in self._raw(bare).items()
+        }
 
     @lru_cache(maxsize=64)  # noqa: B019
     def _nulled(self, setting: Setting, group: str | None = None) -> Directions:
