@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import sqlite3
@@ -21,6 +23,7 @@ from scanner.reports.json_report import SCHEMA_PATH
 from scanner.signatures.pack import Signature
 from tests.cli.program import PROGRAM, ROOT, run
 from tests.hub.conftest import ServeHub
+from tests.hub.faults import Fault
 from tests.hub.population import ALPHA, Population, adapter_files, make_population
 from tests.hub.repository import Repository
 from tests.hub.server import HubServer
@@ -149,8 +152,6 @@ def test_a_kill_from_outside_at_a_random_moment(
 def test_interrupted_it_says_how_to_go_on(
     serve_hub: ServeHub, pack: Signature, population: Population, tmp_path: Path
 ) -> None:
-    from tests.hub.faults import Fault
-
     hub = serve_hub(
         *population.repositories, faults=[Fault("slow", match="/resolve/", seconds=60.0)]
     )
@@ -297,3 +298,28 @@ def test_a_hub_that_is_not_there(
     assert (done.returncode, done.stdout) == (3, "")
     assert "offline mode" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_progress_is_shown_on_a_terminal(
+    serve_hub: ServeHub, pack: Signature, population: Population, tmp_path: Path
+) -> None:
+    serve_hub(*population.repositories, page_size=20, faults=[Fault("slow", seconds=0.05)])
+    reader, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments(tmp_path / "ledger.db", pack)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "160", "TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while block := os.read(reader, 65536):
+            shown += block
+    os.close(reader)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert COUNTS.search(out.decode()), "the bar must not get between the lines of the result"
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert "sweeping" in text
+    assert re.search(r"\d+/\d+ .*\d+ flagged .*\d+ clear .*\d+\.\d/s", text)
