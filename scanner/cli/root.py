@@ -22,7 +22,10 @@ DEBUG_VARIABLE = "ADAPTER_SCANNER_DEBUG"
 _COMMANDS = {
     "scan": ("scanner.cli.scan", "Scan adapters for known misalignment directions."),
     "inspect": ("scanner.cli.inspect", "Show what is in an adapter and what was understood."),
-    "signatures": ("scanner.cli.signatures", "List, build, calibrate, pull, sign and verify packs."),
+    "signatures": (
+        "scanner.cli.signatures",
+        "List, build, calibrate, pull, sign and verify packs.",
+    ),
     "baseline": ("scanner.cli.baseline", "Accept known findings, so that only new ones fail."),
     "serve": ("scanner.cli.serve", "Judge what registries report by webhook."),
     "hub": ("scanner.cli.hub", "Scan the adapters of a whole hub, and report on them."),

@@ -47,21 +47,6 @@ def fetch(begin: int = 0, end: int = len(WEIGHTS), hub: HubClient | None = None)
     return b"".join(file.blocks(begin, end))
 
 
-def test_one_request_tells_commit_sizes_and_digests(serve_hub: ServeHub) -> None:
-    hub = serve(serve_hub)
-    asked = client()
-    found = take_snapshot(HubAddress("lab/one", "main"), asked)
-    assert len(found.commit) == 40
-    assert {file.path: file.size for file in found.files.values()} == {
-        FILE: len(WEIGHTS),
-        "adapter_config.json": 8,
-    }
-    assert found.files[FILE].digest.kind == "sha256"
-    assert found.files["adapter_config.json"].digest.kind == "git"
-    assert hub.requests == {"info": 1}
-    assert (asked.requests, asked.received) == (1, hub.bytes["info"])
-
-
 @pytest.mark.parametrize(
     ("token", "fields", "kind", "says", "todo"),
     [
@@ -123,14 +108,6 @@ def test_the_users_token_opens_it_and_stays_on_the_hub(
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     with pytest.raises(HubError):
         fetch()
-
-
-def test_revisions(serve_hub: ServeHub) -> None:
-    serve(serve_hub, revisions={"feature/x": {"README.md": b"x"}})
-    found = take_snapshot(HubAddress("lab/one", "feature/x"), client())
-    assert list(found.files) == ["README.md"]
-    with pytest.raises(NotOnHubError, match=r"no such revision .*name a branch, a tag or a whole"):
-        snapshot("nope")
 
 
 TRANSIENT = [
@@ -237,15 +214,6 @@ def test_a_redirect_that_never_ends(serve_hub: ServeHub, place: str) -> None:
     assert sum(hub.requests.values()) <= 10
 
 
-def test_a_page_instead_of_an_answer(serve_hub: ServeHub) -> None:
-    """A network that wants a sign-in answers 200 with its own page; that passes."""
-    hub = serve(serve_hub, Fault("not-json", INFO, first=1))
-    snapshot()
-    hub.faults.add(Fault("not-json", INFO))
-    with pytest.raises(HubUnavailableError, match="no description of a repository; check HF_END"):
-        snapshot()
-
-
 @pytest.mark.parametrize(("begin", "end"), [(0, len(WEIGHTS)), (100, 200)])
 def test_a_page_instead_of_a_file(serve_hub: ServeHub, begin: int, end: int) -> None:
     hub = serve(serve_hub, Fault("not-json", STORAGE, first=1))
@@ -253,14 +221,6 @@ def test_a_page_instead_of_a_file(serve_hub: ServeHub, begin: int, end: int) -> 
     hub.faults.add(Fault("not-json", STORAGE))
     with pytest.raises(HubUnavailableError, match="an answer of 35 bytes, the file has 1024000"):
         fetch(begin, end)
-
-
-def test_an_answer_without_end(serve_hub: ServeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scanner.hub.snapshot.MAX_INFO_BYTES", 2**20)
-    hub = serve(serve_hub, Fault("endless", INFO))
-    with pytest.raises(HubAnswerError, match="an answer over 1,048,576 bytes"):
-        snapshot()
-    assert hub.requests["info"] == 1
 
 
 WRONG: list[tuple[Kind, int, int, str]] = [
@@ -357,46 +317,3 @@ def test_a_chosen_endpoint(serve_hub: ServeHub, monkeypatch: pytest.MonkeyPatch)
     snapshot(hub=HubClient(hub.endpoint + "/", FAST))
     with pytest.raises(UsageError, match="is no http"):
         HubClient("ftp://host")
-
-
-@pytest.mark.parametrize(
-    ("body", "says"),
-    [
-        (b'{"sha": "main"}', "names no commit"),
-        (b'{"sha": "%s", "siblings": [{"rfilename": "../x"}]}', "a file named '../x'"),
-        (b'{"sha": "%s", "siblings": [{"rfilename": "/x"}]}', "a file named '/x'"),
-        (b'{"sha": "%s", "siblings": [{"rfilename": "x", "size": -1}]}', "malformed"),
-        (b'{"sha": "%s", "siblings": [{"rfilename": "x", "size": 1}]}', "malformed"),
-        (
-            b'{"sha": "%s", "siblings": [{"rfilename": "x", "blobId": "%s"}, '
-            b'{"rfilename": "x", "blobId": "%s"}]}',
-            "twice",
-        ),
-        (b'{"sha": "%s", "siblings": [{"rfilename": "x", "lfs": {}}]}', "no description"),
-        (
-            b'{"sha": "%s", "siblings": [{"rfilename": "x", "lfs": {"sha256": "1", "size": 1}}]}',
-            "malformed",
-        ),
-        (b"[" * 100_000, "no description"),
-        (b"", "no description"),
-    ],
-)
-def test_descriptions_that_are_none(
-    serve_hub: ServeHub, monkeypatch: pytest.MonkeyPatch, body: bytes, says: str
-) -> None:
-    serve(serve_hub)
-    hub = client()
-    answer = body.replace(b"%s", b"a" * 40)
-    monkeypatch.setattr(hub, "body", lambda *_: answer)
-    with pytest.raises(HubError, match=says):
-        snapshot(hub=hub)
-
-
-def test_another_commit_than_the_one_asked_for(
-    serve_hub: ServeHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    serve(serve_hub)
-    hub = client()
-    monkeypatch.setattr(hub, "body", lambda *_: b'{"sha": "%s"}' % (b"a" * 40))
-    with pytest.raises(HubAnswerError, match=r"another commit, a{40}"):
-        snapshot("b" * 40, hub)
