@@ -39,7 +39,7 @@ WILD = {
         24,
     ),
     "huggingface__peft/outputs/peft_mrpc_40_aligned": ("unknown", 0),
-    "huggingface__peft/results_glue/adapter_ckpt": ("unknown", 0),
+    "huggingface__peft/results_glue/adapter_ckpt": ("peft-unilora", 0),
     "huggingface__peft/tests/regression/adalora_mlp/0.6.1": ("peft-adalora", 1),
     "huggingface__peft/tests/regression/ia3_conv2d/0.6.1": ("unknown", 0),
     "huggingface__peft/tests/regression/ia3_mlp/0.6.1": ("unknown", 0),
