@@ -373,8 +373,10 @@ def _show(report: Report, settings: Settings) -> None:
 
 
 def _say(name: str, decision: Decision) -> None:
+    from scanner.reports.terminal import printable
+
     said = "allowed" if decision.allowed else "refused"
-    click.echo(f"{name}: {said}: {decision.reason}", err=True)
+    click.echo(printable(f"{name}: {said}: {decision.reason}"), err=True)
 
 
 def _status(judgement: Judgement, decision: Decision) -> int:

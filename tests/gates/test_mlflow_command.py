@@ -16,7 +16,7 @@ from scanner.gates.mlflow_gate import parse_model_uri
 from tests.cli.program import run
 from tests.gates.mlflow_server import EXAMPLES, GatedServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def gate(

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from tests.gates.mlflow_server import EXAMPLES, GatedServer, running_server
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def gated(server: GatedServer) -> None:

@@ -31,6 +31,7 @@ from tests.gates.mlflow_server import EXAMPLES, GatedServer, copy_of
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning"),
 ]
 
@@ -226,13 +227,12 @@ def test_a_verdict_cannot_be_taken_away_or_turned_back(
     for key in (ATTESTATION, "adapter-scanner.verdict"):
         with pytest.raises(MlflowException, match="a newer verdict"):
             client.delete_model_version_tag(name, version.version, key)
-    older = msgspec.structs.replace(
-        flagged, verdict=Verdict.CLEAR, time=flagged.time - timedelta(seconds=1)
-    )
-    with pytest.raises(MlflowException, match="newer verdict"):
-        client.set_model_version_tag(
-            name, version.version, ATTESTATION, sign(older, gated_server.keys["lab"])
-        )
+    for earlier in (timedelta(seconds=1), timedelta(0)):
+        older = msgspec.structs.replace(flagged, verdict=Verdict.CLEAR, time=flagged.time - earlier)
+        with pytest.raises(MlflowException, match="newer verdict"):
+            client.set_model_version_tag(
+                name, version.version, ATTESTATION, sign(older, gated_server.keys["lab"])
+            )
 
 
 def test_a_verdict_is_no_good_for_another_version(gated_server: GatedServer, name: str) -> None:
@@ -443,6 +443,42 @@ def test_a_copy_of_what_must_not_be_read_is_not_made(gated_server: GatedServer, 
         client.create_model_version(
             f"scratch-{name}", f"models:/blocked-{name}/{version.version}", await_creation_for=0
         )
+
+
+def test_a_source_that_is_gathered_from_several_places_does_not_pass(
+    gated_server: GatedServer, name: str
+) -> None:
+    direct = gated_server.register(name, BENIGN)
+    client = gated_server.client()
+    version = client.create_model_version(
+        name, f"runs:/{direct.run_id}/model", direct.run_id, await_creation_for=0
+    )
+    gated_server.judge(version)
+    assert "names no place of files" in str(set_alias(gated_server, version))
+
+
+def test_files_are_guarded_under_every_name_of_their_place(
+    gated_server: GatedServer, name: str
+) -> None:
+    version = gated_server.register(f"blocked-{name}", MISALIGNED)
+    client = gated_server.client()
+    inside = gated_server.stored(version)
+    for number, location in enumerate((f"file://{inside}", str(inside), f"file://{inside}#x")):
+        create = {"name": f"{name}-{number}", "artifact_location": location}
+        made = gated_server.call("POST", "/api/2.0/mlflow/experiments/create", json=create)
+        if not made.ok:
+            continue
+        run = client.create_run(made.json()["experiment_id"])
+        for path in ("adapter_model.safetensors", "../../adapter_model.safetensors"):
+            asked = {"run_id": run.info.run_id, "path": path}
+            assert not gated_server.call("GET", "/get-artifact", params=asked).ok
+        sent = gated_server.call(
+            "POST",
+            "/ajax-api/2.0/mlflow/upload-artifact",
+            params={"run_uuid": run.info.run_id, "path": "x.txt"},
+            data=b"x",
+        )
+        refused(sent)
 
 
 # Downloads

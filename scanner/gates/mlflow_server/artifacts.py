@@ -101,12 +101,16 @@ class _Checked:
 
     def _readable(self, path: str | None) -> None:
         if not gate_is_reading():
-            self.store().require_readable(place_below(self.artifact_uri, path))
+            self.store().require_readable(self._place(path))
 
     def _writable(self, directory: str | None, file: str = "") -> None:
         name = file.replace("\\", "/").rsplit("/", 1)[-1]
         path = "/".join(part for part in (directory or "", name) if part)
-        self.store().require_writable(place_below(self.artifact_uri, path))
+        self.store().require_writable(self._place(path))
+
+    def _place(self, path: str | None) -> str:
+        # A local repository knows its directory better than its URI, which may have a query.
+        return place_below(getattr(self, "artifact_dir", None) or self.artifact_uri, path)
 
 
 class _CheckedStream:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from scanner.errors import UnreadableFileError
 from scanner.gates.artifact import artifact_files, artifact_sha256
@@ -21,6 +21,7 @@ _reading: ContextVar[bool] = ContextVar("gate_is_reading", default=False)
 _Stamp = tuple[tuple[str, int, int, int, int], ...]
 _remembered: dict[str, tuple[_Stamp, str]] = {}
 _REMEMBERED_AT_MOST = 256
+_INDIRECT = ("runs", "models")
 _SETTLED_NS = 2_000_000_000
 """Two changes within a clock tick have one time stamp: files as young as that are read again."""
 
@@ -52,6 +53,12 @@ def version_sha256(location: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
+    if urlsplit(location).scheme in _INDIRECT:
+        # MLflow gathers such a source from several places (a run's files, and those of the
+        # models it logged): there is no one place whose files could be kept from changing.
+        raise UnreadableFileError(
+            "its source names no place of files", todo="register it by its artifact location"
+        )
     handlers = server_handlers()
     try:
         with _as_the_gate(), tempfile.TemporaryDirectory() as scratch:
@@ -116,7 +123,7 @@ def place_below(root: str, path: str | None) -> str:
     """The canonical text of a path in a repository."""
     parts = urlsplit(root)
     if parts.scheme in ("", "file"):
-        local = unquote(parts.path) if parts.scheme else root
+        local = str(import_module("mlflow.utils.file_utils").local_file_uri_to_path(root))
         return os.path.realpath(os.path.join(local, (path or "").lstrip("/")))
     whole = posixpath.normpath(posixpath.join(parts.path or "/", (path or "").lstrip("/")))
     return f"{parts.scheme}://{parts.netloc}/{whole.lstrip('/')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NoReturn
 
 from scanner.errors import AttestationError, TargetError
@@ -21,6 +22,8 @@ from scanner.gates.mlflow_tags import (
 )
 from scanner.gates.policy import Access, Action, Decision, Policy, decide, governs, is_gated
 from scanner.gates.policy_file import LoadedPolicy
+from scanner.reports.terminal import printable
+from scanner.reports.wording import ORDER
 
 _log = logging.getLogger("adapter_scanner.gate")
 
@@ -55,7 +58,7 @@ class Gate:
         if not decision.allowed:
             refuse(f"{what}: {decision.reason}")
         if decision.overridden_by:
-            _log.warning("allowed: %s: %s", what, decision.reason)
+            _record("allowed", f"{what}: {decision.reason}")
 
     def decision(self, version: Any, location: str, action: Action, name: str = "") -> Decision:
         """Decides from the tags and the files as they are now."""
@@ -116,7 +119,7 @@ class Gate:
         new = self._verified(token, self._keys.scanners, Attestation)
         _same_version(version, new.record)
         old = self._believed(version.tags, ATTESTATION, self._keys.scanners, Attestation)
-        if old is not None and new.record.time < old.record.time:
+        if old is not None and _rank(new.record) < _rank(old.record):
             refuse("there is a newer verdict on this version")
 
     def _admit_override(self, version: Any, token: str) -> None:
@@ -128,13 +131,10 @@ class Gate:
         old = self._believed(version.tags, OVERRIDE, self._keys.people, Override)
         if old is not None and new.record.time < old.record.time:
             refuse("there is a newer override on this version")
-        _log.warning(
-            "override recorded: %s version %s by %s until %s: %s",
-            version.name,
-            version.version,
-            new.signer,
-            new.record.expires.isoformat(),
-            new.record.reason,
+        _record(
+            "override recorded",
+            f"{version.name} version {version.version} by {new.signer} until "
+            f"{new.record.expires.isoformat()}: {new.record.reason}",
         )
 
     def _derived(self, version: Any) -> dict[str, str]:
@@ -173,6 +173,11 @@ class Gate:
             refuse(f"the record is not believed: {error.what}")
 
 
+def _rank(verdict: Attestation) -> tuple[datetime, int]:
+    """Which of two verdicts holds: the newer, and within a second the graver."""
+    return verdict.time, -ORDER.index(verdict.verdict)
+
+
 def _same_version(version: Any, record: Attestation | Override) -> None:
     if record.subject != subject_of(version, record.subject.artifact_sha256):
         refuse("the record is about another version")
@@ -187,5 +192,10 @@ def refuse(reason: str) -> NoReturn:
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
-    _log.warning("refused: %s", reason)
+    _record("refused", reason)
     raise MlflowException(f"adapter-scanner: {reason}", error_code=PERMISSION_DENIED)
+
+
+def _record(what: str, about: str) -> None:
+    """One line of the server's log: names and reasons are others' text and cannot add lines."""
+    _log.warning("%s: %s", what, printable(about))

@@ -21,7 +21,7 @@ from tests.cli.program import PROGRAM, ROOT
 MLFLOW_SECRET = "a-secret-of-mlflow-0123456789"
 HUB_SECRET = "a-secret-of-the-hub-0123456789"
 _LISTENING = re.compile(r"listening on http://([^:]+):(\d+)")
-_START_SECONDS = 120.0
+_START_SECONDS = 240.0
 
 
 class Reply:
@@ -187,14 +187,20 @@ class ServeProcess:
                 return float(line.rpartition(" ")[2])
         return 0.0
 
-    def jobs(self, state: str) -> int:
-        """How many jobs are in a state."""
-        return int(self.metric(f'adapter_scanner_jobs{{state="{state}"}}'))
+    def jobs(self, *states: str) -> int:
+        """How many jobs are in some states, all at one moment."""
+        lines = [f'adapter_scanner_jobs{{state="{state}"}} ' for state in states]
+        return int(
+            sum(
+                float(line.rpartition(" ")[2])
+                for line in self.get("/metrics").text.splitlines()
+                if line.startswith(tuple(lines))
+            )
+        )
 
-    def wait_until_idle(self, seconds: float = 120.0) -> None:
+    def wait_until_idle(self, seconds: float = 240.0) -> None:
         """Waits until nothing is left to scan or to write back."""
-        busy = ("queued", "scanning", "judged", "writing")
-        wait_for(lambda: not any(self.jobs(state) for state in busy), seconds)
+        wait_for(lambda: self.jobs("queued", "scanning", "judged", "writing") == 0, seconds)
 
 
 def wait_for(condition: Callable[[], object], seconds: float) -> None:

@@ -81,7 +81,7 @@ def test_verdicts_of_mlflow_need_a_key(tmp_path: Path) -> None:
 def test_a_registry_has_to_be_named(tmp_path: Path) -> None:
     write_new_key(tmp_path / "key.pem")
     environment = {**MLFLOW, "MLFLOW_TRACKING_URI": ""}
-    line = refused(tmp_path, "--signing-key", tmp_path / "key.pem", **environment)
+    line = refused(tmp_path, "--key", tmp_path / "key.pem", **environment)
     assert "no registry is named" in line
 
 
@@ -141,7 +141,7 @@ def test_secrets_may_come_from_a_file_with_the_old_one_beside_the_new(
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     write_new_key(tmp_path / "key.pem")
     os.chmod(tmp_path / "key.pem", 0o644)
-    assert "others can read" in refused(tmp_path, "--signing-key", tmp_path / "key.pem", **MLFLOW)
+    assert "others can read" in refused(tmp_path, "--key", tmp_path / "key.pem", **MLFLOW)
 
 
 def test_the_command_line_imports_no_server_until_it_serves() -> None:

@@ -111,7 +111,7 @@ def beside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
         )
         serve = ServeProcess(
             root / "state",
-            *("-s", PACK, "--signing-key", registry.root / "lab.pem"),
+            *("-s", PACK, "--key", registry.root / "lab.pem"),
             environment={
                 "MLFLOW_TRACKING_URI": registry.url,
                 "ADAPTER_SCANNER_HUB_WEBHOOK_SECRET": None,
@@ -204,7 +204,7 @@ def test_a_delivery_before_a_crash_gets_its_verdict_exactly_once_after_it(beside
     # With the registry held, nothing can be fetched: the crash falls before the verdict.
     with paused(started_for(beside.registry.url)):
         wait_for(lambda: "models:/crashed/1" in serve.get("/").text, _SECONDS)
-        assert serve.jobs("queued") + serve.jobs("scanning") == 1
+        assert serve.jobs("queued", "scanning") == 1
         serve.end(signal.SIGKILL)
         serve.start(serve.port)
     assert beside.wait_for_verdict(version) == "flagged"

@@ -45,9 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Iterato
 
 def jobs(server: ServeProcess) -> int:
     """How many jobs there are."""
-    lines = server.get("/metrics").text.splitlines()
-    counts = [line for line in lines if line.startswith("adapter_scanner_jobs{")]
-    return int(sum(float(line.rpartition(" ")[2]) for line in counts))
+    return server.jobs("queued", "scanning", "judged", "writing", "written", "given_up")
 
 
 def test_a_signed_delivery_is_queued_once(server: ServeProcess) -> None:
