@@ -115,6 +115,21 @@ def check_alpha(alpha: float | None) -> None:
         raise UsageError(f"alpha is {alpha}, not between 0 and 1", where="--alpha")
 
 
+def check_supported(alpha: float, calibration: JointCalibration) -> None:
+    """Refuses a false-positive rate that no p-value of a calibration can reach.
+
+    Raises:
+        AlphaUnsupportedError: With the number of benign adapters it would need.
+    """
+    if calibration.n < needed_for(alpha):
+        raise AlphaUnsupportedError(
+            f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, "
+            f"the calibration has {calibration.n}",
+            where="--alpha",
+            todo=f"ask for alpha >= {1 / (calibration.n + 1):.4g}, or calibrate on more",
+        )
+
+
 def _with_digest(result: ScanResult, sha256: str, base_model: str | None) -> ScanResult:
     named = base_model or result.base_model
     return msgspec.structs.replace(result, sha256=sha256, base_model=named)
@@ -196,13 +211,12 @@ def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
             else "the signatures have no calibration in common: use one of them alone"
         )
         return _Decision(Verdict.INCONCLUSIVE, [reason], asked)
-    if calibration.n < needed_for(asked):
-        what = f"alpha {asked:g} needs {needed_for(asked)} benign adapters, "
-        what += f"the calibration has {calibration.n}"
-        todo = f"ask for alpha >= {1 / (calibration.n + 1):.4g}, or calibrate on more"
+    try:
+        check_supported(asked, calibration)
+    except AlphaUnsupportedError as error:
         if alpha is not None:
-            raise AlphaUnsupportedError(what, where="--alpha", todo=todo)
-        return _Decision(Verdict.INCONCLUSIVE, [f"{what}; {todo}"], asked)
+            raise
+        return _Decision(Verdict.INCONCLUSIVE, [error.reason], asked)
     scores = np.array([item.score for item in evidence.signatures])
     benign = calibration.benign_scores()
     score = calibration.score(scores)

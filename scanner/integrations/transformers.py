@@ -16,9 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scanner.adapters.model import Adapter
-from scanner.calibration import needed_for
-from scanner.detector import check_alpha, joint_calibration, scan
-from scanner.errors import AlphaUnsupportedError, TargetError, UsageError
+from scanner.detector import check_alpha, check_supported, joint_calibration, scan
+from scanner.errors import TargetError, UsageError
 from scanner.results import ScanResult, Verdict
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.match import known_shapes, match_signatures
@@ -70,6 +69,7 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
         stop: End the training when an adapter is flagged.
 
     Raises:
+        AlphaUnsupportedError: If the calibration does not support `alpha`.
         UsageError: If the trainer's model has no adapter, or an option makes no sense.
     """
 
@@ -109,12 +109,8 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
             if match.reason is not None:
                 _logger.warning(f"adapter {name!r} cannot be judged: {match.reason}")
             calibration = joint_calibration(match.signatures)
-            if self._alpha and calibration and calibration.n < needed_for(self._alpha):
-                raise AlphaUnsupportedError(
-                    f"alpha {self._alpha:g} needs {needed_for(self._alpha)} benign adapters, "
-                    f"the calibration has {calibration.n}",
-                    todo=f"ask for alpha >= {1 / (calibration.n + 1):.4g}, or calibrate on more",
-                )
+            if self._alpha is not None and calibration is not None:
+                check_supported(self._alpha, calibration)
 
     def _watched(self) -> list[str]:
         return self._adapters.names if self._names is None else self._names
