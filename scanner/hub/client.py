@@ -46,6 +46,10 @@ class RetryPolicy:
     """A hub that asks for a longer wait makes the request fail, and says when to come back."""
 
 
+PATIENT = RetryPolicy(attempts=6, longest_wait=330.0)
+"""For long work that nobody watches: it sits out the hub's rate limit, whose window is 300 s."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One answer, its body not yet read."""

@@ -12,7 +12,7 @@ the header; the weights are fetched when a scan says which of them it needs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -63,7 +63,7 @@ class RemoteAdapter:
         """The weight files the index may name: every shard beside it."""
         if self.weights is None or not self.weights.name.endswith(INDEX_SUFFIX):
             return ()
-        beside = _files_in(self.snapshot, _folder_of(self.weights.path))
+        beside = self.snapshot.folders[self.weights.folder]
         return tuple(file for name, file in sorted(beside.items()) if is_shard(name))
 
     @property
@@ -190,7 +190,7 @@ def adapters_in(snapshot: Snapshot, client: HubClient) -> list[RemoteAdapter]:
         )
     found = []
     for folder in folders:
-        files = _files_in(snapshot, folder)
+        files = snapshot.folders[folder]
         if choice := choose(files):
             place = snapshot.address.below(folder)
             found.append(_from_choice(snapshot, client, place, choice, files))
@@ -231,36 +231,24 @@ def open_hub_adapter(
     return found[0].open(shapes)
 
 
-def _folder_of(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
 def _folders(snapshot: Snapshot, root: str) -> list[str]:
-    """Folders at and below one, in the order a directory is walked."""
-    found = set()
-    for path in snapshot.files:
-        folder = _folder_of(path)
+    """Folders with files at and below one, in the order a directory is walked."""
+    found = []
+    for folder in snapshot.folders:
         below = not root or folder == root or folder.startswith(f"{root}/")
         inner = folder[len(root) :].split("/")
         if below and not any(part in SKIPPED_FOLDERS for part in inner):
-            found.add(folder)
+            found.append(folder)
     return sorted(found, key=lambda folder: folder.split("/") if folder else [])
-
-
-def _files_in(snapshot: Snapshot, folder: str) -> dict[str, HubFile]:
-    """Name -> file, of those directly in one folder."""
-    files = snapshot.files.values()
-    return {file.name: file for file in files if _folder_of(file.path) == folder}
 
 
 def _around_file(snapshot: Snapshot, client: HubClient, file: HubFile) -> RemoteAdapter:
     """The adapter a single named file belongs to."""
-    folder = _folder_of(file.path)
-    beside = _files_in(snapshot, folder)
+    beside = snapshot.folders[file.folder]
     if file.name == CONFIG_NAME:
         choice = choose(beside)
         assert choice is not None, "a folder with a config always makes an adapter"
-        return _from_choice(snapshot, client, snapshot.address.below(folder), choice, beside)
+        return _from_choice(snapshot, client, snapshot.address.below(file.folder), choice, beside)
     problem = lone_shard(str(snapshot.address)) if is_shard(file.name) else None
     config = beside.get(CONFIG_NAME)
     return RemoteAdapter(snapshot.address, snapshot, client, file, config, problem=problem)
@@ -271,7 +259,7 @@ def _from_choice(
     client: HubClient,
     place: HubAddress,
     choice: Choice,
-    files: dict[str, HubFile],
+    files: Mapping[str, HubFile],
 ) -> RemoteAdapter:
     problem = None
     if choice.lone_shard:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import quote
 
 import msgspec
@@ -44,6 +45,11 @@ class HubFile:
         return self.path.rpartition("/")[2]
 
     @property
+    def folder(self) -> str:
+        """The path without its last part; empty at the root."""
+        return self.path.rpartition("/")[0]
+
+    @property
     def digest(self) -> ContentDigest:
         """What tells this content from any other."""
         if self.sha256 is not None:
@@ -65,6 +71,14 @@ class Snapshot:
         """The commit's id."""
         assert self.address.revision is not None, "a snapshot is pinned"
         return self.address.revision
+
+    @cached_property
+    def folders(self) -> Mapping[str, Mapping[str, HubFile]]:
+        """Folder -> name -> file, of those directly in it; empty is the repository's root."""
+        found: dict[str, dict[str, HubFile]] = {}
+        for file in self.files.values():
+            found.setdefault(file.folder, {})[file.name] = file
+        return found
 
 
 class _Lfs(msgspec.Struct, frozen=True):

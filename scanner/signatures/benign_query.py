@@ -16,7 +16,7 @@ import msgspec
 
 from scanner.errors import HubUnavailableError, SignatureError, TargetError
 from scanner.hub.address import HubAddress, is_address, parse_address
-from scanner.hub.client import HubClient
+from scanner.hub.client import PATIENT, HubClient
 from scanner.hub.listing import Listing
 from scanner.hub.reading import RemoteAdapter, find_hub_adapters
 from scanner.hub.records import SweepQuery
@@ -58,7 +58,7 @@ def score_query(
     Raises:
         SignatureError: If the hub cannot be asked, or no adapter can be used.
     """
-    client = client or HubClient()
+    client = client or HubClient(policy=PATIENT)
     run = _Run(query, client, base_names, score, taken)
     try:
         candidates = list(_candidates(query, client))

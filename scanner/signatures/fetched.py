@@ -21,7 +21,7 @@ from scanner.errors import (
     TargetError,
 )
 from scanner.hub.address import HubAddress
-from scanner.hub.client import HubClient
+from scanner.hub.client import PATIENT, HubClient
 from scanner.hub.reading import RemoteAdapter, find_hub_adapters
 from scanner.hub.refusals import refusal
 from scanner.hub.snapshot import HubFile
@@ -43,7 +43,7 @@ def fetch(entry: AdapterEntry, client: HubClient | None = None) -> tuple[Path, s
     """
     address = entry.hub_address
     try:
-        client = client or HubClient()
+        client = client or HubClient(policy=PATIENT)
         try:
             remote = _single(find_hub_adapters(address, client), address)
         except HubUnavailableError:

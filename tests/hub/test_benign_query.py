@@ -70,7 +70,7 @@ REPOSITORIES = [
 
 @pytest.fixture
 def hub(serve_hub: ServeHub, monkeypatch: pytest.MonkeyPatch) -> HubServer:
-    monkeypatch.setattr("scanner.hub.client.RetryPolicy", lambda: FAST)
+    monkeypatch.setattr(benign_query, "PATIENT", FAST)
     return serve_hub(*REPOSITORIES)
 
 
@@ -189,7 +189,7 @@ def test_nothing_found(hub: HubServer, tmp_path: Path) -> None:
 def test_a_hub_that_goes_away_stops_the_build(
     serve_hub: ServeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scanner.hub.client.RetryPolicy", lambda: FAST)
+    monkeypatch.setattr(benign_query, "PATIENT", FAST)
     monkeypatch.setattr(benign_query, "MAX_FAILURES", 3)
     fault = Fault("status", "/api/models/(one|two)/", status=503)
     serve_hub(*REPOSITORIES, faults=[fault])

@@ -14,7 +14,7 @@ from scanner.signatures import fetched
 from scanner.signatures.build import build_pack
 from scanner.signatures.recipe import AdapterEntry, Recipe
 from tests.cli.program import run
-from tests.hub.adapters import adapter_files, client, misaligned_files
+from tests.hub.adapters import FAST, adapter_files, misaligned_files
 from tests.hub.conftest import ServeHub
 from tests.hub.server import Fault, HubServer, Repository
 from tests.synthetic import BASE, entry, random_factors, write_adapter
@@ -67,7 +67,7 @@ def test_what_was_fetched_is_kept(hub: HubServer, tmp_path: Path) -> None:
 def test_a_pinned_reference_needs_no_network_once_it_is_kept(
     hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetched, "HubClient", client)
+    monkeypatch.setattr(fetched, "PATIENT", FAST)
     first = build_pack(recipe("hf://lab/ref@v1"), tmp_path / "pack")
     (reference,) = first.manifest.references
     hub.faults.add(Fault("status", "", status=503))
@@ -99,7 +99,7 @@ def test_what_cannot_be_fetched(hub: HubServer, tmp_path: Path, address: str, sa
 def test_failures_that_pass_are_tried_again(
     serve_hub: ServeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetched, "HubClient", client)
+    monkeypatch.setattr(fetched, "PATIENT", FAST)
     faults = [
         Fault("status", "HEAD ", status=503, first=2),
         Fault("cut", "/lfs/", after=9, first=1),
@@ -111,7 +111,7 @@ def test_failures_that_pass_are_tried_again(
 def test_another_content_than_the_digest_names(
     serve_hub: ServeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetched, "HubClient", client)
+    monkeypatch.setattr(fetched, "PATIENT", FAST)
     serve_hub(Repository("lab/ref", misaligned_files()), faults=[Fault("corrupt", "/lfs/")])
     with pytest.raises(SignatureError, match=r"sha256 digest .*delete the file"):
         build_pack(recipe("hf://lab/ref"), tmp_path / "pack")

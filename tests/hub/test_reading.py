@@ -23,7 +23,8 @@ from scanner.errors import (
     UsageError,
 )
 from scanner.hub.address import HubAddress, parse_address
-from scanner.hub.reading import find_hub_adapters, open_hub_adapter
+from scanner.hub.reading import adapters_in, find_hub_adapters, open_hub_adapter
+from scanner.hub.snapshot import HubFile, Snapshot
 from scanner.results import Verdict
 from scanner.signatures.pack import Signature
 from tests.hub.adapters import adapter_files, client, misaligned_files
@@ -205,6 +206,13 @@ def test_a_shard_that_is_not_there(serve_hub: ServeHub) -> None:
     serve_hub(Repository("lab/s", files))
     with pytest.raises(UnreadableFileError, match="model-00002-of-00002"):
         open_hub_adapter("hf://lab/s", client=client())
+
+
+def test_many_folders_take_no_longer_than_their_number() -> None:
+    files = {f"{i}/{name}": HubFile(f"{i}/{name}", 1, "a" * 64, "") for i in range(20_000)
+             for name in ("adapter_model.safetensors", "adapter_config.json")}  # fmt: skip
+    snapshot = Snapshot(HubAddress("lab/many", "c" * 40), files)
+    assert len(adapters_in(snapshot, client())) == 20_000  # squared, it would take hours
 
 
 def test_addresses_of_files_revisions_and_nothing(serve_hub: ServeHub) -> None:
