@@ -113,7 +113,7 @@ class HubServer:
     def start(self) -> HubServer:
         """Starts both servers; as a context manager it also stops them."""
         for listener in self._listeners:
-            thread = Thread(target=listener.serve_forever, args=(0.05,), daemon=True)
+            thread = Thread(target=listener.serve_forever, args=(0.01,), daemon=True)
             thread.start()
             self._threads.append(thread)
         return self
