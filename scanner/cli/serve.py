@@ -101,7 +101,7 @@ Examples:
 @click.option("--base-model", metavar="ID", help="The adapters' base model, whatever they say.")
 @click.option("--mlflow-secret-file", type=_FILE, help="Secrets of MLflow's webhook, one a line.")
 @click.option("--hub-secret-file", type=_FILE, help="Secrets of the hub's webhook, one a line.")
-@click.option("--signing-key", type=_FILE, help="Private key that signs MLflow verdicts.")
+@click.option("--key", type=_FILE, help="Private key that signs MLflow verdicts.")
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Scans at a time."
 )
@@ -230,7 +230,7 @@ def command(**flags: Any) -> None:
             f" or {HUB_SECRET_VARIABLE}",
         )
     prepare_environment()
-    serve(settings, make_writers(settings, flags["signing_key"]))
+    serve(settings, make_writers(settings, flags["key"]))
 
 
 def _require_extra() -> None:

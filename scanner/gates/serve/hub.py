@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,8 +39,8 @@ _INTRODUCTION = (
 )
 _LONGEST_COMMENT = 30_000
 _GONE = (404, 410)
-_one_writer = threading.Lock()
-"""Two verdicts on one repository must not open two discussions."""
+_REQUEST_SECONDS = 60.0
+"""huggingface_hub's own client waits for ever."""
 
 
 def fetch(subject: Subject, directory: Path, most_bytes: int, permit: str | None) -> int | None:
@@ -130,11 +129,11 @@ class HubWriter:
 
     def __call__(self, subject: Subject, judged: JudgedSubject) -> None:
         """Comments one verdict, unless that has been done."""
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, get_session
 
         try:
-            with _one_writer:
-                _comment_once(HfApi(), subject, _comment(subject, judged, self.policy))
+            get_session().timeout = _REQUEST_SECONDS
+            _comment_once(HfApi(), subject, _comment(subject, judged, self.policy))
         except Exception as error:
             if _status(error) in _GONE:
                 raise WriteRefusedError(

@@ -41,6 +41,11 @@ class Intake:
         """Starts the writing thread."""
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether deliveries are taken."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Writes what has arrived, then ends."""
         self._entries.put(None)
@@ -52,6 +57,8 @@ class Intake:
         Raises:
             RefusedError: If there is no room for it now.
         """
+        if not self.alive:
+            raise RefusedError(503, "deliveries are not taken now")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Acceptance] = loop.create_future()
         try:

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 
 from scanner.errors import UsageError
-from scanner.gates.serve.events import Subject
+from scanner.gates.serve.events import Platform, Subject
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -34,6 +34,7 @@ CREATE INDEX deliveries_received ON deliveries (received);
 CREATE TABLE jobs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     subject TEXT NOT NULL UNIQUE,
+    platform TEXT NOT NULL,
     state TEXT NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     interruptions INTEGER NOT NULL DEFAULT 0,
@@ -43,7 +44,7 @@ CREATE TABLE jobs (
     verdict TEXT,
     note TEXT NOT NULL DEFAULT ''
 );
-CREATE INDEX jobs_due ON jobs (state, due);
+CREATE INDEX jobs_due ON jobs (state, platform, due);
 """
 _BUSY_SECONDS = 30.0
 
@@ -182,9 +183,9 @@ class JobStore:
         for subject in delivery.subjects:
             self._look_again(db, subject, delivery.received)
             new += db.execute(
-                "INSERT INTO jobs (subject, state, due, received) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (subject) DO NOTHING",
-                (subject.key, State.QUEUED, delivery.received, delivery.received),
+                "INSERT INTO jobs (subject, platform, state, due, received) "
+                "VALUES (?, ?, ?, ?, ?) ON CONFLICT (subject) DO NOTHING",
+                (subject.key, subject.platform, State.QUEUED, *[delivery.received] * 2),
             ).rowcount
         return Acceptance.QUEUED if new else Acceptance.REPEATED
 
@@ -200,21 +201,24 @@ class JobStore:
             (State.JUDGED, now, now, subject.key, State.WRITTEN, State.GIVEN_UP),
         )
 
-    def claim_scan(self, now: float) -> Job | None:
-        """Takes the job that is longest due to be scanned."""
-        return self._claim(State.QUEUED, State.SCANNING, now)
+    def claim_scan(self, now: float, platforms: Sequence[Platform]) -> Job | None:
+        """Takes the job of some platforms that is longest due to be scanned."""
+        return self._claim(State.QUEUED, State.SCANNING, now, platforms)
 
-    def claim_writing(self, now: float) -> Job | None:
-        """Takes the verdict that is longest due to be written back."""
-        return self._claim(State.JUDGED, State.WRITING, now)
+    def claim_writing(self, now: float, platforms: Sequence[Platform]) -> Job | None:
+        """Takes the verdict of some platforms that is longest due to be written back."""
+        return self._claim(State.JUDGED, State.WRITING, now, platforms)
 
-    def _claim(self, state: State, then: State, now: float) -> Job | None:
-        due = "SELECT id FROM jobs WHERE state = ? AND due <= ? ORDER BY due, id LIMIT 1"
+    def _claim(
+        self, state: State, then: State, now: float, platforms: Sequence[Platform]
+    ) -> Job | None:
+        due = f"SELECT id FROM jobs WHERE {_among(platforms)} AND due <= ? ORDER BY due, id LIMIT 1"  # noqa: S608
+        wanted = (state, *platforms, now)
         # Looked for before the file is locked: a thread with nothing to do is in nobody's way.
-        if self._connection.execute(due, (state, now)).fetchone() is None:
+        if self._connection.execute(due, wanted).fetchone() is None:
             return None
         with self._transaction() as db:
-            row = db.execute(due, (state, now)).fetchone()
+            row = db.execute(due, wanted).fetchone()
             if row is None:
                 return None
             db.execute(
@@ -275,10 +279,11 @@ class JobStore:
             ).rowcount
             assert moved == 1, f"job {job.id} is not {before.value}"
 
-    def next_due(self, state: State) -> float | None:
+    def next_due(self, state: State, platforms: Sequence[Platform]) -> float | None:
         """When the next job of a state is due."""
         row = self._connection.execute(
-            "SELECT min(due) FROM jobs WHERE state = ?", (state,)
+            f"SELECT min(due) FROM jobs WHERE {_among(platforms)}",  # noqa: S608
+            (state, *platforms),
         ).fetchone()
         due: float | None = row[0]
         return due
@@ -310,6 +315,11 @@ class JobStore:
             numbers = [int(row["id"]) for row in old]
             db.execute("DELETE FROM jobs WHERE state IN (?, ?) AND judged < ?", finished)
         return numbers
+
+
+def _among(platforms: Sequence[Platform]) -> str:
+    """A condition with one place for a state and one for each platform."""
+    return f"state = ? AND platform IN ({', '.join('?' * len(platforms))})"
 
 
 def _as_job(row: sqlite3.Row) -> Job:

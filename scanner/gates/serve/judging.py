@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
+from scanner.gates.serve.events import Platform
 from scanner.gates.serve.jobs import Job, JobStore, State
 from scanner.gates.serve.metrics import Metrics
 from scanner.gates.serve.platforms import (
@@ -27,12 +29,13 @@ from scanner.reports.terminal import printable
 log = logging.getLogger("adapter_scanner.serve")
 
 _IDLE_SECONDS = 5.0
-_WRITERS = 2
 _MOST_INTERRUPTIONS = 5
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 600.0
 _DISK_PAUSE = 5.0
 _GRACE_SECONDS = 10.0
+EXIT_INTERNAL = 3
+"""Exit status after an internal error."""
 
 
 def backoff(attempts: int) -> float:
@@ -50,6 +53,7 @@ class Judging:
         supervisor: Runs the scans.
         writers: Write verdicts back.
         metrics: Told of what happens.
+        platforms: Those that are served; jobs of others wait until they are again.
         workers: Scans at a time.
         patience: Seconds after its delivery, or its verdict, for which a job is tried again.
     """
@@ -62,6 +66,7 @@ class Judging:
         supervisor: Supervisor,
         writers: Writers,
         metrics: Metrics,
+        platforms: Sequence[Platform],
         workers: int,
         patience: float,
     ) -> None:
@@ -72,13 +77,20 @@ class Judging:
         self._metrics = metrics
         self._patience = patience
         self._stopping = threading.Event()
-        self._queued = threading.Condition()
-        self._judged = threading.Condition()
+        self._queued = threading.Event()
+        self._judged = threading.Event()
         self.trouble: str | None = None
         """Why nothing can be recorded at present, if so."""
         self._threads = [
-            threading.Thread(target=self._scan_all, name=f"scan-{i}") for i in range(workers)
-        ] + [threading.Thread(target=self._write_all, name=f"write-{i}") for i in range(_WRITERS)]
+            threading.Thread(target=self._scan_all, args=(platforms,), daemon=True)
+            for _ in range(workers)
+        ]
+        # One writer for each: a platform that does not answer holds up no other, and two
+        # verdicts on one repository are never written at the same time.
+        self._threads += [
+            threading.Thread(target=self._write_all, args=([platform],), daemon=True)
+            for platform in platforms
+        ]
 
     def start(self) -> None:
         """Starts the threads."""
@@ -87,9 +99,8 @@ class Judging:
 
     def wake(self) -> None:
         """Says that there may be something to do."""
-        for condition in (self._queued, self._judged):
-            with condition:
-                condition.notify()
+        self._queued.set()
+        self._judged.set()
 
     @property
     def alive(self) -> bool:
@@ -100,45 +111,56 @@ class Judging:
         """Lets running scans end if they do soon; what does not is scanned after a restart."""
         self._stopping.set()
         self._supervisor.drain()
-        for condition in (self._queued, self._judged):
-            with condition:
-                condition.notify_all()
-        deadline = time.monotonic() + _GRACE_SECONDS
+        self.wake()
+        self._join(_GRACE_SECONDS)
+        self._supervisor.stop()
+        # A registry that does not answer holds nothing up: `recover` takes its verdict up.
+        self._join(_GRACE_SECONDS)
+
+    def _join(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        self._supervisor.stop()
-        for thread in self._threads:
-            thread.join()
 
-    def _scan_all(self) -> None:
-        self._work(State.QUEUED, self._queued, JobStore.claim_scan, self._scan)
+    def _scan_all(self, platforms: Sequence[Platform]) -> None:
+        self._work(State.QUEUED, platforms, self._queued, JobStore.claim_scan, self._scan)
 
-    def _write_all(self) -> None:
-        self._work(State.JUDGED, self._judged, JobStore.claim_writing, self._write)
+    def _write_all(self, platforms: Sequence[Platform]) -> None:
+        self._work(State.JUDGED, platforms, self._judged, JobStore.claim_writing, self._write)
 
     def _work(
         self,
         state: State,
-        news: threading.Condition,
-        claim: Callable[[JobStore, float], Job | None],
+        platforms: Sequence[Platform],
+        news: threading.Event,
+        claim: Callable[[JobStore, float, Sequence[Platform]], Job | None],
         do: Callable[[JobStore, Job], None],
     ) -> None:
-        store = JobStore(self._path)
-        while not self._stopping.is_set():
-            try:
-                job = claim(store, time.time())
-                if job is not None:
-                    do(store, job)
+        """Does one job after another.
+
+        An error that nobody has foreseen ends the whole process: everything is on disk, and
+        a service manager starts it again, which a thread that is missing would not be.
+        """
+        try:
+            store = JobStore(self._path)
+            while not self._stopping.is_set():
+                news.clear()  # what comes from here on is seen below, or wakes
+                try:
+                    job = claim(store, time.time(), platforms)
+                    if job is not None:
+                        do(store, job)
+                        continue
+                    due = store.next_due(state, platforms)
+                except sqlite3.OperationalError as error:
+                    self._wait_for_disk(error)
                     continue
-                due = store.next_due(state)
-            except sqlite3.OperationalError as error:
-                self._wait_for_disk(error)
-                continue
-            left = _IDLE_SECONDS if due is None else max(0.0, due - time.time())
-            with news:
+                left = _IDLE_SECONDS if due is None else max(0.0, due - time.time())
                 if not self._stopping.is_set():
                     news.wait(min(left, _IDLE_SECONDS))
-        store.close()
+            store.close()
+        except BaseException as error:
+            log.critical("internal error: %s: %s", type(error).__name__, printable(str(error)))
+            os._exit(EXIT_INTERNAL)
 
     def _wait_for_disk(self, error: sqlite3.OperationalError) -> None:
         self.trouble = f"the state cannot be written: {error}"
@@ -171,8 +193,7 @@ class Judging:
             self._metrics.verdicts.labels(platform, outcome.verdict).inc()
             self._record(lambda: store.judged(job, outcome.verdict, now))
             log.info("%s: %s", outcome.verdict, printable(job.subject.label))
-            with self._judged:
-                self._judged.notify()
+            self._judged.set()
             return
         interrupted = isinstance(outcome, Interrupted)
         reason = "interrupted" if isinstance(outcome, Interrupted) else outcome.reason

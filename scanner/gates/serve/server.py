@@ -87,6 +87,7 @@ class _Server:
             supervisor=supervisor,
             writers=writers,
             metrics=self._metrics,
+            platforms=settings.platforms,
             workers=settings.workers,
             patience=settings.patience,
         )
@@ -170,7 +171,7 @@ class _Server:
         """Why the server is not ready, if so."""
         if self._stopping.is_set():
             return "stopping"
-        if not self._judging.alive:
+        if not self._judging.alive or not self._intake.alive:
             return "a thread has ended"
         return self._judging.trouble
 
@@ -181,9 +182,12 @@ class _Server:
             now = time.time()
             # Ids older than the window are refused by their timestamp.
             deliveries = now - max(2 * self._settings.tolerance, _DAY)
-            for number in store.forget(deliveries, now - self._settings.keep_seconds):
-                for suffix in (".json", ".html"):
-                    (self._reports / f"{number}{suffix}").unlink(missing_ok=True)
+            try:
+                for number in store.forget(deliveries, now - self._settings.keep_seconds):
+                    for suffix in (".json", ".html"):
+                        (self._reports / f"{number}{suffix}").unlink(missing_ok=True)
+            except (sqlite3.OperationalError, OSError) as error:
+                log.warning("old verdicts cannot be removed: %s", error)
             if self._stopping.wait(_TIDY_SECONDS):
                 break
         store.close()

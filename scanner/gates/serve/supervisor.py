@@ -43,7 +43,8 @@ from scanner.targets import error_result
 _LONGEST_MESSAGE = 100_000
 _FORK_SERVER_DIED = 255
 _POLL_SECONDS = 0.5
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
+"""No subject has a say in it: only a machine with too much to do takes so long."""
 
 
 @dataclass(frozen=True)
@@ -152,15 +153,29 @@ class Supervisor:
     def _run(self, job: int, task: Task, directory: Path) -> Outcome:
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=run, args=(sender, msgspec.json.encode(task)))
-        process.start()
-        sender.close()
+        with receiver, sender:
+            process.start()
+            sender.close()  # the worker has its own: when that ends, so does the pipe
+            return self._follow(job, task, directory, process, receiver)
+
+    def _follow(
+        self,
+        job: int,
+        task: Task,
+        directory: Path,
+        process: ForkServerProcess,
+        receiver: connection.Connection,
+    ) -> Outcome:
+        """Waits for a worker's end, as long as it may take."""
         fetched: Message | None = None
         try:
             message = self._wait(receiver, _START_SECONDS, self._draining)
+            if message is None and not self._draining.is_set():
+                return NotNow(f"no worker within {_START_SECONDS:g} s")
             if message is not None and message.kind == "started":
                 message = self._wait(receiver, self._limits.fetch_seconds, self._draining)
-            if message is None and not self._draining.is_set():
-                return NotNow(f"not fetched within {self._limits.fetch_seconds:g} s")
+                if message is None and not self._draining.is_set():
+                    return NotNow(f"not fetched within {self._limits.fetch_seconds:g} s")
             if message is not None and message.kind == "fetched":
                 fetched = message
                 message = self._wait(receiver, self._limits.scan_seconds, self._stopping)
@@ -170,7 +185,6 @@ class Supervisor:
         except EOFError:
             return self._died(job, task, process, fetched)
         finally:
-            receiver.close()
             _end(process)
         if message is None:
             return Interrupted()

@@ -229,6 +229,21 @@ def test_a_stop_lets_the_server_take_the_job_up_later(
     assert len(hub.api.comments("lab/good")) == 2
 
 
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer_holds_up_no_stop(
+    hub: DiscussionHub, start_server: StartServer, benign: Path
+) -> None:
+    sha = pushed(hub, "lab/good", benign)
+    hub.faults.add(Fault("slow", match="whoami", first=1, seconds=300))
+    server = start_server()
+    server.deliver_hub(hub_event("lab/good", sha))
+    wait_for(lambda: server.jobs("writing"), 240)
+    assert server.end(signal.SIGTERM) == 0
+    server.start()
+    server.wait_until_idle()
+    assert len(hub.api.comments("lab/good")) == 2
+
+
 def test_secrets_are_not_given_to_workers(
     hub: DiscussionHub, start_server: StartServer, benign: Path
 ) -> None:

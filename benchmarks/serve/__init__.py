@@ -1,0 +1,1 @@
+"""The webhook server under load."""
