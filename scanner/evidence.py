@@ -78,10 +78,13 @@ def gather(adapter: Adapter, signatures: Sequence[Signature], jobs: int | None =
     Args:
         adapter: The adapter.
         signatures: Signatures that match its base model.
-        jobs: Threads; a few by default.
+        jobs: Threads; a few by default. With 1 it is done in the caller's.
     """
-    with ThreadPoolExecutor(jobs or default_jobs()) as pool:
-        outcomes = list(pool.map(lambda update: _examine(update, signatures), adapter.updates))
+    if jobs == 1:
+        outcomes = [_examine(update, signatures) for update in adapter.updates]
+    else:
+        with ThreadPoolExecutor(jobs or default_jobs()) as pool:
+            outcomes = list(pool.map(lambda update: _examine(update, signatures), adapter.updates))
     uncovered = list(adapter.uncovered)
     for update, outcome in zip(adapter.updates, outcomes, strict=True):
         if reason := _why_uncovered(outcome):
