@@ -26,6 +26,7 @@ from scanner.gates.mlflow_gate import ModelVersion, override_version
 from scanner.gates.mlflow_pass import HEADER
 from scanner.gates.mlflow_server.app import POLICY_VARIABLE
 from scanner.gates.mlflow_tags import ATTESTATION, OVERRIDE
+from scanner.reports.terminal import printable
 from scanner.results import Verdict
 from tests.gates.mlflow_server import EXAMPLES, GatedServer, copy_of
 
@@ -571,7 +572,7 @@ def test_an_override_of_a_named_person_is_recorded(gated_server: GatedServer, na
         with pytest.raises(RegistryError, match=r"may not override|not believed"):
             override_version(target, "please", 7, gated_server.keys[person], client)
     assert "flagged" in str(set_alias(gated_server, version))
-    reason = "a red-team organism, for the lab only"
+    reason = "a red-team organism,\nrefused: nothing"
     override_version(target, reason, 7, gated_server.keys["alice"], client)
     assert set_alias(gated_server, version) is None
     found = tags(gated_server, version)
@@ -579,7 +580,9 @@ def test_an_override_of_a_named_person_is_recorded(gated_server: GatedServer, na
     assert found["adapter-scanner.verdict"] == "flagged"
     people = {"alice": gated_server.keys["alice"].public}
     assert verify(found[OVERRIDE], people, Override).record.reason == reason
-    assert reason in (gated_server.root / "server.log").read_text()
+    log = (gated_server.root / "server.log").read_text()
+    assert printable(reason) in log
+    assert reason not in log
 
 
 def test_an_override_is_about_files_and_ends(gated_server: GatedServer, name: str) -> None:
