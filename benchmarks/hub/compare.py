@@ -43,6 +43,7 @@ def run_way(way: str, scenario: Scenario, root: Path, hub: HubProcess) -> Measur
         way=way,
         adapters=told["adapters"],
         seconds=told["seconds"],
+        cpu_seconds=told["cpu_seconds"],
         peak_megabytes=run.peak_megabytes,
         requests=counts["requests"],
         received=sum(counts["bytes"].values()),
@@ -58,7 +59,8 @@ def best(runs: Sequence[Measured]) -> Measured:
 def line_of(item: Measured, ours: Measured) -> str:
     """One way, beside ours."""
     return (
-        f"  {WAYS[item.way]:<32} {item.rate:6.2f} adapters/s  {item.received_each / 1e6:7.2f} MB  "
+        f"  {WAYS[item.way]:<32} {item.rate:6.2f} adapters/s  "
+        f"{item.cpu_seconds / item.adapters:5.2f} s CPU  {item.received_each / 1e6:7.2f} MB  "
         f"{item.requests_each:6.1f} requests each  peak {item.peak_megabytes:5.0f} MB   "
         f"(hub scan: {ours.rate / item.rate:5.2f}x as fast, "
         f"{ours.received_each / item.received_each:4.2f} of the bytes, "
@@ -75,7 +77,7 @@ def compare(runs: int, only: tuple[str, ...], write: bool) -> None:
     found: list[Measured] = []
     click.echo(
         f"{os.cpu_count()} cores; a hub on this machine that answers after {1000 * DELAY:.0f} ms; "
-        f"8 repositories at once; the fastest of {runs} runs"
+        f"the fastest of {runs} runs in turn"
     )
     for scenario in SCENARIOS:
         if only and scenario.name not in only:

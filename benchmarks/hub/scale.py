@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from benchmarks.hub.compare import DELAY, WAYS
 from benchmarks.hub.inputs import SCENARIOS
 from benchmarks.hub.limits import PLANS, READ, SOURCE, WINDOW_SECONDS, Plan
 from benchmarks.hub.processes import ROOT
-from benchmarks.hub.results import Measured, Results, of_kinds, read_results
+from benchmarks.hub.results import Measured, Results, Swept, of_kinds, read_results
+from scanner.hub.running import DEFAULT_JOBS
 
 PAGE = ROOT / "docs" / "scale.md"
 MILLION = 1_000_000
@@ -33,11 +35,9 @@ class Cost:
     limited_by: str
     rate: float
     """Adapters per second the account allows."""
-    machines: int
-    """Of those that were measured, with a line of 1 Gbit/s each, to keep up with that."""
 
 
-def cost_of(plan: Plan, measured: Measured) -> Cost:
+def cost_of(plan: Plan, measured: Measured | Swept) -> Cost:
     """Computes one row."""
     windows = {
         "API": MILLION * of_kinds(measured, API) / plan.api,
@@ -45,9 +45,13 @@ def cost_of(plan: Plan, measured: Measured) -> Cost:
     }
     limited_by = max(windows, key=windows.__getitem__)
     seconds = windows[limited_by] * WINDOW_SECONDS
-    rate = MILLION / seconds
-    one_machine = min(measured.rate, LINE_BYTES / measured.received_each)
-    return Cost(plan, seconds / 3600, limited_by, rate, math.ceil(rate / one_machine))
+    return Cost(plan, seconds / 3600, limited_by, MILLION / seconds)
+
+
+def machines(cost: Cost, measured: Measured) -> int:
+    """Machines like the one that was measured, with a line of 1 Gbit/s, that keep up."""
+    one = min(measured.rate, LINE_BYTES / measured.received_each)
+    return math.ceil(cost.rate / one)
 
 
 def page(results: Results) -> str:
@@ -55,22 +59,30 @@ def page(results: Results) -> str:
     return "\n".join([*_head(), *_measured(results), *_costs(results), *_ledger(results)]) + "\n"
 
 
+def _prose(text: str) -> str:
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
 def _head() -> Iterator[str]:
     yield "# What a sweep costs"
     yield ""
-    yield "Written by `python -m benchmarks.hub scale --write` from `benchmarks/hub/results.json`,"
-    yield "which `python -m benchmarks.hub memory --write` and `compare --write` measure."
+    yield _prose(
+        "Written by `python -m benchmarks.hub scale --write` from `benchmarks/hub/results.json`, "
+        "which `python -m benchmarks.hub memory --write` and `compare --write` measure."
+    )
     yield ""
 
 
 def _measured(results: Results) -> Iterator[str]:
     yield "## Measured"
     yield ""
-    yield "A mixed population on a local hub (synthetic adapters and trained ones of the lab,"
-    yield "re-uploads, LFS pointers, broken files, other bases, gated ones), as a whole process. A"
-    yield "verdict is right if it is what the scanner says of the same files on disk, or a refusal"
-    yield "where the hub refuses. After each SIGKILL, at a random moment, the sweep went on with"
-    yield "`--resume`."
+    yield _prose(
+        "A mixed population on a local hub (synthetic adapters and trained ones of the lab, "
+        "re-uploads, LFS pointers, broken files, other bases, gated ones), as a whole process. A "
+        "verdict is right if it is what the scanner says of the same files on disk, or a refusal "
+        "where the hub refuses. After each SIGKILL, at a random moment, the sweep went on with "
+        "`--resume`."
+    )
     yield ""
     yield "| repositories | adapters | right | peak memory | requests per adapter | SIGKILLs |"
     yield "|---:|---:|---:|---:|---:|---|"
@@ -85,9 +97,13 @@ def _measured(results: Results) -> Iterator[str]:
         )
         yield f"| {' | '.join(cells)} |"
     yield ""
-    yield "Three ways to judge the same repositories, side by side in one run, each on eight at"
-    yield f"once, on a hub that answers after {1000 * DELAY:.0f} ms. Times compare the ways: the"
-    yield "machine has two cores, which the hub shares, and was busy with other work."
+    yield _prose(
+        "Three ways to judge the same repositories, side by side in one run, on a hub that "
+        f"answers after {1000 * DELAY:.0f} ms. The sweep reads {DEFAULT_JOBS} adapters at once; "
+        "the others work on eight repositories at once, and fetch up to eight files of each. Times "
+        "compare the ways: the machine has two cores, which the hub shares, and was busy with "
+        "other work, which CPU seconds do not show."
+    )
     for scenario in SCENARIOS:
         rows = [item for item in results.compared if item.scenario == scenario.name]
         if rows:
@@ -99,12 +115,13 @@ def _measured(results: Results) -> Iterator[str]:
 
 
 def _table(rows: list[Measured]) -> Iterator[str]:
-    yield "| | adapters/s | MB per adapter | requests per adapter | peak memory |"
-    yield "|---|---:|---:|---:|---:|"
+    yield "| | adapters/s | CPU s, MB and requests per adapter | peak memory |"
+    yield "|---|---:|---|---:|"
     for item in rows:
         yield (
-            f"| {WAYS[item.way]} | {item.rate:.2f} | {item.received_each / 1e6:.2f} "
-            f"| {item.requests_each:.1f} | {item.peak_megabytes:.0f} MB |"
+            f"| {WAYS[item.way]} | {item.rate:.2f} | {item.cpu_seconds / item.adapters:.2f} s, "
+            f"{item.received_each / 1e6:.2f} MB, {item.requests_each:.1f} "
+            f"| {item.peak_megabytes:.0f} MB |"
         )
 
 
@@ -112,11 +129,13 @@ def _costs(results: Results) -> Iterator[str]:
     typical = {item.way: item for item in results.compared if item.scenario == "typical"}
     yield "## A million adapters"
     yield ""
-    yield f"Published limits ([{SOURCE}]({SOURCE}),"
-    yield f"read in {READ}) are requests in five minutes: those to the API"
-    yield "and those for files, counted apart. A cluster shares the limits of the account whose"
-    yield "token it uses, so machines beyond those of the last table gain nothing. A million"
-    yield 'adapters like those of "typical", a fifth of them re-uploads:'
+    yield _prose(
+        f"Published limits ([{SOURCE}]({SOURCE}), "
+        f"read in {READ}) are requests in five minutes: those to the API "
+        "and those for files, counted apart. A cluster shares the limits of the account whose "
+        "token it uses, so machines beyond those of the last table gain nothing. A million "
+        'adapters like those of "typical", a fifth of them re-uploads:'
+    )
     yield ""
     yield "| | API requests | file requests | data |"
     yield "|---|---:|---:|---:|"
@@ -136,29 +155,46 @@ def _costs(results: Results) -> Iterator[str]:
         hours = " | ".join(f"{cost.hours:,.0f} h ({cost.limited_by})" for cost in costs)
         yield f"| {plan.name} | {plan.api:,} | {plan.files:,} | {hours} |"
     yield from _machines(typical["sweep"])
+    yield from _threads(results)
 
 
 def _machines(ours: Measured) -> Iterator[str]:
     yield ""
-    yield "Machines that keep up with an account, each with a line of 1 Gbit/s and as fast as the"
-    yield f"one that was measured ({ours.rate:.1f} adapters/s, {ours.received_each / 1e6:.0f} MB"
-    yield "each):"
+    yield _prose(
+        "Machines that keep up with an account, each with a line of 1 Gbit/s and as fast as the "
+        f"one that was measured ({ours.rate:.1f} adapters/s, {ours.received_each / 1e6:.0f} MB "
+        "each):"
+    )
     yield ""
     yield "| account | adapters/s | Gbit/s | machines |"
     yield "|---|---:|---:|---:|"
     for plan in PLANS:
         cost = cost_of(plan, ours)
         line = cost.rate * ours.received_each * 8 / 1e9
-        yield f"| {plan.name} | {cost.rate:.1f} | {line:.2f} | {cost.machines} |"
+        yield f"| {plan.name} | {cost.rate:.1f} | {line:.2f} | {machines(cost, ours)} |"
+    yield ""
+
+
+def _threads(results: Results) -> Iterator[str]:
+    swept = max(results.swept, key=lambda item: item.repositories)
+    fastest = max(cost_of(plan, swept).rate for plan in PLANS)
+    yield _prose(
+        "The local engine has threads and no processes. Of adapters so small that nothing but the "
+        f"interpreter counts, one process judges {swept.adapters / swept.seconds:.0f} per second; "
+        f"of those, the largest account would be allowed {fastest:.0f}. For the cores of a larger "
+        "machine, `--engine ray` starts a process each."
+    )
     yield ""
 
 
 def _ledger(results: Results) -> Iterator[str]:
     ours = next(item for item in results.compared if (item.scenario, item.way) == ("bare", "sweep"))
     each = ours.ledger_bytes / ours.adapters
-    yield "The ledger holds the whole result of every adapter, with its evidence at 224 sites:"
-    yield f"{each / 1e3:.0f} kB each, {each * MILLION / 1e9:.0f} GB for a million. Memory does not"
-    yield "grow with it."
+    yield _prose(
+        "The ledger holds the whole result of every adapter, with its evidence at 224 sites: "
+        f"{each / 1e3:.0f} kB each, {each * MILLION / 1e9:.0f} GB for a million. Memory does not "
+        "grow with it."
+    )
 
 
 @click.command("scale")

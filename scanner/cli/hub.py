@@ -91,7 +91,7 @@ def command() -> None:
     "--jobs",
     type=click.IntRange(1, 256),
     metavar="N",
-    help="Adapters read at once, by each worker of a cluster.  [default: 8]",
+    help="Adapters read at once, by each worker of a cluster.  [default: 16]",
 )
 @settings_flags(without=_NOT_FOR_SWEEPS)
 @click.pass_context

@@ -19,7 +19,7 @@ from scanner.reports.assemble import signature_summary
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
 
-DEFAULT_JOBS = 8
+DEFAULT_JOBS = 16
 
 
 @dataclass(frozen=True)
