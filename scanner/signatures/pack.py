@@ -313,12 +313,19 @@ def replacing(root: Path) -> Iterator[Path]:
     """A directory beside `root` to write a pack in, which takes its place on success.
 
     Raises:
-        SignatureError: If something that is not a pack stands in the way.
+        SignatureError: If something that is not a pack stands in the way, or the place cannot
+            be written.
     """
     if root.exists() and not (root / MANIFEST_NAME).is_file():
         raise SignatureError("exists and is not a signature pack", where=str(root))
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.") as scratch:
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        beside = tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.")
+    except OSError as error:
+        raise SignatureError(
+            f"cannot be written: {error.strerror or error}", where=str(root)
+        ) from None
+    with beside as scratch:
         new = Path(scratch) / "new"
         new.mkdir()
         yield new

@@ -212,11 +212,10 @@ def _opened(source: str, client: HubClient) -> Iterator[PackSource]:
         yield _WebFolder(client, source.removesuffix(MANIFEST_NAME).rstrip("/"))
         return
     with ExitStack() as stack:
-        file = stack.enter_context(tempfile.NamedTemporaryFile(prefix="adapter-scanner-"))
-        for block in _limited(_fetched(client, source), MAX_UNPACKED_BYTES, source):
-            file.write(block)
-        file.flush()
-        archive = Archive(Path(file.name), source)
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="adapter-scanner-"))
+        path = Path(scratch) / "archive"
+        _write(path, _limited(_fetched(client, source), MAX_UNPACKED_BYTES, source))
+        archive = Archive(path, source)
         stack.callback(archive.close)
         yield archive
 

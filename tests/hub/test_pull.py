@@ -300,6 +300,16 @@ def test_a_pack_that_stands_there_already(
     assert load_signature(place).digest == pack.digest  # a failed pull leaves what was there
 
 
+def test_a_place_that_cannot_be_written(
+    serve_hub: ServeHub, pack: Signature, tmp_path: Path
+) -> None:
+    serve_hub(Repository("lab/packs", files_of(pack)))
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "pack"
+    with pytest.raises(SignatureError, match="cannot be written: "):
+        pull_pack(Pull("hf://lab/packs", pack.digest, output=place), client())
+
+
 def test_an_endless_manifest(
     serve_hub: ServeHub, pack: Signature, monkeypatch: pytest.MonkeyPatch
 ) -> None:
