@@ -185,7 +185,6 @@ def command(**flags: Any) -> None:
     _require_extra()
     from scanner.gates.policy import DEFAULT_POLICY
     from scanner.gates.policy_file import load_policy
-    from scanner.gates.serve.mlflow_registry import prepare_environment
     from scanner.gates.serve.server import serve
     from scanner.gates.serve.settings import (
         HUB_SECRET_VARIABLE,
@@ -229,7 +228,6 @@ def command(**flags: Any) -> None:
             todo=f"name --mlflow-secret-file or --hub-secret-file, or set {MLFLOW_SECRET_VARIABLE}"
             f" or {HUB_SECRET_VARIABLE}",
         )
-    prepare_environment()
     serve(settings, make_writers(settings, flags["key"]))
 
 

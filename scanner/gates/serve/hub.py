@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 PRELOADED = ("huggingface_hub.hf_api", "huggingface_hub.file_download")
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    # Its own threads and its cache know nothing of a worker's limits.
+    "HF_HUB_DISABLE_XET": "1",
+}
+"""Set, where nobody else has, before huggingface_hub is imported here or in a worker."""
 TITLE = "Adapter scan: verdicts"
 
 _INTRODUCTION = (

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scanner.errors import LimitExceededError, TargetError, UnreadableFileError
+from scanner.errors import (
+    AttestationError,
+    LimitExceededError,
+    TargetError,
+    UnreadableFileError,
+)
 from scanner.gates import mlflow_pass
-from scanner.gates.attestation import Pass, now, sign
+from scanner.gates.attestation import Attestation, Pass, now, sign, verify
 from scanner.gates.judgement import attest
 from scanner.gates.keys import SigningKey
 from scanner.gates.mlflow_tags import ATTESTATION, verdict_tags
@@ -38,7 +42,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
 }
-"""Set, where nobody else has, before MLflow is imported."""
+"""Set, where nobody else has, before MLflow is imported here or in a worker."""
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 _MOST_FILES = 100_000
 
@@ -138,12 +142,24 @@ class MlflowWriter:
             attestation = attest(judged.report.results, judged.report, unread)
         if found.creation_timestamp != attestation.subject.created:
             raise ChangedSinceError("deleted and made again since", where=subject.label)
+        if self._is_newer(found.tags.get(ATTESTATION, ""), attestation):
+            return
         # The signed one first: the gate believes the others only beside it.
         tags = {ATTESTATION: sign(attestation, self.key), **verdict_tags(attestation)}
         for tag, value in tags.items():
             if found.tags.get(tag) != value:
                 write = client.set_model_version_tag
                 _asked(subject, write, subject.name, subject.revision, tag, value)
+
+    def _is_newer(self, token: str, than: Attestation) -> bool:
+        """Whether a verdict of this scanner's that stands there already is the newer one."""
+        try:
+            signed = verify(token, {"own": self.key.public}, Attestation)
+        except AttestationError:
+            return False
+        return signed.record.subject.created == than.subject.created and (
+            signed.record.time > than.time
+        )
 
     def permit(self) -> str:
         """A pass for a worker, which must not hold the key."""
@@ -165,9 +181,3 @@ def _asked(subject: Subject, ask: Callable[..., Answer], *arguments: str) -> Ans
         if error.error_code in _GONE:
             raise WriteRefusedError(_line(error), where=subject.label) from None
         raise UnreachableError(_line(error), where=subject.label) from None
-
-
-def prepare_environment() -> None:
-    """Tells MLflow's client, here and in workers, how to behave."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)

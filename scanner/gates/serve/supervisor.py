@@ -41,6 +41,7 @@ from scanner.results import Verdict
 from scanner.targets import error_result
 
 _LONGEST_MESSAGE = 100_000
+_LARGEST_REPORT = 100_000_000
 _FORK_SERVER_DIED = 255
 _POLL_SECONDS = 0.5
 _START_SECONDS = 300.0
@@ -254,11 +255,13 @@ class Supervisor:
 
 
 def _is_whole(verdict: str, directory: Path) -> bool:
-    """Whether a worker has left what it says it has."""
+    """Whether a worker has left what it says it has, and no more than a server can read."""
     if verdict not in {item.value for item in Verdict}:
         return False
     paths = [directory / REPORT_NAME, directory / PAGE_NAME]
-    return all(path.is_file() and not path.is_symlink() for path in paths)
+    if any(path.is_symlink() or not path.is_file() for path in paths):
+        return False
+    return all(path.stat().st_size <= _LARGEST_REPORT for path in paths)
 
 
 def _make_durable(path: Path) -> None:

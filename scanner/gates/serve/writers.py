@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scanner.errors import UsageError
 from scanner.gates.keys import KEY_VARIABLE, load_signing_key
+from scanner.gates.serve import hub, mlflow_registry
 from scanner.gates.serve.events import Platform
 from scanner.gates.serve.hub import HubWriter
 from scanner.gates.serve.mlflow_registry import MlflowWriter
@@ -38,7 +39,7 @@ class Writers:
 
 
 def make_writers(settings: ServeSettings, signing_key: Path | None) -> Writers:
-    """Makes what the settings ask for.
+    """Makes what the settings ask for, and tells the platforms' clients how to behave.
 
     Args:
         settings: Of the server.
@@ -48,6 +49,8 @@ def make_writers(settings: ServeSettings, signing_key: Path | None) -> Writers:
         UsageError: If MLflow is served, and its client, its address or a key is missing.
     """
     served = settings.platforms
+    for name, value in {**hub.ENVIRONMENT, **mlflow_registry.ENVIRONMENT}.items():
+        os.environ.setdefault(name, value)
     return Writers(
         hub=HubWriter(settings.policy) if "hub" in served else None,
         mlflow=_mlflow_writer(signing_key) if "mlflow" in served else None,

@@ -196,6 +196,17 @@ def test_a_verdict_that_was_removed_comes_back_with_another_delivery(beside: Bes
     assert beside.serve.metric(_SCANS) == scans
 
 
+def test_a_newer_verdict_given_by_hand_stands(beside: Beside) -> None:
+    version = beside.registry.register("by-hand", BENIGN)
+    beside.wait_for_verdict(version)
+    time.sleep(1.1)  # verdicts bear whole seconds
+    beside.registry.judge(version)
+    by_hand = beside.tags(version)
+    assert beside.deliver_again(version) == "repeated\n"
+    beside.serve.wait_until_idle()
+    assert beside.tags(version) == by_hand
+
+
 def test_a_delivery_before_a_crash_gets_its_verdict_exactly_once_after_it(beside: Beside) -> None:
     serve = beside.serve
     serve.wait_until_idle()
