@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,13 @@ def canonical_location(uri: str) -> str:
     return place_below(uri, "")
 
 
+@lru_cache(maxsize=2**16)
 def place_below(root: str, path: str | None) -> str:
-    """The canonical text of a path in a repository."""
+    """The canonical text of a path in a repository.
+
+    Remembered, because every upload is compared with every registered version. Nobody makes
+    links in the artifact store through the server.
+    """
     parts = urlsplit(root)
     if parts.scheme in ("", "file"):
         local = str(import_module("mlflow.utils.file_utils").local_file_uri_to_path(root))
