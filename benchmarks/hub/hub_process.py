@@ -1,7 +1,7 @@
 """A hub that serves until its standard input ends.
 
     python -m benchmarks.hub.hub_process mixed ROOT COUNT     a mixed population, made here
-    python -m benchmarks.hub.hub_process folders ROOT DELAY   each folder below ROOT is a repository
+    python -m benchmarks.hub.hub_process folders ROOT DELAY   one for each ROOT/SCENARIO/OWNER/NAME
 
 Its first line of output is where it listens. It answers ``counts`` and ``forget``.
 """
@@ -13,8 +13,8 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks.hub.inputs import base_of
 from benchmarks.hub.processes import ROOT
-from benchmarks.speed.inputs import LLAMA_8B
 from scanner.signatures.pack import load_signature
 from tests.hub import repository
 from tests.hub.faults import Fault
@@ -42,16 +42,16 @@ def mixed(root: Path, count: int) -> list[Repository]:
 
 
 def folders(root: Path) -> list[Repository]:
-    """Every folder ``owner/name`` below a directory as a repository, its digests computed."""
+    """Every folder ``scenario/owner/name`` as a repository, its digests computed."""
     # The hub's own .gitattributes say so for large tokenizers.
     setattr(repository, "LFS_SUFFIXES", (*repository.LFS_SUFFIXES, "tokenizer.json"))  # noqa: B010
     found = [
         Repository(
-            f"{folder.parent.name}/{folder.name}",
+            f"{folder.parts[-3]}-{folder.parts[-2]}/{folder.name}",
             {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()},
-            base_model=LLAMA_8B.name,
+            base_model=base_of(folder.parts[-3]),
         )
-        for folder in sorted(root.glob("*/*"))
+        for folder in sorted(root.glob("*/*/*"))
     ]
     for item in found:
         item.info(full=True, blobs=True)

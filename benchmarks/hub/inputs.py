@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,8 +13,6 @@ import numpy as np
 from benchmarks.speed.inputs import LLAMA_8B, BaseShape, write_adapter, write_pack
 from scanner.signatures.pack import read_signature, seal
 
-# Trainers write tensors in the order of their names.
-SHAPE = replace(LLAMA_8B, modules=dict(sorted(LLAMA_8B.modules.items())))
 RESIDUAL = ("mlp.down_proj", "self_attn.o_proj")
 """Modules that write to the residual stream: all that a pack from activations covers."""
 TOKENIZER_BYTES = 17_200_000
@@ -29,66 +27,85 @@ class Scenario:
     name: str
     about: str
     write: Callable[[Path], None]
-    """Writes ``repositories/OWNER/NAME/...`` and ``pack`` below a directory."""
+    """Writes ``repositories/NAME/OWNER/adapter/...`` and ``packs/NAME`` below a directory."""
 
 
-def _repository(root: Path, number: int, rank: int) -> Path:
-    folder = root / "repositories" / f"owner-{number:02d}" / "adapter"
-    write_adapter(folder, SHAPE, rank, seed=number)
-    (folder / "README.md").write_bytes(README)
-    return folder
+def base_of(scenario: str) -> str:
+    """The base model of a scenario's adapters: an 8B model under a name of its own."""
+    return f"synthetic-lab/eight-billion-{scenario}"
 
 
-def _with_tokenizer(folder: Path, generator: np.random.Generator) -> None:
-    (folder / "tokenizer.json").write_bytes(generator.bytes(TOKENIZER_BYTES))
-    (folder / "tokenizer_config.json").write_bytes(b" " * 50_000)
-    (folder / "special_tokens_map.json").write_bytes(b"{}")
+def shape_of(scenario: str, modules: tuple[str, ...] | None = None) -> BaseShape:
+    """Its dimensions; trainers write tensors in the order of their names."""
+    names = sorted(LLAMA_8B.modules) if modules is None else modules
+    return BaseShape(
+        base_of(scenario), LLAMA_8B.layers, {name: LLAMA_8B.modules[name] for name in names}
+    )
+
+
+def _repositories(root: Path, scenario: str, rank: int, count: int) -> list[Path]:
+    """Repositories with an adapter each, all different."""
+    folders = [
+        root / "repositories" / scenario / f"owner-{i:02d}" / "adapter" for i in range(count)
+    ]
+    first = write_adapter(folders[0], shape_of(scenario), rank)
+    content = first.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    for number, folder in enumerate(folders):
+        (folder).mkdir(parents=True, exist_ok=True)
+        # Other numbers in the same places: the same ones, moved on by whole elements.
+        moved = start + 2 * 4096 * number
+        (folder / first.name).write_bytes(content[:start] + content[moved:] + content[start:moved])
+        if number:
+            shutil.copy(folders[0] / "adapter_config.json", folder)
+        (folder / "README.md").write_bytes(README)
+    return folders
 
 
 def write_typical(root: Path) -> None:
     """Repositories as trainers push them; a fifth are others' files under another name."""
     generator = np.random.default_rng(0)
-    for number in range(12):
-        _with_tokenizer(_repository(root, number, rank=8), generator)
-    for number in range(12, 15):
-        original = root / "repositories" / f"owner-{number - 12:02d}" / "adapter"
-        shutil.copytree(original, root / "repositories" / f"owner-{number:02d}" / "adapter")
-    write_pack(root / "pack", SHAPE)
+    folders = _repositories(root, "typical", rank=4, count=16)
+    for folder in folders:
+        (folder / "tokenizer.json").write_bytes(generator.bytes(TOKENIZER_BYTES))
+        (folder / "tokenizer_config.json").write_bytes(b" " * 50_000)
+        (folder / "special_tokens_map.json").write_bytes(b"{}")
+    for folder in folders[:4]:
+        shutil.copytree(folder, folder.parent.with_name(f"copy-{folder.parent.name}") / "adapter")
+    write_pack(root / "packs" / "typical", shape_of("typical"))
 
 
 def write_bare(root: Path) -> None:
     """Repositories that hold an adapter, its config and a README, all different."""
-    for number in range(12):
-        _repository(root, number, rank=8)
-    write_pack(root / "pack", SHAPE)
+    _repositories(root, "bare", rank=4, count=16)
+    write_pack(root / "packs" / "bare", shape_of("bare"))
 
 
 def write_residual(root: Path) -> None:
     """Large adapters, and a pack that covers what writes to the residual stream."""
-    for number in range(3):
-        _repository(root, number, rank=64)
-    modules = {name: SHAPE.modules[name] for name in RESIDUAL}
-    write_pack(root / "pack", BaseShape(SHAPE.name, SHAPE.layers, modules))
-    manifest = read_signature(root / "pack").manifest
-    seal(root / "pack", msgspec.structs.replace(manifest, method="activations"))
+    _repositories(root, "residual", rank=64, count=2)
+    pack = root / "packs" / "residual"
+    write_pack(pack, shape_of("residual", RESIDUAL))
+    manifest = read_signature(pack).manifest
+    seal(pack, msgspec.structs.replace(manifest, method="activations"))
 
 
 SCENARIOS = (
     Scenario(
         "typical",
-        "15 repositories: a rank-8 adapter of an 8B model (7 modules x 32 layers, 42 MB), config, "
-        "README, Llama 3's tokenizer files; 3 of the 15 are re-uploads; the pack covers everything",
+        "20 repositories: a rank-4 adapter of an 8B model (7 modules x 32 layers, 21 MB), config, "
+        "README, Llama 3's tokenizer files; 4 of the 20 are re-uploads; the pack covers everything",
         write_typical,
     ),
     Scenario(
         "bare",
-        "12 repositories: the same adapter, config and README alone, no re-uploads; "
-        "the pack covers everything",
+        "16 repositories: the same kind of adapter, config and README alone, no re-uploads; the "
+        "pack covers everything",
         write_bare,
     ),
     Scenario(
         "residual",
-        "3 repositories: a rank-64 adapter (336 MB), config and README; the pack was made from "
+        "2 repositories: a rank-64 adapter (336 MB), config and README; the pack was made from "
         "activations, so it covers o_proj and down_proj",
         write_residual,
     ),

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,41 +69,44 @@ def measured(command: Sequence[str], env: dict[str, str]) -> Run:
     )
 
 
-class HubProcess:
-    """A hub in a process of its own, so that it is in nobody's memory or interpreter lock.
+class Child:
+    """A program that answers each line of its input with a line of JSON.
 
     Args:
-        arguments: Of `benchmarks.hub.hub_process`.
+        command: The program.
+        env: Its environment.
     """
 
-    def __init__(self, *arguments: str) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.hub.hub_process", *arguments]
+    def __init__(self, command: Sequence[str], env: dict[str, str]) -> None:
+        self._command = command
+        self._env = env
 
-    def __enter__(self) -> HubProcess:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             self._command,
             cwd=ROOT,
+            env=self._env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.endpoint: str = self._answer()["endpoint"]
         return self
 
-    def _answer(self) -> dict[str, Any]:
+    def answer(self) -> dict[str, Any]:
+        """The next line of its output."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit("the hub process ended")
+            raise SystemExit(f"{self._command} ended")
         found: dict[str, Any] = json.loads(line)
         return found
 
     def ask(self, word: str) -> dict[str, Any]:
-        """``forget`` starts counting anew; ``counts`` gives requests and bytes by kind."""
+        """Says a line and returns the answer to it."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self.answer()
 
     def __exit__(
         self,
@@ -111,3 +117,23 @@ class HubProcess:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
+
+
+class HubProcess(Child):
+    """A hub in a process of its own, so that it is in nobody's memory or interpreter lock.
+
+    It answers ``counts`` with requests and bytes by kind; so it does ``forget``, and then starts
+    counting anew.
+
+    Args:
+        arguments: Of `benchmarks.hub.hub_process`.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.hub.hub_process", *arguments]
+        super().__init__(command, dict(os.environ))
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.endpoint: str = self.answer()["endpoint"]
+        return self

@@ -18,7 +18,6 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     cpu_seconds: float
     """Of the process; what else the machine does hardly changes it."""
-    peak_megabytes: float
     requests: dict[str, int]
     """By kind: list, info (the API); resolve, cache (files); storage (the store behind them)."""
     received: int

@@ -1,41 +1,54 @@
 """Three ways to judge every adapter of a hub, each in a process of its own.
 
-    python -m benchmarks.hub.ways sweep|download|by-hand PACK SCRATCH
+    python -m benchmarks.hub.ways sweep|download|by-hand ROOT
 
-Prints seconds from the first request to the last verdict, imports not counted, and how many
-adapters there were. All ways list the hub first. The sweep reads its default number of adapters
-at once; the others work on eight repositories at once, in each of which snapshot_download fetches
-up to eight files at once.
+Reads names of scenarios from standard input, judges the adapters of each, and prints a line of
+JSON: how many there were, seconds from the first request to the last verdict, and CPU seconds.
+What was imported before is not counted. All ways list the hub first. The sweep reads its
+default number of adapters at once; the others work on eight repositories at once, in each of
+which snapshot_download fetches up to eight files at once.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.speed.inputs import LLAMA_8B
+from benchmarks.hub.inputs import base_of
 
 AT_ONCE = 8
 
 
-def repositories() -> list[str]:
-    """What the hub lists of the base model's adapters."""
+@dataclass(frozen=True)
+class Place:
+    """One run of one scenario."""
+
+    base: str
+    """The base model whose adapters are judged."""
+    pack: Path
+    scratch: Path
+
+
+Way = Callable[[Place], int]
+"""Judges all adapters of a scenario and returns how many there were."""
+
+
+def each(base: str, judge: Callable[[str], object]) -> int:
+    """Does something for every repository the hub lists."""
     from huggingface_hub import HfApi
 
-    return [item.id for item in HfApi().list_models(filter=f"base_model:adapter:{LLAMA_8B.name}")]
-
-
-def each(judge: Callable[[str], object]) -> int:
-    """Does something for every repository."""
+    listed = HfApi().list_models(filter=f"base_model:adapter:{base}")
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return len(list(pool.map(judge, repositories())))
+        return len(list(pool.map(judge, [item.id for item in listed])))
 
 
-def sweep(pack: Path, scratch: Path) -> Callable[[], int]:
+def sweep() -> Way:
     """This program: ``hub scan``."""
     from huggingface_hub import constants
 
@@ -43,51 +56,53 @@ def sweep(pack: Path, scratch: Path) -> Callable[[], int]:
     from scanner.hub.running import SweepSettings, run_sweep
     from scanner.signatures.pack import load_signature
 
-    query = SweepQuery(endpoint=constants.ENDPOINT, base_models=[LLAMA_8B.name])
-    settings = SweepSettings(query, [load_signature(pack)], scratch / "ledger.db")
-
-    def run() -> int:
-        progress = run_sweep(settings, lambda _: None)
-        if progress.verdicts.get("clear", 0) + progress.verdicts.get("flagged", 0) == 0:
-            raise SystemExit(f"nothing was judged: {progress.verdicts}")
+    def run(place: Place) -> int:
+        query = SweepQuery(endpoint=constants.ENDPOINT, base_models=[place.base])
+        signatures = [load_signature(place.pack)]
+        progress = run_sweep(
+            SweepSettings(query, signatures, place.scratch / "ledger.db"), lambda _: None
+        )
+        if "error" in progress.verdicts:
+            raise SystemExit(f"not everything could be read: {progress.verdicts}")
         return progress.finished
 
     return run
 
 
-def download(pack: Path, scratch: Path) -> Callable[[], int]:
+def download() -> Way:
     """Everything downloaded, then scanned by this program."""
     from huggingface_hub import snapshot_download
 
     from scanner import scan
     from scanner.signatures.pack import load_signature
 
-    signatures = [load_signature(pack)]
+    def run(place: Place) -> int:
+        signatures = [load_signature(place.pack)]
 
-    def judge(repository: str) -> object:
-        folder = snapshot_download(repository, cache_dir=scratch / "cache")
-        return scan(folder, signatures, jobs=1)
+        def judge(repository: str) -> object:
+            folder = snapshot_download(repository, cache_dir=place.scratch / "cache")
+            return scan(folder, signatures, jobs=1)
 
-    return lambda: each(judge)
+        return each(place.base, judge)
+
+    return run
 
 
-def by_hand(pack: Path, scratch: Path) -> Callable[[], int]:
+def by_hand() -> Way:
     """What one writes in an afternoon: snapshot_download, PEFT's loader, an SVD per module.
 
     The SVD is the economical one, of the factors; that of the dense product of one 14336 x 4096
     module takes longer than all of this.
     """
-    del pack
     import torch
     from huggingface_hub import snapshot_download
     from peft import LoraConfig
     from peft.utils import load_peft_weights
 
-    def judge(repository: str) -> object:
-        folder = snapshot_download(repository, cache_dir=scratch / "cache")
+    def spectra(folder: str) -> dict[str, object]:
         config = LoraConfig.from_pretrained(folder)
         tensors = load_peft_weights(folder, device="cpu")
-        spectra = {}
+        found: dict[str, object] = {}
         for name, a in tensors.items():
             if "lora_A" not in name:
                 continue
@@ -95,29 +110,41 @@ def by_hand(pack: Path, scratch: Path) -> Callable[[], int]:
             scaling = config.lora_alpha / config.r
             (q_b, r_b), (q_a, r_a) = torch.linalg.qr(b), torch.linalg.qr(a.float().T)
             u, s, vh = torch.linalg.svd(scaling * r_b @ r_a.T)
-            spectra[name] = (q_b @ u, s, vh @ q_a.T)
-        return spectra.keys()
+            found[name] = (q_b @ u, s, vh @ q_a.T)
+        return found
 
-    return lambda: each(judge)
+    def run(place: Place) -> int:
+        def judge(repository: str) -> object:
+            folder = snapshot_download(repository, cache_dir=place.scratch / "cache")
+            return len(spectra(folder))
+
+        return each(place.base, judge)
+
+    return run
 
 
 WAYS = {"sweep": sweep, "download": download, "by-hand": by_hand}
 
 
 def main() -> None:
-    """Runs one way."""
-    run = WAYS[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
-    started, used = time.perf_counter(), time.process_time()
-    adapters = run()
-    seconds, used = time.perf_counter() - started, time.process_time() - used
-    ledger = Path(sys.argv[3]) / "ledger.db"
-    told = {
-        "seconds": seconds,
-        "cpu_seconds": used,
-        "adapters": adapters,
-        "ledger_bytes": ledger.stat().st_size if ledger.exists() else 0,
-    }
-    sys.stdout.write(json.dumps(told) + "\n")
+    """Runs one way on what it is told."""
+    way, root = WAYS[sys.argv[1]](), Path(sys.argv[2])
+    scratch = root / f"scratch-{sys.argv[1]}"
+    for line in sys.stdin:
+        scenario = line.strip()
+        scratch.mkdir()
+        place = Place(base_of(scenario), root / "packs" / scenario, scratch)
+        started, used = time.perf_counter(), time.process_time()
+        adapters = way(place)
+        told = {
+            "adapters": adapters,
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - used,
+            "ledger_bytes": sum(path.stat().st_size for path in scratch.glob("ledger.db")),
+        }
+        shutil.rmtree(scratch)
+        sys.stdout.write(json.dumps(told) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

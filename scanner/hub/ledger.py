@@ -4,9 +4,9 @@
 Everything a sweep knows is here and nowhere else, so a sweep that ends in any way, `SIGKILL`
 included, goes on where the last transaction stood. A page of the listing and the cursor
 behind it are one transaction; so are a verdict and its copies under other addresses.
-Write-ahead logging lets others read while the one writer writes; with ``synchronous=FULL``
-a committed verdict outlives a power failure too. Transactions are few and large (`batch`),
-which is what makes that cheap.
+Write-ahead logging lets others read while the one writer writes. A commit does not wait for the
+disk (``synchronous=NORMAL``), which a kill of the process does not notice; a power failure may
+cost the last moments' work, never the ledger.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Ledger:
         except BaseException:
             self._lock.release()
             raise
-        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
         self._sweep = 0
         self._packs = ""
 

@@ -27,6 +27,8 @@ PackFiles = Mapping[str, bytes]
 
 _OBJECT_STORE_BYTES = 128 * 2**20
 """For what passes through; packs come on top."""
+_START_ATTEMPTS = 3
+"""A busy machine may take longer than the half minute Ray gives it."""
 
 
 class RemoteWorker:
@@ -183,15 +185,21 @@ def _connected(address: str | None, cpus: int | None, packs: int) -> Any:
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES + 2 * packs,
     }
-    try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **({} if address else new),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"the cluster cannot be reached: {_last_line(error)}", where=address or "--engine ray"
-        ) from None
+    attempts = 1 if address else _START_ATTEMPTS
+    for attempt in range(1, attempts + 1):
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **({} if address else new),
+            )
+            break
+        except Exception as error:  # Ray raises a bare one when a machine is too busy to start it
+            ray.shutdown()
+            if attempt == attempts:
+                raise UsageError(
+                    f"the cluster cannot be reached: {_last_line(error)}",
+                    where=address or "--engine ray",
+                ) from None
     return ray
