@@ -98,9 +98,12 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
         raise UnreadableFileError(f"cannot be listed: {error.strerror}", where=str(error.filename))
 
     for directory, folders, names in os.walk(root, onerror=unreadable, followlinks=False):
-        linked = [name for name in folders if Path(directory, name).is_symlink()]
-        if linked:
-            raise MalformedFileError("a linked directory", where=str(Path(directory, linked[0])))
+        for name in folders:
+            path = Path(directory, name)
+            if path.is_symlink():
+                raise MalformedFileError("a linked directory", where=str(path))
+            if path.relative_to(root).as_posix() in WRITTEN:
+                raise MalformedFileError("a directory in the place of a file", where=str(path))
         for name in sorted(names):
             path = Path(directory, name)
             yield path.relative_to(root).as_posix(), path

@@ -209,6 +209,13 @@ def test_a_link_that_leads_out_is_not_followed(tmp_path: Path, kind: str) -> Non
         snapshot(source, tmp_path / "copy")
 
 
+def test_a_directory_in_the_place_of_the_card_is_one_line(tmp_path: Path) -> None:
+    source = copy_of("new-style", tmp_path)
+    (source / CARD).mkdir()
+    with pytest.raises(TargetError, match="in the place of a file"):
+        snapshot(source, tmp_path / "copy")
+
+
 def test_a_link_inside_is_copied_as_what_it_leads_to(tmp_path: Path) -> None:
     source = copy_of("new-style", tmp_path)
     (source / "link.txt").symlink_to("adapter_config.json")
