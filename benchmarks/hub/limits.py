@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SOURCE = "https://huggingface.co/docs/hub/rate-limits"
-READ = "November 2026; the page dates its table to September 2025"
+DATED = "September 2025"
+"""What the page dates its table to."""
 WINDOW_SECONDS = 300
 
 
