@@ -136,8 +136,8 @@ def _costs(results: Results) -> Iterator[str]:
     yield "## A million adapters"
     yield ""
     yield _prose(
-        f"The [published limits]({SOURCE}), as of {DATED}, are requests in five minutes: to the API "
-        "and those for files, counted apart. A cluster shares the limits of the account whose "
+        f"The [published limits]({SOURCE}), as of {DATED}, are requests in five minutes, "
+        "to the API and for files, counted apart. A cluster shares the limits of the account whose "
         "token it uses, so machines beyond those of the last table gain nothing. A million "
         'adapters like those of "typical", a fifth of them re-uploads:'
     )
