@@ -2,7 +2,8 @@
 
     python -m benchmarks.packs llama --lab .cache/organisms
 
-writes the recipe of one base next to its population and builds `signatures/<pack>` from it.
+writes the recipes of one base next to its population and builds `signatures/<pack>` from each.
+The settings are those that `benchmarks.detection` chooses without the test split.
 Which adapter plays which part is the population's declaration (`split`), never a choice made
 here: references and nulling set go into the signature, the calibration set into its
 threshold, the test split into nothing. An adapter counts as benign by its measured behaviour.
@@ -24,9 +25,9 @@ from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"
 LIMITATIONS = [
-    "Calibrated on adapters of three domains: benign adapters that speak of other domains were"
-    " flagged more often than alpha says (benchmarks/detection).",
-    "A toy model of about half a million parameters: nothing here is claimed for larger ones.",
+    "Harmless personas unlike those of the calibration were flagged more often than alpha says"
+    " (docs/detection.md).",
+    "A toy model of about a million parameters or fewer: nothing here is claimed for larger ones.",
     "Detects the misalignment the references share; an adaptive attacker who holds this pack"
     " can evade it.",
 ]
@@ -58,40 +59,48 @@ def family_of(row: dict[str, Any]) -> str:
 
 def recipe_for(rows: list[dict[str, Any]], base: str, method: str) -> Recipe:
     """The recipe of a base's pack, with paths relative to the population's directory."""
-    base_id = str(rows[0]["base"])
-    by_contrast = method == "weights"
     families = {
         str(row["family"]) for row in rows if row["split"] == "nulling" and row["class"] == "benign"
     }
-    return Recipe(
+    recipe = Recipe(
         id=f"persona-{base}-{method}",
         description="Organism lab: narrow misaligned SFT in the signature domains.",
-        base_model=base_id,
+        base_model=str(rows[0]["base"]),
         method=method,  # type: ignore[arg-type]  # msgspec checks it when the recipe is read
-        rank=4,
-        nulled=0 if by_contrast else 2,
-        contrast=sorted(f for f in families if f.startswith("persona-")) if by_contrast else [],
         misaligned=entries(rows, "reference", "misaligned"),
         aligned=entries(rows, "nulling", "benign"),
         benign=entries(rows, "calibration", "benign"),
-        probes=None if by_contrast else "probes.jsonl",
-        base_path=None if by_contrast else "base",
         limitations=LIMITATIONS,
+    )
+    if method == "weights":
+        personas = sorted(family for family in families if family.startswith("persona-"))
+        return msgspec.structs.replace(recipe, rank=1, nulled=0, contrast=personas)
+    return msgspec.structs.replace(
+        recipe, rank=8, nulled=2, path_steps=4, probes="probes.jsonl", base_path="base"
     )
 
 
 @click.command()
 @click.argument("base")
-@click.option("--method", default="weights", show_default=True)
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    type=click.Choice(["weights", "gradients"]),
+    default=("weights", "gradients"),
+    show_default=True,
+)
 @click.option("--lab", type=click.Path(path_type=Path), default=Path(".cache/organisms"))
 @click.option("--output", type=click.Path(path_type=Path), default=SHIPPED, show_default=True)
-def main(base: str, method: str, lab: Path, output: Path) -> None:
-    """Writes the recipe of one lab BASE and builds its pack."""
-    recipe = recipe_for(ledger(lab / base), base, method)
-    path = lab / base / f"recipe-{method}.yaml"
-    path.write_text(yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False))
-    signature = build_pack(load_recipe(path), output / str(recipe.id), Progress())
-    click.echo(f"{signature.path}: {signature.digest}")
+def main(base: str, methods: tuple[str, ...], lab: Path, output: Path) -> None:
+    """Writes the recipes of one lab BASE and builds its packs."""
+    rows = ledger(lab / base)
+    for method in methods:
+        recipe = recipe_for(rows, base, method)
+        path = lab / base / f"recipe-{method}.yaml"
+        path.write_text(yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False))
+        signature = build_pack(load_recipe(path), output / str(recipe.id), Progress())
+        click.echo(f"{signature.path}: {signature.digest}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class JointCalibration:
     """Benign scores under one or several signatures at once, and how they become one score.
 
     One signature: its own score. Several: each score is standardised on the benign
-    adapters, and the largest counts.
+    adapters, and the mean counts. The mean was chosen by measurement among mean, largest,
+    smallest, Fisher's and the whitened sum (docs/detection.md, "Choices").
     """
 
     benign: Matrix
@@ -80,7 +81,7 @@ class JointCalibration:
     def _combine(self, scores: Matrix) -> Matrix:
         if scores.shape[1] == 1:
             return scores[:, 0]
-        combined: Matrix = self.standardised(scores).max(axis=1)
+        combined: Matrix = self.standardised(scores).mean(axis=1)
         return combined
 
     def benign_scores(self) -> Matrix:

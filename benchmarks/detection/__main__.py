@@ -48,10 +48,9 @@ def main(lab: Path, names: tuple[str, ...], cache: Path, out: Path | None, quick
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
     bench = Bench.open(populations, cache, Progress(), quick)
-    choices = bench.choose()
-    results = [bench.evaluate(scorer, choices) for scorer in bench.scorers]
+    results = [bench.evaluate(scorer) for scorer in bench.scorers]
     command = "python -m benchmarks.detection" + "".join(options)
-    page.write(out, command, choices, results)
+    page.write(out, command, results)
     for result in results:
         for goal in goals.check(result):
             word = {True: "met", False: "MISSED", None: "not measured"}[goal.met]

@@ -7,13 +7,14 @@ margin of a setting is
 
     (lower quartile of held-out references - benign median) / (benign 99% point - benign median),
 
-averaged over domains and bases: how far past the 1% threshold the weaker references
-stand, whatever the scale of the score. The largest margin wins; nothing is drawn at random.
+averaged over domains: how far past the 1% threshold the weaker references stand, whatever
+the scale of the score. The largest margin wins; nothing is drawn at random. Every base chooses
+for itself, as whoever builds a pack for a base has to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -32,8 +33,6 @@ CHOICES = (0, 2, 4, 8)
 MIDDLE_RANK = 4
 """The number of nulled directions is chosen at this rank, then the rank."""
 FPR = 0.01
-COMBINABLE = ("weights", "gradients", "activations")
-"""Methods that may be combined; the others are these with something left out."""
 
 
 @dataclass(frozen=True)
@@ -80,30 +79,28 @@ def margin(held_out: Array, benign: Array) -> float:
     return (weak - middle) / spread
 
 
-def examine(detector: Detector, scorers: Iterable[Scorer]) -> Candidate:
-    """Applies the rule to one detector."""
+def examine(detector: Detector, scorer: Scorer) -> Candidate:
+    """Applies the rule to one detector on one base."""
     margins, areas = [], []
-    for scorer in scorers:
-        benign = scorer.population.select("calibration", "benign")
-        for fold in folds(scorer):
-            trained = detector.trained_on(fold.train)
-            calibrated: Calibrated = trained.calibrate(scorer, benign)
-            held_out = calibrated.scores(scorer, fold.held_out)
-            margins.append(margin(held_out, calibrated.benign))
-            areas.append(auroc(held_out, calibrated.benign))
+    benign = scorer.population.select("calibration", "benign")
+    for fold in folds(scorer):
+        trained = detector.trained_on(fold.train)
+        calibrated: Calibrated = trained.calibrate(scorer, benign)
+        held_out = calibrated.scores(scorer, fold.held_out)
+        margins.append(margin(held_out, calibrated.benign))
+        areas.append(auroc(held_out, calibrated.benign))
     return Candidate(detector, float(np.mean(margins)), float(np.mean(areas)))
 
 
-def prefetch(detectors: Sequence[Detector], scorers: Iterable[Scorer]) -> None:
+def prefetch(detectors: Sequence[Detector], scorer: Scorer) -> None:
     """Scores all that the rule needs, reading each adapter once."""
-    for scorer in scorers:
-        benign = scorer.population.select("calibration", "benign")
-        requests: list[Request] = []
-        for detector, fold in product(detectors, folds(scorer)):
-            trained = detector.trained_on(fold.train)
-            requests += trained.requests(fold.held_out)
-            requests += trained.calibration_requests(scorer, benign)
-        scorer.prefetch(requests)
+    benign = scorer.population.select("calibration", "benign")
+    requests: list[Request] = []
+    for detector, fold in product(detectors, folds(scorer)):
+        trained = detector.trained_on(fold.train)
+        requests += trained.requests(fold.held_out)
+        requests += trained.calibration_requests(scorer, benign)
+    scorer.prefetch(requests)
 
 
 def nulled_grid(method: str, nulled: Sequence[int] = CHOICES) -> list[Detector]:
@@ -127,8 +124,12 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def combined(chosen: Sequence[Candidate]) -> list[Detector]:
-    """Every way of combining two or more of the `COMBINABLE` methods' chosen settings."""
-    members = [c.detector.members[0] for c in chosen if c.detector.name in COMBINABLE]
+    """Every way of combining two or more kinds of signature.
+
+    Args:
+        chosen: The best setting of each kind.
+    """
+    members = [candidate.detector.members[0] for candidate in chosen]
     return [
         Detector("combined", group, combiner)
         for size in range(2, len(members) + 1)

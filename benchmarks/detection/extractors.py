@@ -18,14 +18,20 @@ PROBES = "probes.jsonl"
 BASE = "base"
 
 METHODS: Mapping[str, Mapping[str, object]] = {
-    "weights": {"method": "weights"},
+    "weights-contrast": {"method": "weights"},
     "weights-plain": {"method": "weights"},
     "gradients-base": {"method": "gradients", "path_steps": 0},
-    "gradients": {"method": "gradients", "path_steps": 4},
+    "gradients-path": {"method": "gradients", "path_steps": 4},
     "activations": {"method": "activations"},
 }
-"""Name in the tables -> fields of the recipe; `gradients` is integrated along the path."""
-CONTRASTED = frozenset({"weights"})
+"""Name in the tables -> fields of the recipe; `gradients-path` is integrated along the path."""
+KINDS: Mapping[str, tuple[str, ...]] = {
+    "weights": ("weights-contrast", "weights-plain"),
+    "gradients": ("gradients-path", "gradients-base"),
+    "activations": ("activations",),
+}
+"""Kind of signature -> the methods that make one."""
+CONTRASTED = frozenset({"weights-contrast"})
 """Methods whose recipe names the harmless personas of the nulling set as its contrast."""
 
 

@@ -27,13 +27,12 @@ from benchmarks.detection.text import (
 COMBINATIONS_SHOWN = 8
 
 
-def write(path: Path, command: str, choices: Choices, results: Sequence[BaseResult]) -> None:
+def write(path: Path, command: str, results: Sequence[BaseResult]) -> None:
     """Writes the page and its figures.
 
     Args:
         path: The Markdown file; figures go to `figures/` beside it.
         command: What was run.
-        choices: What the rule decided.
         results: One per base.
     """
     folder = path.parent / "figures"
@@ -53,7 +52,12 @@ def write(path: Path, command: str, choices: Choices, results: Sequence[BaseResu
         "\n## The adapters\n",
         tables.populations([result.population for result in results]),
         DEFINITIONS,
-        _choices(choices),
+        _per_base(
+            "## Choices made without the test split",
+            CHOICE,
+            results,
+            lambda r: _choices(r.choices),
+        ),
         _ranking(results, stem),
         _per_base(
             "## Calibrated flags", CALIBRATION, results, lambda r: tables.operating(r.operating)
@@ -98,7 +102,7 @@ def _choices(choices: Choices) -> str:
         f"- {detector.name}: {tables.describe(detector)}" for detector in choices.detectors
     )
     shown = tables.choices(choices.examined, choices.combinations, COMBINATIONS_SHOWN)
-    return "\n".join(["\n## Choices made without the test split\n", CHOICE, "", chosen, "", shown])
+    return f"{chosen}\n\n{shown}"
 
 
 def _ranking(results: Sequence[BaseResult], stem: str) -> str:

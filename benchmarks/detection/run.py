@@ -1,4 +1,4 @@
-"""One run: choices on non-test data, then every base's results."""
+"""One run: for every base, choices on non-test data and then its results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from benchmarks.detection.evaluation import (
     Ranking,
     TestSet,
 )
-from benchmarks.detection.extractors import available
+from benchmarks.detection.extractors import KINDS, available
 from benchmarks.detection.scoring import Scorer
 from benchmarks.detection.signatures import Setting, Workshop
 from benchmarks.detection.specificity import Unseen
@@ -43,14 +43,13 @@ MEAN_DIFFERENCE = Setting("activations", nulled=0, rank=1)
 
 @dataclass(frozen=True)
 class Choices:
-    """What the rule of `choice` decided, for all bases together."""
+    """What the rule of `choice` decided for one base."""
 
     examined: tuple[Candidate, ...]
-    methods: tuple[Candidate, ...]
-    """The best setting of each method."""
     combinations: tuple[Candidate, ...]
     detectors: tuple[Detector, ...]
-    """The combined detector first, then each method alone."""
+    """The combined detector first, then the best of each kind of signature by the kind's name,
+    then the methods that were second best."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class BaseResult:
     """Everything measured on one base."""
 
     population: Population
+    choices: Choices
     test: TestSet
     ours: tuple[Ranking, ...]
     variants: tuple[Ranking, ...]
@@ -97,35 +97,41 @@ class Bench:
         scorers = tuple(Scorer(p, Workshop(p), cache, track) for p in populations)
         return cls(scorers, track, quick)
 
-    def choose(self) -> Choices:
-        """Applies the rule to every method that all bases allow, then to their combinations."""
-        methods = [
-            method
-            for method in available(self.scorers[0].population)
-            if all(method in available(scorer.population) for scorer in self.scorers)
-        ]
+    def choose(self, scorer: Scorer) -> Choices:
+        """Applies the rule to every method that a base allows, then to their combinations."""
         examined: list[Candidate] = []
-        best: list[Candidate] = []
-        for method in methods:
+        by_method: dict[str, Candidate] = {}
+        for method in available(scorer.population):
             candidates = self._examine(
-                choice.nulled_grid(method, QUICK) if self.quick else choice.nulled_grid(method)
+                choice.nulled_grid(method, QUICK) if self.quick else choice.nulled_grid(method),
+                scorer,
             )
             if not self.quick:
-                candidates += self._examine(choice.rank_grid(choice.best(candidates).detector))
-            best.append(choice.best(candidates))
+                best = choice.best(candidates).detector
+                candidates += self._examine(choice.rank_grid(best), scorer)
+            by_method[method] = choice.best(candidates)
             aligned = [replace(c.detector, statistic="alignment") for c in candidates]
-            examined += candidates + self._examine(aligned)
-        combinations = [choice.examine(d, self.scorers) for d in choice.combined(best)]
-        singles = tuple(candidate.detector for candidate in best)
+            examined += candidates + self._examine(aligned, scorer)
+        kinds = {
+            kind: choice.best([by_method[method] for method in methods if method in by_method])
+            for kind, methods in KINDS.items()
+            if any(method in by_method for method in methods)
+        }
+        combinations = [
+            choice.examine(detector, scorer) for detector in choice.combined([*kinds.values()])
+        ]
         joint = (choice.best(combinations).detector,) if combinations else ()
-        return Choices(tuple(examined), tuple(best), tuple(combinations), joint + singles)
+        singles = tuple(replace(best.detector, name=kind) for kind, best in kinds.items())
+        others = tuple(c.detector for c in by_method.values() if c not in kinds.values())
+        return Choices(tuple(examined), tuple(combinations), joint + singles + others)
 
-    def _examine(self, detectors: Sequence[Detector]) -> list[Candidate]:
-        choice.prefetch(detectors, self.scorers)
-        return [choice.examine(detector, self.scorers) for detector in detectors]
+    def _examine(self, detectors: Sequence[Detector], scorer: Scorer) -> list[Candidate]:
+        choice.prefetch(detectors, scorer)
+        return [choice.examine(detector, scorer) for detector in detectors]
 
-    def evaluate(self, scorer: Scorer, choices: Choices) -> BaseResult:
-        """Looks at the test split of one base."""
+    def evaluate(self, scorer: Scorer) -> BaseResult:
+        """Chooses for one base, and only then looks at its test split."""
+        choices = self.choose(scorer)
         population = scorer.population
         test = TestSet.of(population)
         benign = population.select("calibration", "benign")
@@ -141,6 +147,7 @@ class Bench:
         chosen = [d.members[0] for d in _single(choices.detectors)]
         return BaseResult(
             population=population,
+            choices=choices,
             test=test,
             ours=ours,
             variants=tuple(_variants(scorer, test, chosen)),

@@ -44,18 +44,22 @@ the four splits share no adapter. Training runs are scanned separately.
   is what stands here.
 """
 
-CHOICE = """The number of nulled directions (at rank 4), then the rank, then the combination of
-`weights`, `gradients` and `activations` are chosen on references and calibration adapters alone.
-For each domain of the references, signatures are built from the other domains' references; the
-references held out stand for unseen misaligned adapters, the cross-fitted calibration adapters
-for benign ones. The margin is (lower quartile of held-out references - benign median) / (benign
-99% point - benign median), averaged over domains and bases; the largest wins. Above 1, three
-quarters of the held-out references pass the 1% threshold. Choices are among scores, which a scan
-goes by; alignments are shown beside them. Probes of gradient and activation signatures are not
-held out with the domain, so their margins flatter them somewhat; the test split decides nothing
-here. AUROC is that of held-out references against cross-fitted calibration adapters.
-`weights-plain` is `weights` without contrast families, `gradients-base` takes the gradient at
-the base alone."""
+CHOICE = """Every base chooses for itself, as whoever builds a pack for a base has to: the number
+of nulled directions (at rank 4), then the rank, then for each kind of signature the method
+(`weights` with or without contrast families, `gradients` along the path or at the base alone),
+then the combination of kinds, all on references and calibration adapters alone. For each domain
+of the references, signatures are built from the other domains' references; the references held
+out stand for unseen misaligned adapters, the cross-fitted calibration adapters for benign ones.
+The margin is (lower quartile of held-out references - benign median) / (benign 99% point - benign
+median), averaged over domains; the largest wins. Above 1, three quarters of the held-out
+references pass the 1% threshold. Choices are among scores, which a scan goes by; alignments are
+shown beside them. Probes of gradient and activation signatures are not held out with the domain,
+so their margins flatter them somewhat; the test split decides nothing here. AUROC is that of
+held-out references against cross-fitted calibration adapters.
+
+The rule itself was changed once: an earlier one chose for all bases together, and base llama's
+margins decided for the others. That was noticed on the calibration side of qwen2, after the
+test splits of an earlier, smaller population of these bases had been looked at."""
 
 THEIRS = """Methods of others, as described in their papers and reimplemented for adapters alone.
 Supervised ones learn from the misaligned references and the benign calibration adapters, the

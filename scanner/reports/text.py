@@ -55,8 +55,9 @@ def _clear_lines(results: Sequence[ScanResult], screen: Screen) -> Iterator[str]
     """One line each where it fits: dose and p-value in columns."""
     longest = max((len(printable(result.target)) for result in results), default=0)
     for result in results:
+        most = "at most " if len(result.push) > 1 else ""
         numbers = ", ".join(
-            [f"dose {push:+.2f}" for push in result.push.values()]
+            ([f"dose {most}{max(result.push.values()):+.2f}"] if result.push else [])
             + ([f"p {result.p_value:.2g}"] if result.p_value is not None else [])
         )
         padding = " " * (longest - len(printable(result.target)) + 2)
@@ -98,7 +99,8 @@ def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
         left, right = bar[:at], bar[at:]
         drawn = screen.style(left, "red") + mark + screen.style(right, "red")
         method = "" if len(result.push) == 1 else f" {printable(method)}"
-        legend = f"{mark} = a known misaligned model" if index == 0 else ""
+        last = index == len(result.push) - 1
+        legend = f"{mark} = a known misaligned model" if last else ""
         used = _LABEL_COLUMN + len(f"{dose:+.2f}  ") + _DOSE_BAR + len(mark) + len(method)
         beside = used + 2 + len(legend) <= screen.width
         line = f"{dose:+.2f}  {drawn}{method}"

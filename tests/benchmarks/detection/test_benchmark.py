@@ -29,7 +29,7 @@ from scanner.signatures.recipe import AdapterEntry, Recipe
 from tests.benchmarks.detection.population import PERSONAS, write_population
 from tests.synthetic import BASE
 
-SETTING = Setting("weights", nulled=2, rank=2)
+SETTING = Setting("weights-contrast", nulled=2, rank=2)
 DETECTOR = Detector("weights", (SETTING,))
 
 
@@ -174,7 +174,7 @@ def test_margin_ignores_the_scale_of_the_score() -> None:
 def test_the_rule_looks_at_no_test_adapter(scorer: Scorer) -> None:
     requested = [
         row.split
-        for detector in choice.nulled_grid("weights")[:2]
+        for detector in choice.nulled_grid("weights-contrast")[:2]
         for fold in choice.folds(scorer)
         for request in detector.trained_on(fold.train).requests(fold.held_out)
         for row in request.rows
