@@ -14,7 +14,7 @@ from scanner.errors import MissingExtraError, RegistryError, TargetError, UsageE
 from scanner.gates.attestation import Override, Subject, now, sign
 from scanner.gates.judgement import Judgement, judge_directory, unreadable
 from scanner.gates.keys import SigningKey
-from scanner.gates.mlflow_pass import showing_pass
+from scanner.gates.mlflow_pass import showing_pass, signed_pass
 from scanner.gates.mlflow_tags import ATTESTATION, OVERRIDE, override_tags, verdict_tags
 from scanner.targets import ScanOptions
 
@@ -112,7 +112,7 @@ def judge_version(
         RegistryError: If the registry cannot be reached or refuses.
     """
     where = f"models:/{name}/{version}"
-    with showing_pass(key):
+    with showing_pass(signed_pass(key)):
         found = _asked(where, client.get_model_version, name, version)
         judgement = _judged(found, where, options, client)
         tags = {

@@ -21,10 +21,14 @@ LIFETIME = timedelta(minutes=15)
 _shown: list[str] = []
 
 
+def signed_pass(key: SigningKey) -> str:
+    """A pass that is valid from now for `LIFETIME`."""
+    return sign(Pass(expires=now() + LIFETIME), key)
+
+
 @contextmanager
-def showing_pass(key: SigningKey) -> Iterator[None]:
-    """Shows a pass with every MLflow request of this process inside the block."""
-    token = sign(Pass(expires=now() + LIFETIME), key)
+def showing_pass(token: str) -> Iterator[None]:
+    """Shows a signed pass with every MLflow request of this process inside the block."""
     _shown.append(token)
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,10 @@ from scanner.errors import (
     TargetError,
     UnreadableFileError,
 )
-from scanner.gates import mlflow_pass
-from scanner.gates.attestation import Attestation, Pass, now, sign, verify
+from scanner.gates.attestation import Attestation, sign, verify
 from scanner.gates.judgement import attest
 from scanner.gates.keys import SigningKey
+from scanner.gates.mlflow_pass import showing_pass, signed_pass
 from scanner.gates.mlflow_tags import ATTESTATION, verdict_tags
 from scanner.gates.serve.events import Subject
 from scanner.gates.serve.platforms import (
@@ -54,7 +54,7 @@ def fetch(subject: Subject, directory: Path, most_bytes: int, permit: str | None
     from scanner.gates.mlflow_gate import registry_client
 
     client = registry_client()
-    with _showing(permit), _fetching(subject):
+    with showing_pass(permit) if permit else nullcontext(), _fetching(subject):
         found = client.get_model_version(subject.name, subject.revision)
         uri = client.get_model_version_download_uri(subject.name, subject.revision)
         repository: Any = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
@@ -85,19 +85,6 @@ def _size(repository: Any) -> int:
             else:
                 total += item.file_size or 0
     return total
-
-
-@contextmanager
-def _showing(permit: str | None) -> Iterator[None]:
-    """Shows the server's pass with every request, where reading is blocked until judged."""
-    if permit is None:
-        yield
-        return
-    mlflow_pass._shown.append(permit)
-    try:
-        yield
-    finally:
-        mlflow_pass._shown.remove(permit)
 
 
 @contextmanager
@@ -163,7 +150,7 @@ class MlflowWriter:
 
     def permit(self) -> str:
         """A pass for a worker, which must not hold the key."""
-        return sign(Pass(expires=now() + mlflow_pass.LIFETIME), self.key)
+        return signed_pass(self.key)
 
 
 def _asked(subject: Subject, ask: Callable[..., Answer], *arguments: str) -> Answer:
