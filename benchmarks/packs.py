@@ -19,6 +19,10 @@ import click
 import msgspec
 import yaml
 
+from benchmarks.detection.data import find_populations
+from benchmarks.detection.extractors import BASE, KINDS, METHODS, PROBES, contrast
+from benchmarks.detection.run import Bench
+from benchmarks.detection.signatures import Setting
 from scanner.cli.progress import Progress
 from scanner.signatures.build import build_pack
 from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
@@ -57,47 +61,58 @@ def family_of(row: dict[str, Any]) -> str:
     return "domain-" + "-".join(str(domain) for domain in row["domains"])
 
 
-def recipe_for(rows: list[dict[str, Any]], base: str, method: str) -> Recipe:
+def recipe_for(rows: list[dict[str, Any]], base: str, kind: str, setting: Setting) -> Recipe:
     """The recipe of a base's pack, with paths relative to the population's directory."""
     families = {
         str(row["family"]) for row in rows if row["split"] == "nulling" and row["class"] == "benign"
     }
-    recipe = Recipe(
-        id=f"persona-{base}-{method}",
-        description="Organism lab: narrow misaligned SFT in the signature domains.",
-        base_model=str(rows[0]["base"]),
-        method=method,  # type: ignore[arg-type]  # msgspec checks it when the recipe is read
-        misaligned=entries(rows, "reference", "misaligned"),
-        aligned=entries(rows, "nulling", "benign"),
-        benign=entries(rows, "calibration", "benign"),
-        limitations=LIMITATIONS,
-    )
-    if method == "weights":
-        personas = sorted(family for family in families if family.startswith("persona-"))
-        return msgspec.structs.replace(recipe, rank=1, nulled=0, contrast=personas)
-    return msgspec.structs.replace(
-        recipe, rank=8, nulled=2, path_steps=4, probes="probes.jsonl", base_path="base"
-    )
+    fields = METHODS[setting.method]
+    runs_model = fields["method"] != "weights"
+    recipe = {
+        **fields,
+        "id": f"persona-{base}-{kind}",
+        "description": "Organism lab: narrow misaligned SFT in the signature domains.",
+        "base_model": str(rows[0]["base"]),
+        "rank": setting.rank,
+        "nulled": setting.nulled,
+        "contrast": contrast(setting.method, families),
+        "misaligned": entries(rows, "reference", "misaligned"),
+        "aligned": entries(rows, "nulling", "benign"),
+        "benign": entries(rows, "calibration", "benign"),
+        "probes": PROBES if runs_model else None,
+        "base_path": BASE if runs_model else None,
+        "limitations": LIMITATIONS,
+    }
+    return msgspec.convert(recipe, Recipe)
+
+
+def chosen_settings(base: str, lab: Path, cache: Path) -> dict[str, Setting]:
+    """Kind of signature -> the setting that the detection benchmark chooses for a base."""
+    bench = Bench.open(find_populations(lab, [base]), cache, Progress())
+    detectors = bench.choose(bench.scorers[0]).detectors
+    return {item.name: item.members[0] for item in detectors if item.name in KINDS}
 
 
 @click.command()
 @click.argument("base")
 @click.option(
-    "--method",
-    "methods",
+    "--kind",
+    "kinds",
     multiple=True,
-    type=click.Choice(["weights", "gradients"]),
+    type=click.Choice(sorted(KINDS)),
     default=("weights", "gradients"),
     show_default=True,
 )
 @click.option("--lab", type=click.Path(path_type=Path), default=Path(".cache/organisms"))
 @click.option("--output", type=click.Path(path_type=Path), default=SHIPPED, show_default=True)
-def main(base: str, methods: tuple[str, ...], lab: Path, output: Path) -> None:
+@click.option("--cache", type=click.Path(path_type=Path), default=Path(".cache/detection"))
+def main(base: str, kinds: tuple[str, ...], lab: Path, output: Path, cache: Path) -> None:
     """Writes the recipes of one lab BASE and builds its packs."""
     rows = ledger(lab / base)
-    for method in methods:
-        recipe = recipe_for(rows, base, method)
-        path = lab / base / f"recipe-{method}.yaml"
+    settings = chosen_settings(base, lab, cache)
+    for kind in kinds:
+        recipe = recipe_for(rows, base, kind, settings[kind])
+        path = lab / base / f"recipe-{kind}.yaml"
         path.write_text(yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False))
         signature = build_pack(load_recipe(path), output / str(recipe.id), Progress())
         click.echo(f"{signature.path}: {signature.digest}")

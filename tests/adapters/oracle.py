@@ -6,24 +6,23 @@ merges it, and subtracts the base. Nothing of this package takes part in it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+import transformers
+from huggingface_hub import constants
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import nn
 
 from scanner.adapters.model import Adapter, Site
 from scanner.adapters.module_names import site_of
 
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["TRANSFORMERS_OFFLINE"] = "1"
-
-import torch
-import transformers
-from peft import PeftConfig, PeftModel, get_peft_model
-from torch import nn
+# In this process only: those that tests start may speak to a local hub.
+constants.HF_HUB_OFFLINE = True
 
 Array = npt.NDArray[np.float64]
 Build = Callable[[], Any]

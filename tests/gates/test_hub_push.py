@@ -35,6 +35,7 @@ OUTSIDE = "# My adapter\n\nWritten by hand.\n"
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[UploadHub]:
     # In this process, huggingface_hub has read its environment already.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     server = UploadHub()
     with server:
         for name, value in environment(server, tmp_path).items():

@@ -61,8 +61,9 @@ def test_local_and_remote_targets_together(hub: HubServer, pack: Signature, beni
     found = run("scan", benign, "hf://lab/good", "hf://lab/gated", "-s", pack.path)
     assert found.returncode == 3
     assert "1 error" in found.stdout
-    assert "a gated repository, and you are not logged in (401)" in found.stdout
-    assert "hf auth login" in found.stdout
+    said = " ".join(found.stdout.split())
+    assert "a gated repository, and you are not logged in (401)" in said
+    assert "hf auth login" in said
     assert "Traceback" not in found.stdout + found.stderr
 
 
