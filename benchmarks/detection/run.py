@@ -33,6 +33,8 @@ from scanner.signatures.calibrate import Track
 ALPHAS = (0.01, 0.05, 0.10)
 QUICK = (0, 2)
 """Numbers of nulled directions that a quick run chooses from."""
+SCANNED = "mean"
+"""How a scan combines signatures (`scanner.calibration.JointCalibration`)."""
 CROSS_METHOD_BASELINES = (
     "spectral features + logistic regression",
     "linear SVM on dense deltas",
@@ -120,7 +122,8 @@ class Bench:
         combinations = [
             choice.examine(detector, scorer) for detector in choice.combined([*kinds.values()])
         ]
-        joint = (choice.best(combinations).detector,) if combinations else ()
+        scanned = [item for item in combinations if item.detector.combiner == SCANNED]
+        joint = (choice.best(scanned).detector,) if scanned else ()
         singles = tuple(replace(best.detector, name=kind) for kind, best in kinds.items())
         others = tuple(c.detector for c in by_method.values() if c not in kinds.values())
         return Choices(tuple(examined), tuple(combinations), joint + singles + others)

@@ -47,7 +47,8 @@ the four splits share no adapter. Training runs are scanned separately.
 CHOICE = """Every base chooses for itself, as whoever builds a pack for a base has to: the number
 of nulled directions (at rank 4), then the rank, then for each kind of signature the method
 (`weights` with or without contrast families, `gradients` along the path or at the base alone),
-then the combination of kinds, all on references and calibration adapters alone. For each domain
+then which kinds to combine, all on references and calibration adapters alone. A scan combines by
+the mean of the standardised scores; other ways are shown beside it. For each domain
 of the references, signatures are built from the other domains' references; the references held
 out stand for unseen misaligned adapters, the cross-fitted calibration adapters for benign ones.
 The margin is (lower quartile of held-out references - benign median) / (benign 99% point - benign
