@@ -207,5 +207,6 @@ def get_page(
     try:
         records = msgspec.json.decode(body, type=list[dict[str, Any]])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise HubAnswerError("a page that is no list of models", where=where) from None
+        # A proxy may cut an answer and still announce the length it passes on: worth another try.
+        raise HubUnavailableError("a page that is no list of models", where=where) from None
     return records, urlsplit(link[1]).query if link else None
