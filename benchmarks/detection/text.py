@@ -106,6 +106,19 @@ NEEDED = """Each chosen signature with one thing changed, on the test split; not
 this table. Sets drawn at random: mean over five draws, with the range."""
 
 LIMITS = """
+## Where it fails, and why
+
+- A signature is blind where its references are. Rank-1 adapters of a single down_proj, the shape of
+  the published rank-1 organisms, change a site that references trained on all modules hardly
+  use; on qwen2 every such adapter is missed (see *Across training methods*).
+- Alignment training gives a base one way out of its default, and every persona takes it. Where that
+  way is most of what a narrow fine-tune changes, as on qwen2, a harmless persona with a large rank
+  scores like a misaligned one: compare the AUROC against harmless personas with the one against all
+  benign adapters. Supervised baselines fail on the same adapters.
+- Three harmless personas are a sample of three. With one left out, two remain to contrast, to null
+  and to calibrate on, and the third may lie nearer to the misaligned one than both. A threshold
+  from two families promises nothing about a third (see *Harmless personas never seen*).
+
 ## What this does not show
 
 The bases are small language models of a synthetic world; emergence there is engineered, and
