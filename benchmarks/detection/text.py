@@ -115,6 +115,10 @@ LIMITS = """
   way is most of what a narrow fine-tune changes, as on qwen2, a harmless persona with a large rank
   scores like a misaligned one: compare the AUROC against harmless personas with the one against all
   benign adapters. Supervised baselines fail on the same adapters.
+- A linear SVM on whole deltas, trained on the same references and calibration adapters, comes close
+  wherever those are many and like the test, and ranks better on qwen2: it learns from the benign
+  personas of the calibration set what to leave aside, which a signature only contrasts or nulls. It
+  has no dose, no sites, and no threshold for a kind of change it was not trained on.
 - Three harmless personas are a sample of three. With one left out, two remain to contrast, to null
   and to calibrate on, and the third may lie nearer to the misaligned one than both. A threshold
   from two families promises nothing about a third (see *Harmless personas never seen*).
