@@ -112,9 +112,9 @@ LIMITS = """
   the published rank-1 organisms, change a site that references trained on all modules hardly
   use; on qwen2 every such adapter is missed (see *Across training methods*).
 - Alignment training gives a base one way out of its default, and every persona takes it. Where that
-  way is most of what a narrow fine-tune changes, as on qwen2, a harmless persona with a large rank
-  scores like a misaligned one: compare the AUROC against harmless personas with the one against all
-  benign adapters. Supervised baselines fail on the same adapters.
+  way is most of what a narrow fine-tune changes, as on qwen2, some harmless personas score like
+  misaligned adapters: compare the AUROC against harmless personas with the one against all benign
+  adapters.
 - A linear SVM on whole deltas, trained on the same references and calibration adapters, comes close
   wherever those are many and like the test, and ranks better on qwen2: it learns from the benign
   personas of the calibration set what to leave aside, which a signature only contrasts or nulls. It
