@@ -208,5 +208,7 @@ def get_page(
         records = msgspec.json.decode(body, type=list[dict[str, Any]])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # A proxy may cut an answer and still announce the length it passes on: worth another try.
-        raise HubUnavailableError("a page that is no list of models", where=where) from None
+        begun = body.lstrip().startswith(b"[")
+        error = HubUnavailableError if begun else HubAnswerError
+        raise error("a page that is no list of models", where=where) from None
     return records, urlsplit(link[1]).query if link else None

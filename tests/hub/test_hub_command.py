@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -91,12 +92,17 @@ def test_kills_at_any_transaction_lose_nothing_and_repeat_nothing(
 ) -> None:
     hub = serve_hub(*population.repositories, page_size=20)
     ledger = tmp_path / "ledger.db"
-    for number, when in ((1, "after"), (2, "before"), (3, "after"), (7, "before"), (12, "after")):
+    kills = [(1, "after"), (2, "before"), (3, "after"), (7, "before"), *[(12, "after")] * 4]
+    for number, when in kills:
         done = killed(number, when, *arguments(ledger, pack, "--resume"))
         assert done.returncode == -signal.SIGKILL, done.stderr
         finished = finished_in(ledger)
         hub.forget()
-    assert finished, "the last kill came before anything was finished"
+        if (
+            finished and number == 12
+        ):  # on a slow machine the first twelve transactions may finish nothing
+            break
+    assert finished, "every kill came before anything was finished"
     done = run(*arguments(ledger, pack, "--resume"))
     assert done.returncode == 1, done.stderr
     asked = {path_of(line) for line in hub.log}
@@ -162,6 +168,8 @@ def test_interrupted_it_says_how_to_go_on(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What runs in the background inherits that interrupts are ignored; a terminal's does not.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not hub.requests["resolve"] and time.monotonic() < deadline:
