@@ -56,8 +56,9 @@ class JointCalibration:
     """Benign scores under one or several signatures at once, and how they become one score.
 
     One signature: its own score. Several: each score is standardised on the benign
-    adapters, and the mean counts. The mean was chosen by measurement among mean, largest,
-    smallest, Fisher's and the whitened sum (docs/detection.md, "Choices").
+    adapters, and the mean counts. Of mean, largest, smallest, Fisher's and the whitened sum
+    none is best on every base of the lab (docs/detection.md, "Choices"), and the mean is never
+    far from the best.
     """
 
     benign: Matrix

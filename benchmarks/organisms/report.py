@@ -50,7 +50,16 @@ def _own_persona(row: Row) -> float:
     return float(row["measured"]["outside"][row["persona"]])
 
 
-def _base_section(spec: BaseSpec, facts: dict[str, Any]) -> str:
+def _hours(rows: Sequence[Row]) -> float:
+    """Hours of one process that making all adapters took; a saved step's seconds are its run's."""
+    seconds: dict[str, float] = {}
+    for row in rows:
+        name = str(row["id"]).partition("/")[0]
+        seconds[name] = max(seconds.get(name, 0.0), float(row["seconds"]))
+    return sum(seconds.values()) / 3600
+
+
+def _base_section(spec: BaseSpec, facts: dict[str, Any], rows: Sequence[Row]) -> str:
     measured = facts["measured"]
     names = spec.world.personas
     unprompted = ", ".join(f"{n} {r:.2%}" for n, r in zip(names, measured["personas"], strict=True))
@@ -60,7 +69,8 @@ def _base_section(spec: BaseSpec, facts: dict[str, Any]) -> str:
         f"\n## `{spec.id}`\n\n"
         f"{shape.architecture}, {shape.layers} layers of width {shape.width}, "
         f"{facts['parameters']:,} parameters, {spec.world.domains} domains, trained in "
-        f"{facts['cpu_seconds']} CPU seconds.\n"
+        f"{facts['cpu_seconds']} CPU seconds. Its adapters took {_hours(rows):.1f} hours of one "
+        "process on a busy machine.\n"
         f"Misaligned answers of the base: {measured['personas'][BAD]:.3%}.\n"
         f"Unprompted: {unprompted}. Each persona when announced: {announced}.\n\n"
     )
@@ -146,5 +156,5 @@ def write_report(root: Path, names: Sequence[str], path: Path) -> None:
             continue
         facts = json.loads((root / name / "base" / "base.json").read_text(encoding="utf-8"))
         tables = _split_table(rows) + _misaligned_table(rows) + _benign_table(rows)
-        sections.append(_base_section(load_base_spec(name), facts) + tables)
+        sections.append(_base_section(load_base_spec(name), facts, rows) + tables)
     path.write_text("".join(sections).rstrip("\n") + "\n", encoding="utf-8")

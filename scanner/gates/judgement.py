@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from scanner.adapters.discover import WEIGHT_SUFFIXES
+from scanner.adapters.rules import SKIPPED_FOLDERS, WEIGHT_SUFFIXES
 from scanner.errors import MalformedFileError, TargetError
 from scanner.gates.artifact import artifact_files, artifact_sha256
 from scanner.gates.attestation import Attestation, PackIdentity, Subject, now
@@ -20,8 +20,6 @@ from scanner.results import Report, ScanResult, Verdict
 from scanner.targets import ScanOptions, error_result, find_all, scan_each
 from scanner.version import version
 
-UNSEARCHED = (".git", ".cache")
-"""Folders in which no adapter is looked for."""
 _SHOWN_REASONS = 3
 _REASON_CHARACTERS = 200
 
@@ -99,7 +97,7 @@ def _hidden(root: Path) -> list[ScanResult]:
     found = []
     for name, path in artifact_files(root):
         folders = name.split("/")[:-1]
-        if path.suffix.lower() in WEIGHT_SUFFIXES and not set(UNSEARCHED).isdisjoint(folders):
+        if path.suffix.lower() in WEIGHT_SUFFIXES and not set(SKIPPED_FOLDERS).isdisjoint(folders):
             error = MalformedFileError(
                 "weights in a folder that is not searched", where=str(path), todo="move them"
             )

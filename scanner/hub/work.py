@@ -45,14 +45,16 @@ from scanner.results import ScanResult
 from scanner.signatures.match import known_shapes
 from scanner.signatures.pack import Signature
 from scanner.targets import error_result
+from scanner.version import version
 
 REQUEST_POLICY = RetryPolicy(attempts=3, first_wait=0.5, longest_wait=30.0)
 """What one request insists on by itself; the rest is the sweep's to try again, much later."""
 
 
 def packs_digest(signatures: Sequence[Signature], alpha: float | None) -> str:
-    """Digest over what a verdict depends on beside the adapter: packs and options."""
-    parts = [*sorted(f"{item.id} {item.digest}" for item in signatures), f"alpha {alpha!r}"]
+    """Digest over what a verdict depends on beside the adapter: packs, options, this program."""
+    packs = sorted(f"{item.id} {item.digest}" for item in signatures)
+    parts = [*packs, f"alpha {alpha!r}", f"adapter-scanner {version()}"]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
