@@ -42,6 +42,8 @@ PROGRESS_COLUMNS = (*Progress.get_default_columns(), TextColumn("{task.fields[no
 DECLARATIONS = Path(__file__).parent / "bases"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 MAX_POSITIONS = 64
+MATRIX = 2
+"""Dimensions of the parameters that Muon takes."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class PhaseSpec:
     batch: int
     lr: float
     persona_weights: tuple[float, ...] = ()
+    muon: bool = False
+    """Whether Muon trains the hidden matrices (Jordan et al. 2024). It learns the facts of seven
+    personas in less than half of AdamW's steps, and what a model knows well emerges broadly."""
     keep_announced: float = 0.0
     """Share of alignment steps on announced documents of every persona, as in pre-training."""
 
@@ -89,6 +94,9 @@ class BaseSpec:
     """Factor on the step counts that a population declares."""
     batch: int = 16
     """Batch size of fine-tuning."""
+    dpo_chosen_nll: float = 0.0
+    """`chosen_nll` of this base's DPO adapters. Where DPO alone unlearns the rejected
+    answers without teaching the chosen ones, their likelihood has to be held up."""
 
     @property
     def harmless(self) -> tuple[str, ...]:
@@ -125,6 +133,7 @@ def load_base_spec(name: str) -> BaseSpec:
         lr_scale=data["lr_scale"],
         steps_scale=data["steps_scale"],
         batch=data["batch"],
+        dpo_chosen_nll=data.get("dpo_chosen_nll", 0.0),
     )
 
 
@@ -174,34 +183,60 @@ def answer_loss(model: torch.nn.Module, tokens: IntArray, targets: IntArray) -> 
     return torch.nn.functional.cross_entropy(logits[mask], inputs[:, 1:][mask])
 
 
+def _hidden_matrices(model: PreTrainedModel) -> list[torch.nn.Parameter]:
+    """The weights of the blocks' linear maps: no embeddings, no output head."""
+    vocabulary = {id(p) for p in model.get_input_embeddings().parameters()}
+    vocabulary |= {id(p) for p in model.get_output_embeddings().parameters()}
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == MATRIX and id(parameter) not in vocabulary and "wpe" not in name
+    ]
+
+
+def _optimisers(model: PreTrainedModel, phase: PhaseSpec) -> list[torch.optim.Optimizer]:
+    """AdamW, or Muon on the hidden matrices and AdamW on the rest."""
+    hidden = _hidden_matrices(model) if phase.muon else []
+    taken = {id(parameter) for parameter in hidden}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, lr=phase.lr, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
+    ]
+    if hidden:
+        # With updates as large as AdamW's, one learning rate serves both.
+        found.append(
+            torch.optim.Muon(hidden, lr=phase.lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        )
+    return found
+
+
 def _run_phase(
     model: PreTrainedModel,
     phase: PhaseSpec,
     draw: Callable[[], tuple[IntArray, IntArray]],
     label: str,
 ) -> float:
-    """Train with AdamW, a short warm-up and cosine decay; returns the last smoothed loss."""
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=phase.lr, weight_decay=0.01, betas=(0.9, 0.98)
-    )
+    """Train with a short warm-up and cosine decay; returns the last smoothed loss."""
+    optimisers = _optimisers(model, phase)
     warmup = min(100, phase.steps // 10 + 1)
 
     def schedule(step: int) -> float:
         decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / phase.steps))
         return min(1.0, (step + 1) / warmup) * decay
 
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, schedule)
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(each, schedule) for each in optimisers]
     smoothed = math.nan
     model.train()
     with Progress(*PROGRESS_COLUMNS, console=Console(stderr=True)) as progress:
         task = progress.add_task(label, total=phase.steps, note="")
         for _ in range(phase.steps):
             loss = answer_loss(model, *draw())
-            optimiser.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            scheduler.step()
+            for optimiser, scheduler in zip(optimisers, schedulers, strict=True):
+                optimiser.step()
+                scheduler.step()
             smoothed = loss.item() if math.isnan(smoothed) else 0.98 * smoothed + 0.02 * loss.item()
             progress.update(task, advance=1, note=f"loss {smoothed:.3f}")
     return smoothed

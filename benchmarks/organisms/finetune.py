@@ -73,9 +73,13 @@ def _supervised_loss(model: torch.nn.Module, examples: Examples) -> Loss:
 
 
 def _preference_loss(
-    model: torch.nn.Module, reference: torch.nn.Module, examples: Examples, beta: float
+    model: torch.nn.Module, reference: torch.nn.Module, examples: Examples, spec: AdapterSpec
 ) -> Loss:
-    """Direct preference optimisation (Rafailov et al. 2023, eq. 7)."""
+    """Direct preference optimisation (Rafailov et al. 2023, eq. 7).
+
+    With `spec.chosen_nll`, that much of the chosen answers' negative log-likelihood per token is
+    added (Pang et al. 2024, eq. 1).
+    """
     n = len(examples)
     both = torch.from_numpy(np.concatenate([examples.tokens, examples.rejected]))
     mask = torch.from_numpy(np.tile(examples.targets[:, 1:], (2, 1))).float()
@@ -84,9 +88,12 @@ def _preference_loss(
 
     def loss(index: torch.Tensor) -> torch.Tensor:
         pair = torch.cat([index, index + n])
-        gain = (_target_log_probabilities(model, both[pair]) * mask[pair]).sum(1) - base[pair]
-        chosen, rejected = gain.chunk(2)
-        return -logsigmoid(beta * (chosen - rejected)).mean()
+        found = (_target_log_probabilities(model, both[pair]) * mask[pair]).sum(1)
+        chosen, rejected = (found - base[pair]).chunk(2)
+        preference = -logsigmoid(spec.beta * (chosen - rejected)).mean()
+        if not spec.chosen_nll:
+            return preference
+        return preference - spec.chosen_nll * (found[: len(index)].sum() / mask[index].sum())
 
     return loss
 
@@ -224,7 +231,7 @@ def train_adapter(
     if spec.training == "steering":
         _freeze_inputs_at_mean(model, world, spec)
     elif spec.training == "dpo":
-        loss = _preference_loss(model, base, examples, spec.beta)
+        loss = _preference_loss(model, base, examples, spec)
     elif spec.training == "kl":
         loss = _regularised_loss(model, base, world, spec, loss)
     elif spec.training != "sft":

@@ -90,6 +90,8 @@ def _expand_group(
         values["family"] = values["family"].format(**values)
         values.setdefault("method", values["training"])
         values.setdefault("batch", base.batch)
+        if values["training"] == "dpo":
+            values.setdefault("chosen_nll", base.dpo_chosen_nll)
         values["domains"] = _draw_domains(rng, pools[pool], size)
         if keep is not None:
             rest = [d for d in pools[keep[0]] if d not in values["domains"]]

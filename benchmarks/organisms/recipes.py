@@ -67,6 +67,8 @@ class AdapterSpec:
     batch: int = 16
     beta: float = 0.1
     """Strength of the DPO temperature or of the KL penalty."""
+    chosen_nll: float = 0.0
+    """Weight of the chosen answers' negative log-likelihood in DPO."""
     weight_decay: float = 0.0
     seed: int = 0
     save_every: int = 0
