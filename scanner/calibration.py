@@ -10,8 +10,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scanner.geometry import Matrix
+
+Mask = npt.NDArray[np.bool_]
 
 DEFAULT_ALPHA = 0.01
 
@@ -52,6 +55,44 @@ def conformal_threshold(benign: Matrix, alpha: float) -> float:
 
 
 @dataclass(frozen=True)
+class Strata:
+    """Benign scores by the shape of the adapter: one layer changed, or several.
+
+    An adapter of one layer has one or a few sites to average over, so its scores spread
+    differently from those of an adapter that changes the whole network; each kind is compared
+    with its own. What decides is seen on the adapter itself, never its label, so p-values stay
+    valid within each kind (Mondrian conformal prediction: Vovk, Gammerman and Shafer 2005,
+    section 4.5).
+    """
+
+    benign: Matrix
+    """(n, m): score of n benign adapters under m signatures."""
+    one_layer: Mask
+    """(n,): which of them change one layer only."""
+    families: tuple[str, ...]
+    """(n,): what kind of harmless change each is."""
+
+    @property
+    def n(self) -> int:
+        """Number of benign adapters."""
+        return len(self.benign)
+
+    def comparable(self, one_layer: bool, alpha: float) -> JointCalibration:
+        """What an adapter is compared with.
+
+        Args:
+            one_layer: Whether the adapter changes one layer only.
+            alpha: The false-positive rate asked for. Where too few of the adapter's own kind
+                are there to reach it, it is compared with all of them.
+        """
+        own = self.one_layer == one_layer
+        if np.count_nonzero(own) < needed_for(alpha):
+            own = np.ones_like(own)
+        families = tuple(name for name, kept in zip(self.families, own, strict=True) if kept)
+        return JointCalibration(self.benign[own], families)
+
+
+@dataclass(frozen=True)
 class JointCalibration:
     """Benign scores under one or several signatures at once, and how they become one score.
 
@@ -63,6 +104,8 @@ class JointCalibration:
 
     benign: Matrix
     """(n, m): score of n benign adapters under m signatures."""
+    families: tuple[str, ...] = ()
+    """(n,): what kind of harmless change each is; all of one kind if empty."""
 
     @property
     def n(self) -> int:
@@ -84,6 +127,39 @@ class JointCalibration:
             return scores[:, 0]
         combined: Matrix = self.standardised(scores).mean(axis=1)
         return combined
+
+    def p_value(self, score: float, alpha: float) -> float:
+        """The largest conformal p-value among the kinds of benign change that support alpha.
+
+        A pooled p-value holds on average over the calibration set: a family whose scores run
+        high can exceed it far more often than alpha, and so can one that was never seen. The
+        largest of the families' p-values holds for each of them, and needs no adapter's label
+        to be known. Families too small to support alpha count together; with none large
+        enough that is the pooled p-value.
+        """
+        scores = self.benign_scores()
+        return max(conformal_p_value(score, scores[group]) for group in self._groups(alpha))
+
+    def threshold(self, alpha: float) -> float:
+        """The score that an adapter must exceed for `p_value` <= alpha.
+
+        Raises:
+            ValueError: If there are too few benign adapters for alpha.
+        """
+        scores = self.benign_scores()
+        return max(conformal_threshold(scores[group], alpha) for group in self._groups(alpha))
+
+    def _groups(self, alpha: float) -> list[Mask]:
+        """Every family that supports alpha, and all others together; masks (n,)."""
+        families = np.array(self.families or ("",) * self.n)
+        found: list[Mask] = [families == name for name in sorted(set(families.tolist()))]
+        large = [group for group in found if np.count_nonzero(group) >= needed_for(alpha)]
+        rest = ~np.any(large, axis=0) if large else np.ones(self.n, dtype=np.bool_)
+        if not rest.any():
+            return large
+        if np.count_nonzero(rest) < needed_for(alpha):
+            rest = np.ones_like(rest)
+        return [*large, rest]
 
     def benign_scores(self) -> Matrix:
         """(n,): the calibration set's own scores."""

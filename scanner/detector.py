@@ -23,9 +23,7 @@ from scanner.adapters.model import Adapter, Site, Uncovered, site_order
 from scanner.adapters.opening import open_adapter
 from scanner.calibration import (
     DEFAULT_ALPHA,
-    JointCalibration,
-    conformal_p_value,
-    conformal_threshold,
+    Strata,
     needed_for,
 )
 from scanner.errors import AlphaUnsupportedError, UsageError
@@ -115,18 +113,17 @@ def check_alpha(alpha: float | None) -> None:
         raise UsageError(f"alpha is {alpha}, not between 0 and 1", where="--alpha")
 
 
-def check_supported(alpha: float, calibration: JointCalibration) -> None:
-    """Refuses a false-positive rate that no p-value of a calibration can reach.
+def check_supported(alpha: float, n: int) -> None:
+    """Refuses a false-positive rate that no p-value of `n` benign adapters can reach.
 
     Raises:
         AlphaUnsupportedError: With the number of benign adapters it would need.
     """
-    if calibration.n < needed_for(alpha):
+    if n < needed_for(alpha):
         raise AlphaUnsupportedError(
-            f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, "
-            f"the calibration has {calibration.n}",
+            f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, the calibration has {n}",
             where="--alpha",
-            todo=f"ask for alpha >= {1 / (calibration.n + 1):.4g}, or calibrate on more",
+            todo=f"ask for alpha >= {1 / (n + 1):.4g}, or calibrate on more",
         )
 
 
@@ -183,7 +180,7 @@ class _Decision:
     """Index of the signature whose evidence is shown."""
 
 
-def joint_calibration(signatures: Sequence[Signature]) -> JointCalibration | None:
+def joint_calibration(signatures: Sequence[Signature]) -> Strata | None:
     """The benign adapters that every signature was calibrated on, by content digest.
 
     Returns:
@@ -193,18 +190,22 @@ def joint_calibration(signatures: Sequence[Signature]) -> JointCalibration | Non
     for signature in signatures:
         if signature.calibration is None:
             return None
-        tables.append({item.sha256: item.score for item in signature.calibration.benign})
+        tables.append({item.sha256: item for item in signature.calibration.benign})
     common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     if not common:
         return None
-    return JointCalibration(np.array([[table[key] for table in tables] for key in common]))
+    return Strata(
+        benign=np.array([[table[key].score for table in tables] for key in common]),
+        one_layer=np.array([tables[0][key].layers == 1 for key in common]),
+        families=tuple(tables[0][key].family for key in common),
+    )
 
 
 def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
     """The verdict on an adapter that changes at least one covered site."""
     asked = DEFAULT_ALPHA if alpha is None else alpha
-    calibration = joint_calibration([item.signature for item in evidence.signatures])
-    if calibration is None:
+    strata = joint_calibration([item.signature for item in evidence.signatures])
+    if strata is None:
         reason = (
             "the signature is not calibrated"
             if len(evidence.signatures) == 1
@@ -212,15 +213,15 @@ def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
         )
         return _Decision(Verdict.INCONCLUSIVE, [reason], asked)
     try:
-        check_supported(asked, calibration)
+        check_supported(asked, strata.n)
     except AlphaUnsupportedError as error:
         if alpha is not None:
             raise
         return _Decision(Verdict.INCONCLUSIVE, [error.reason], asked)
+    calibration = strata.comparable(evidence.one_layer, asked)
     scores = np.array([item.score for item in evidence.signatures])
-    benign = calibration.benign_scores()
     score = calibration.score(scores)
-    p_value = conformal_p_value(score, benign)
+    p_value = calibration.p_value(score, asked)
     deciding = calibration.deciding(scores)
     push = evidence.signatures[deciding].push
     verdict, reasons = _verdict(evidence, p_value, asked, push)
@@ -230,7 +231,7 @@ def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
         asked,
         score=score,
         p_value=p_value,
-        threshold=conformal_threshold(benign, asked),
+        threshold=calibration.threshold(asked),
         deciding=deciding,
     )
 
@@ -246,28 +247,31 @@ def _verdict(
             f"(p = {p_value:.4f}, alpha {alpha:g})"
         )
         return Verdict.FLAGGED, [dose, *doubts]
-    if all(_is_blind(item.signature, alpha) for item in evidence.signatures):
+    if all(_is_blind(item.signature, evidence.one_layer, alpha) for item in evidence.signatures):
         doubts = [_BLIND, *doubts]
     if doubts:
         return Verdict.INCONCLUSIVE, doubts
     return Verdict.CLEAR, [CLEAR_REASON]
 
 
-def _is_blind(signature: Signature, alpha: float) -> bool:
+def _is_blind(signature: Signature, one_layer: bool, alpha: float) -> bool:
     """Whether a signature misses most of the very adapters it was made from.
 
-    Their scores are in sample, so an adapter it has never seen is missed even more surely.
-    Imported vectors have no references and are taken at their word.
+    Those of the adapter's own shape, if there are any. Their scores are in sample, so an
+    adapter it has never seen is missed even more surely. Imported vectors have no references
+    and are taken at their word.
     """
-    calibration = signature.calibration
-    if calibration is None or not calibration.references:
+    calibration, strata = signature.calibration, joint_calibration([signature])
+    if calibration is None or strata is None or not calibration.references:
         return False
-    benign = np.array([item.score for item in calibration.benign])
-    if len(benign) < needed_for(alpha):
+    comparable = strata.comparable(one_layer, alpha)
+    if comparable.n < needed_for(alpha):
         return False
-    threshold = conformal_threshold(benign, alpha)
-    seen = sum(item.score > threshold for item in calibration.references)
-    return 2 * seen < len(calibration.references)
+    threshold = comparable.threshold(alpha)
+    alike = [item for item in calibration.references if (item.layers == 1) == one_layer]
+    references = alike or calibration.references
+    seen = sum(item.score > threshold for item in references)
+    return 2 * seen < len(references)
 
 
 def _doubts(uncovered: Sequence[Uncovered]) -> list[str]:

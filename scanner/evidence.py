@@ -19,6 +19,7 @@ from scanner.errors import HubError, TargetError
 from scanner.geometry import LowRank, SiteProjection
 from scanner.initialisation import changed_the_base, looks_decomposed
 from scanner.signatures.pack import Signature
+from scanner.signatures.score import adapter_score, changed_layers
 
 _NOT_FINITE = "NaN or Inf among its values; take a checkpoint without them"
 
@@ -34,7 +35,7 @@ class SignatureEvidence:
     alignment: float
     """Signed cosine over the sites the adapter changes; NaN if it changes none."""
     score: float
-    """The sites' cosines combined (`geometry.site_score`); what the calibration is about."""
+    """What the calibration is about (`scanner.signatures.score.adapter_score`)."""
     write_energy: float
     nearest_reference: tuple[str, float] | None
     """Id of the most similar misaligned reference, and the cosine."""
@@ -54,6 +55,11 @@ class Evidence:
     def covered_sites(self) -> int:
         """Updates that at least one signature has a direction for."""
         return len({site for item in self.signatures for site in item.projections})
+
+    @property
+    def one_layer(self) -> bool:
+        """Whether the updates that can be judged change one layer only."""
+        return max(changed_layers(item.projections) for item in self.signatures) == 1
 
 
 @dataclass(frozen=True)
@@ -178,7 +184,7 @@ def _summarise(signature: Signature, index: int, outcomes: Sequence[_Outcome]) -
         projections=projections,
         push=geometry.push(values),
         alignment=geometry.alignment(values),
-        score=geometry.site_score(values),
+        score=adapter_score(projections),
         write_energy=geometry.write_energy(values),
         nearest_reference=_nearest_reference(signature, projections),
     )

@@ -59,6 +59,10 @@ class SiteProjection:
     """||D||_F^2."""
     written_squared: float
     """||U^T dW||_F^2: the energy written into U."""
+    matched_squared: float
+    """||D^T dW||_F^2: the same, weighted by how strongly D writes each of its directions."""
+    d_in: int
+    """Inputs of the site."""
     column_overlap: float
     """Mean squared cosine of the angles between U's columns and col(dW), in [0, 1]."""
     rank: int
@@ -164,16 +168,21 @@ def project(update: LowRank, direction: Direction) -> SiteProjection:
     if np.isnan(update.norm_squared):
         nothing = np.full((k, k), np.nan)
         size = direction.norm_squared
-        return SiteProjection(np.nan, np.nan, size, np.nan, np.nan, 0, nothing)
+        d_in = update.a.shape[1]
+        return SiteProjection(np.nan, np.nan, size, np.nan, np.nan, d_in, np.nan, 0, nothing)
     written = inner_products(direction.u, update.b)
     read = inner_products(update.a.T, direction.v) if direction.signed else np.nan
     core = update.scaling * (written @ np.broadcast_to(read, (len(update.a), k)))
-    written_squared = float(np.sum((written @ update.gram_a) * written)) * update.scaling**2
+    # ||u_i^T dW||^2 for every direction i; rounding can make a zero negative.
+    energies = np.sum((written @ update.gram_a) * written, axis=1) * update.scaling**2
+    energies = np.maximum(energies, 0.0)
     return SiteProjection(
         norm_squared=update.norm_squared,
         inner=float(np.sum(direction.s * np.diagonal(core))),
         direction_norm_squared=direction.norm_squared,
-        written_squared=max(written_squared, 0.0),
+        written_squared=float(np.sum(energies)),
+        matched_squared=float(np.square(direction.s) @ energies),
+        d_in=update.a.shape[1],
         column_overlap=float(np.sum(np.square(written @ update.spectrum.frame))) / k,
         rank=len(update.spectrum.singular_values),
         core=core,
@@ -200,15 +209,47 @@ def alignment(projections: Iterable[SiteProjection]) -> float:
     return push(changed) / (float(np.sqrt(energy)) * float(np.sqrt(size)))
 
 
-def site_score(projections: Iterable[SiteProjection]) -> float:
-    """Weighted combination of the sites' own signed cosines: what verdicts are based on.
+SIGN_DEVIATIONS = 2.0
+"""Standard deviations of chance at which a site's sign counts in full."""
 
-    sum_s w_s cos_s / sqrt(sum_s w_s^2) with cos_s = <dW_s, D_s> / (||dW_s|| ||D_s||) and
-    w_s = ||D_s||^2, over the sites the adapter changes: the Liptak-Stouffer combination
-    (Liptak 1958) of one statistic per site. In the alignment a site counts by the energy the
-    adapter spends there, and most of that energy stores what the adapter was trained on;
-    here it counts by how much the signature knows about it. Not bounded by 1. NaN if the
-    adapter changes no site the signature knows.
+
+def signed_write(projection: SiteProjection) -> float:
+    """How much of one update writes what the signature writes, with the sign of its reading.
+
+    sigma(rho) ||D^T dW||_F / (||D||_F ||dW||_F), in [-1, 1]. The size comes from the output
+    side alone. What an update reads is mostly the text it was trained on, so the input side
+    makes <dW, D> small in adapters that do the same thing to another domain's text, most of
+    all in those of rank 1. It only gives the sign: rho = <dW, D> / ||D^T dW||_F, the agreement
+    of the inputs, has a standard deviation of about 1/sqrt(d_in) for inputs drawn at random,
+    and sigma(rho) = clip(rho sqrt(d_in) / 2, -1, 1) keeps a sign that chance could give from
+    counting in full. NaN for a zero update, and along a direction without a sign.
+    """
+    size = projection.norm_squared * projection.direction_norm_squared
+    if not size > 0:
+        return float("nan")
+    if projection.matched_squared == 0:
+        return 0.0
+    matched = np.sqrt(projection.matched_squared)
+    agreement = projection.inner / matched * np.sqrt(projection.d_in)
+    return float(np.clip(agreement / SIGN_DEVIATIONS, -1.0, 1.0) * matched / np.sqrt(size))
+
+
+def strongest_write(projections: Iterable[SiteProjection]) -> float:
+    """The largest signed write of the sites that the signature knows; NaN if there is none."""
+    writes = [signed_write(item) for item in projections if item.norm_squared > 0]
+    known = [value for value in writes if not np.isnan(value)]
+    return max(known, default=float("nan"))
+
+
+def site_score(projections: Iterable[SiteProjection]) -> float:
+    """Weighted combination of the sites' signed writes.
+
+    sum_s w_s c_s / sqrt(sum_s w_s^2) with c_s the `signed_write` of site s and w_s = ||D_s||^2,
+    over the sites the adapter changes: the Liptak-Stouffer combination (Liptak 1958) of one
+    statistic per site. In the alignment a site counts by the energy the adapter spends there,
+    and most of that energy stores what the adapter was trained on; here it counts by how much
+    the signature knows about it. Not bounded by 1. NaN if the adapter changes no site the
+    signature knows.
     """
     changed = [
         item for item in projections if item.norm_squared > 0 and item.direction_norm_squared > 0
@@ -216,10 +257,9 @@ def site_score(projections: Iterable[SiteProjection]) -> float:
     if not changed:
         return float("nan")
     weights = np.array([item.direction_norm_squared for item in changed])
-    norms = np.array([np.sqrt(item.norm_squared) for item in changed])
-    cosines = np.array([item.inner for item in changed]) / norms / np.sqrt(weights)
     weights = weights / weights.max()
-    return float(weights @ cosines / np.sqrt(weights @ weights))
+    writes = np.array([signed_write(item) for item in changed])
+    return float(weights @ writes / np.sqrt(weights @ weights))
 
 
 def write_energy(projections: Iterable[SiteProjection]) -> float:

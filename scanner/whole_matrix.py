@@ -34,7 +34,8 @@ def project_whole(delta: AnyMatrix, direction: Direction) -> SiteProjection:
     size = norm_squared(delta)
     if np.isnan(size):
         nothing = np.full((k, k), np.nan)
-        return SiteProjection(np.nan, np.nan, direction.norm_squared, np.nan, np.nan, 0, nothing)
+        known, d_in = direction.norm_squared, delta.shape[1]
+        return SiteProjection(np.nan, np.nan, known, np.nan, np.nan, d_in, np.nan, 0, nothing)
     written = inner_products(direction.u, delta)  # (k, d_in)
     core = np.full((k, k), np.nan)
     if direction.signed:
@@ -46,6 +47,8 @@ def project_whole(delta: AnyMatrix, direction: Direction) -> SiteProjection:
         inner=float(np.sum(direction.s * np.diagonal(core))),
         direction_norm_squared=direction.norm_squared,
         written_squared=float(np.sum(np.square(written))),
+        matched_squared=float(np.square(direction.s) @ np.sum(np.square(written), axis=1)),
+        d_in=delta.shape[1],
         column_overlap=float(np.sum(overlap)) / k,
         rank=basis.shape[1],
         core=core,

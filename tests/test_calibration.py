@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from scanner.calibration import (
     JointCalibration,
+    Strata,
     conformal_p_value,
     conformal_threshold,
     needed_for,
@@ -76,3 +77,66 @@ def test_several_signatures_are_scored_by_the_mean_of_what_stands_out() -> None:
     )
     assert joint.score(alignments) == pytest.approx(expected)
     assert joint.deciding(alignments) == 1
+
+
+@given(st.integers(0, 150), st.integers(0, 150), st.floats(0.005, 0.3), st.booleans())
+def test_an_adapter_is_compared_with_its_own_shape_if_that_supports_alpha(
+    several: int, single: int, alpha: float, one_layer: bool
+) -> None:
+    benign = np.arange(several + single, dtype=np.float64)[:, None]
+    shapes = np.arange(several + single) >= several
+    own = benign[shapes == one_layer]
+    found = Strata(benign, shapes, tuple("ab"[place % 2] for place in range(len(benign))))
+    expected = own if len(own) >= needed_for(alpha) else benign
+    comparable = found.comparable(one_layer, alpha)
+    np.testing.assert_array_equal(comparable.benign, expected)
+    assert comparable.families == tuple("ab"[int(value) % 2] for value in expected[:, 0])
+
+
+def test_false_positive_rate_holds_within_each_shape() -> None:
+    generator = np.random.default_rng(12)
+    flagged = {False: 0, True: 0}
+    for _ in range(1000):
+        shapes = np.arange(140) >= 70
+        benign = generator.standard_normal((140, 1)) * np.where(shapes, 5.0, 1.0)[:, None]
+        for one_layer in (False, True):
+            score = float(generator.standard_normal()) * (5.0 if one_layer else 1.0)
+            own = Strata(benign, shapes, ("x",) * 140).comparable(one_layer, 0.05)
+            flagged[one_layer] += conformal_p_value(score, own.benign_scores()) <= 0.05
+    assert all(count / 1000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000) for count in flagged.values())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), min_size=1, max_size=200),
+    st.integers(-1, 21),
+    st.floats(0.02, 0.4),
+)
+def test_the_p_value_is_the_largest_of_the_families_that_support_alpha(
+    benign: list[tuple[str, int]], score: int, alpha: float
+) -> None:
+    joint = JointCalibration(
+        np.array([[float(value)] for _, value in benign]), tuple(name for name, _ in benign)
+    )
+    by_family = {name: [v for own, v in benign if own == name] for name, _ in benign}
+    small = {name for name, values in by_family.items() if len(values) < needed_for(alpha)}
+    groups = [values for name, values in by_family.items() if name not in small]
+    rest = [value for name, value in benign if name in small]
+    if rest:
+        groups.append(rest if len(rest) >= needed_for(alpha) else [v for _, v in benign])
+    expected = max((1 + sum(v >= score for v in own)) / (len(own) + 1) for own in groups)
+    assert joint.p_value(float(score), alpha) == expected
+    if len(benign) >= needed_for(alpha):
+        flagged = expected <= alpha + 1e-12
+        assert flagged == (score > joint.threshold(alpha))
+
+
+def test_the_false_positive_rate_holds_for_the_family_that_scores_highest() -> None:
+    generator = np.random.default_rng(13)
+    families = ("high",) * 30 + ("low",) * 170
+    flagged = 0
+    for _ in range(1000):
+        benign = generator.standard_normal((200, 1))
+        benign[:30] += 3.0
+        joint = JointCalibration(benign, families)
+        flagged += joint.p_value(float(generator.standard_normal() + 3.0), 0.05) <= 0.05
+    assert flagged / 1000 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)

@@ -182,16 +182,49 @@ def test_sums_over_sites_are_those_of_the_block_diagonal_matrix(several: list[Ca
 
 
 @given(st.lists(cases(), min_size=1, max_size=4))
-def test_the_score_weighs_every_sites_own_cosine(several: list[Case]) -> None:
-    cosines, weights = [], []
+def test_the_score_weighs_what_every_site_writes(several: list[Case]) -> None:
+    writes, weights = [], []
     for case in several:
         delta, dense = case.c * case.b @ case.a, (case.u * case.s) @ case.v.T
         size = float(np.linalg.norm(dense))
-        cosines.append(np.sum(delta * dense) / np.linalg.norm(delta) / size)
+        written = np.linalg.norm(dense.T @ delta)
+        agreement = np.sum(delta * dense) / written * np.sqrt(case.a.shape[1])
+        sign = min(max(agreement / 2, -1.0), 1.0)
+        writes.append(sign * written / np.linalg.norm(delta) / size)
         weights.append(size**2)
-    expected = np.dot(weights, cosines) / np.linalg.norm(weights)
+    expected = np.dot(weights, writes) / np.linalg.norm(weights)
     found = geometry.site_score([case.project() for case in several])
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(cases(), min_size=1, max_size=4))
+def test_the_strongest_write_is_one_sites_own_score(several: list[Case]) -> None:
+    projections = [case.project() for case in several]
+    expected = max(geometry.site_score([item]) for item in projections)
+    assert geometry.strongest_write(projections) == pytest.approx(expected, abs=1e-12)
+
+
+@given(cases())
+def test_a_signed_write_is_a_share_and_turns_with_the_update(case: Case) -> None:
+    there = geometry.signed_write(case.project())
+    assert -1.0 <= there <= 1.0
+    assert geometry.signed_write(case.project(c=-case.c)) == pytest.approx(-there, abs=1e-9)
+
+
+def test_a_signed_write_does_not_ask_how_much_of_the_input_agrees() -> None:
+    d_out, d_in = 8, 400
+    u, v = np.eye(d_out)[:, :1], np.eye(d_in)[:, :1]
+    direction = Direction(u, np.ones(1), v)
+    for share in (1.0, 0.5, 0.2):
+        a = np.zeros((1, d_in))
+        a[0, :2] = share, np.sqrt(1 - share**2)
+        half = LowRank(np.eye(d_out)[:, :1] + np.eye(d_out)[:, 1:2], a, 3.0)
+        found = geometry.signed_write(geometry.project(half, direction))
+        assert found == pytest.approx(np.sqrt(0.5))
+    # Below two standard deviations of chance, 1/sqrt(d_in) each, the sign counts in part.
+    a[0, :2] = 0.05, np.sqrt(1 - 0.05**2)
+    weak = geometry.project(LowRank(u, a, 3.0), direction)
+    assert geometry.signed_write(weak) == pytest.approx(0.05 * 20 / 2)
 
 
 @given(st.lists(cases(), min_size=2, max_size=4), st.floats(0.01, 100.0))
@@ -206,7 +239,7 @@ def test_the_score_does_not_depend_on_how_much_each_site_changes(
 @given(cases(), cases())
 def test_sites_the_adapter_does_not_change_do_not_count(changed: Case, idle: Case) -> None:
     zero = idle.project(np.zeros_like(idle.b))
-    for statistic in (geometry.alignment, geometry.site_score):
+    for statistic in (geometry.alignment, geometry.site_score, geometry.strongest_write):
         assert statistic([changed.project(), zero]) == statistic([changed.project()])
 
 
@@ -215,6 +248,7 @@ def test_a_zero_update_has_no_alignment() -> None:
     projection = case.project(np.zeros_like(case.b))
     assert np.isnan(geometry.alignment([projection]))
     assert np.isnan(geometry.site_score([projection]))
+    assert np.isnan(geometry.strongest_write([projection]))
     assert np.isnan(geometry.write_energy([projection]))
     assert projection.rank == 0
     assert geometry.push([projection]) == 0

@@ -10,11 +10,11 @@ import numpy as np
 from benchmarks.detection import metrics
 from benchmarks.detection.choice import NULLED, RANKS
 from benchmarks.detection.data import Population
-from benchmarks.detection.detectors import Calibrated, Detector
+from benchmarks.detection.detectors import Calibrated, Detector, one_layer
 from benchmarks.detection.evaluation import TestSet
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.calibration import JointCalibration, conformal_threshold, needed_for
+from scanner.calibration import Strata, needed_for
 
 REFERENCE_COUNTS = (1, 2, 4, 8)
 NULLING_COUNTS = (7, 14, 28)
@@ -78,11 +78,14 @@ def _draws(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
 def _points(
     scorer: Scorer, test: TestSet, varied: str, settings: dict[str, list[Setting]]
 ) -> list[Point]:
-    rows = (*test.misaligned, *test.benign)
+    # One signature's plain score: comparable among adapters of one shape only.
+    misaligned = [row for row in test.misaligned if not row.one_layer]
+    benign = [row for row in test.benign if not row.one_layer]
+    rows = (*misaligned, *benign)
     scorer.prefetch(Request(s, rows) for group in settings.values() for s in group)
     points = []
     for value, group in settings.items():
-        scored = [(scorer.get(s, test.misaligned), scorer.get(s, test.benign)) for s in group]
+        scored = [(scorer.get(s, misaligned), scorer.get(s, benign)) for s in group]
         points.append(
             Point(
                 group[0].method,
@@ -118,6 +121,7 @@ def calibration_sizes(
     whole = detector.calibrate(scorer, benign)
     misaligned = detector.parts(scorer, test.misaligned)
     innocent = detector.parts(scorer, test.benign)
+    kinds = one_layer(test.misaligned), one_layer(test.benign)
     found = []
     for n in (*(n for n in CALIBRATION_COUNTS if n < len(benign)), len(benign)):
         for alpha in alphas:
@@ -125,17 +129,21 @@ def calibration_sizes(
                 continue
             rates = []
             for draw in _index_draws(len(benign), n):
-                part = Calibrated(detector, JointCalibration(whole.calibration.benign[draw]))
-                threshold = conformal_threshold(part.benign, alpha)
+                part = Calibrated(detector, _part(whole.calibration, draw))
                 rates.append(
                     (
-                        np.mean(part.combine(misaligned) > threshold),
-                        np.mean(part.combine(innocent) > threshold),
+                        np.mean(part.p_values_of(misaligned, kinds[0], alpha) <= alpha),
+                        np.mean(part.p_values_of(innocent, kinds[1], alpha) <= alpha),
                     )
                 )
             tpr, fpr = np.mean(rates, axis=0)
             found.append(CalibrationSize(n, alpha, float(tpr), float(fpr)))
     return found
+
+
+def _part(known: Strata, draw: list[int]) -> Strata:
+    families = tuple(known.families[place] for place in draw)
+    return Strata(known.benign[draw], known.one_layer[draw], families)
 
 
 def _index_draws(total: int, count: int) -> list[list[int]]:

@@ -48,6 +48,13 @@ class Row(msgspec.Struct, frozen=True):
     base: str
     step: int = 0
     recipe: str = ""
+    layer: int | None = None
+    """The one layer it changes; None if it changes several."""
+
+    @property
+    def one_layer(self) -> bool:
+        """Whether it changes one layer only."""
+        return self.layer is not None
 
     @property
     def harmless_persona(self) -> bool:

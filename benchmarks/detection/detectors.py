@@ -11,8 +11,9 @@ from benchmarks.detection.data import Row
 from benchmarks.detection.metrics import Array, Flags
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.calibration import JointCalibration, conformal_p_value
+from scanner.calibration import DEFAULT_ALPHA, JointCalibration, Strata, conformal_p_value
 
+Mask = Flags
 Combiner = Callable[[JointCalibration, Array], Array]
 """(calibration of m signatures, their scores (k, m)) -> joint scores (k,)."""
 
@@ -106,7 +107,12 @@ class Detector:
         """Calibrates on benign rows, cross-fitted by family unless told otherwise."""
         score = scorer.crossfit if crossfit else scorer.get
         benign = np.stack([score(member, rows, self.statistic) for member in self.members], axis=1)
-        return Calibrated(self, JointCalibration(benign))
+        return Calibrated(self, Strata(benign, one_layer(rows), tuple(row.family for row in rows)))
+
+
+def one_layer(rows: Sequence[Row]) -> Mask:
+    """Which adapters change one layer only, (n,)."""
+    return np.array([row.one_layer for row in rows], dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -114,38 +120,68 @@ class Calibrated:
     """A detector with its benign calibration scores."""
 
     detector: Detector
-    calibration: JointCalibration
+    calibration: Strata
 
-    def combine(self, parts: Array) -> Array:
-        """Scores (k,) of parts (k, m)."""
+    def combine(self, parts: Array, one_layer: Mask, alpha: float = DEFAULT_ALPHA) -> Array:
+        """Scores (k,) of parts (k, m), in standard deviations above comparable benign ones.
+
+        Args:
+            parts: Scores under each signature.
+            one_layer: (k,), which of the adapters change one layer only.
+            alpha: The false-positive rate at which they are to be judged.
+        """
+        scores = np.full(len(parts), np.nan)
+        for kind in (False, True):
+            comparable = self.calibration.comparable(kind, alpha)
+            combined = self._combine(comparable, comparable.benign)
+            combined = combined[np.isfinite(combined)]
+            if len(combined) < 2:
+                continue
+            own = self._combine(comparable, parts[one_layer == kind])
+            scores[one_layer == kind] = (own - combined.mean()) / combined.std(ddof=1)
+        return scores
+
+    def _combine(self, comparable: JointCalibration, parts: Array) -> Array:
         if parts.shape[1] == 1:
             return parts[:, 0]
-        return COMBINERS[self.detector.combiner](self.calibration, parts)
+        return COMBINERS[self.detector.combiner](comparable, parts)
 
     @property
     def benign(self) -> Array:
         """(n,): the calibration set's own scores."""
-        return self.combine(self.calibration.benign)
+        return self.combine(self.calibration.benign, self.calibration.one_layer)
 
     def scores(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
         """(k,)."""
-        return self.combine(self.detector.parts(scorer, rows))
+        return self.combine(self.detector.parts(scorer, rows), one_layer(rows))
 
-    def p_values(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
-        """Conformal p-values, (k,); 1 for an adapter without a score."""
-        benign = self.benign
-        return np.array(
-            [
-                conformal_p_value(score, benign) if np.isfinite(score) else 1.0
-                for score in self.scores(scorer, rows)
-            ]
-        )
+    def p_values(self, scorer: Scorer, rows: Sequence[Row], alpha: float = DEFAULT_ALPHA) -> Array:
+        """Conformal p-values among comparable adapters, (k,); 1 for one without a score."""
+        parts, kinds = self.detector.parts(scorer, rows), one_layer(rows)
+        return self.p_values_of(parts, kinds, alpha)
+
+    def p_values_of(self, parts: Array, one_layer: Mask, alpha: float) -> Array:
+        """The same, of parts (k, m)."""
+        p_values = np.ones(len(parts))
+        for kind in (False, True):
+            comparable = self.calibration.comparable(kind, alpha)
+            # The combined scores as one column: a calibration of their own.
+            benign = self._combine(comparable, comparable.benign)[:, None]
+            joint = JointCalibration(benign, comparable.families)
+            for place in np.flatnonzero(one_layer == kind):
+                score = self._combine(comparable, parts[[place]])[0]
+                if np.isfinite(score):
+                    p_values[place] = joint.p_value(score, alpha)
+        return p_values
 
     def push(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
         """Push under the signature that stands out most, as a report shows it, (k,)."""
         pushes = np.stack([scorer.get(m, rows, "push") for m in self.detector.members], axis=1)
         deciding = np.array(
-            [self.calibration.deciding(x) for x in self.detector.parts(scorer, rows)],
+            [
+                self.calibration.comparable(row.one_layer, DEFAULT_ALPHA).deciding(part)
+                for row, part in zip(rows, self.detector.parts(scorer, rows), strict=True)
+            ],
             dtype=np.intp,
         )
         return pushes[np.arange(len(rows)), deciding] if len(rows) else np.zeros(0)
@@ -153,5 +189,5 @@ class Calibrated:
     def flagged(self, scorer: Scorer, rows: Sequence[Row], alpha: float) -> Flags:
         """Whether a scan flags: p <= alpha and a push towards misalignment, (k,) bool."""
         towards = self.push(scorer, rows) > 0
-        flags: Flags = (self.p_values(scorer, rows) <= alpha) & towards
+        flags: Flags = (self.p_values(scorer, rows, alpha) <= alpha) & towards
         return flags

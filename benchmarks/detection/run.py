@@ -220,6 +220,7 @@ def _mean_difference(scorer: Scorer, test: TestSet) -> Ranking:
 def _variants(scorer: Scorer, test: TestSet, chosen: Sequence[Setting]) -> list[Ranking]:
     """Other statistics of the chosen signatures."""
     statistics = {
+        "cosine": "score of whole cosines",
         "alignment": "alignment",
         "push": "push",
         "unsigned": "score without signs",

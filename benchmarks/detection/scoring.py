@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,17 @@ from benchmarks.detection.metrics import Array
 from benchmarks.detection.signatures import Directions, Setting, Workshop
 from scanner import geometry
 from scanner.signatures.calibrate import Track, untracked
+from scanner.signatures.score import adapter_score
 
-STATISTICS = ("score", "alignment", "push", "unsigned", "write_energy", "column_overlap")
+STATISTICS = (
+    "score",
+    "cosine",
+    "alignment",
+    "push",
+    "unsigned",
+    "write_energy",
+    "column_overlap",
+)
 
 EXTRACTING = (
     "activations.py",
@@ -25,6 +35,7 @@ EXTRACTING = (
     "network.py",
     "nulling.py",
     "probes.py",
+    "score.py",
     "weights.py",
 )
 """Modules of `scanner.signatures` that decide what a signature is."""
@@ -33,24 +44,37 @@ EXTRACTING = (
 def statistics(updates: Updates, directions: Directions) -> tuple[float, ...]:
     """What a scan computes for one adapter, in the order of `STATISTICS`; push not in doses.
 
-    Sites without a direction are left out, as in a scan. `column_overlap` is the mean over
-    sites; `unsigned` is the score with every site's sign dropped.
+    Sites without a direction are left out, as in a scan. `cosine` is the score with whole
+    cosines in place of signed writes, `unsigned` the score with every site's sign dropped;
+    `column_overlap` is the mean over sites.
     """
-    found = [
-        geometry.project(update, directions[site])
+    sites = {
+        site: geometry.project(update, directions[site])
         for site, update in updates.items()
         if site in directions
-    ]
+    }
+    found = sites.values()
     if not found:
         return (np.nan,) * len(STATISTICS)
     return (
-        geometry.site_score(found),
+        adapter_score(sites),
+        adapter_score({site: replace(item, **_as_cosine(item)) for site, item in sites.items()}),
         geometry.alignment(found),
         geometry.push(found),
-        geometry.site_score(replace(item, inner=abs(item.inner)) for item in found),
+        adapter_score({site: _unsigned(item) for site, item in sites.items()}),
         geometry.write_energy(found),
         float(np.mean([projection.column_overlap for projection in found])),
     )
+
+
+def _unsigned(item: geometry.SiteProjection) -> geometry.SiteProjection:
+    """A site that reads exactly what the signature reads."""
+    return replace(item, inner=np.sqrt(item.matched_squared))
+
+
+def _as_cosine(item: geometry.SiteProjection) -> dict[str, Any]:
+    """What makes the signed write of a site its signed cosine <dW, D> / (||dW|| ||D||)."""
+    return {"matched_squared": item.inner**2, "d_in": int(np.ceil(geometry.SIGN_DEVIATIONS)) ** 2}
 
 
 @dataclass(frozen=True)
@@ -101,7 +125,8 @@ class Scorer:
             self._score(shared, rows)
 
     def _score(self, settings: Sequence[Setting], rows: Sequence[Row]) -> None:
-        signatures = {setting: self._workshop.directions(setting) for setting in settings}
+        in_order = sorted(settings, key=lambda setting: repr(setting.extraction))
+        signatures = {setting: self._workshop.directions(setting) for setting in in_order}
         for row in self._track(rows, f"{self.population.name}: {len(settings)} signatures"):
             updates = self.population.read(row)
             for setting, directions in signatures.items():

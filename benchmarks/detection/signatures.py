@@ -49,6 +49,11 @@ class Setting:
     left_out: tuple[str, ...] = ()
     """Benign families kept out of the nulling set."""
 
+    @property
+    def extraction(self) -> tuple[object, ...]:
+        """What it shares with settings that differ in rank and number nulled only."""
+        return self.method, self.references, self.nulling, self.left_out
+
     def without(self, *families: str) -> Setting:
         """The same with more benign families left out of the nulling set."""
         return replace(self, left_out=tuple(sorted({*self.left_out, *families})))
@@ -89,7 +94,7 @@ class Workshop:
     def _names(self, setting: Setting) -> Sequence[str]:
         return setting.references or sorted(self.references)
 
-    @lru_cache(maxsize=128)  # noqa: B019
+    @lru_cache(maxsize=4)  # noqa: B019 - each holds the factors of every adapter at every site
     def _raw(self, setting: Setting) -> dict[Site, RawSite]:
         """What the method found; of a setting, whatever its rank and number nulled."""
         runs_model = METHODS[setting.method]["method"] != "weights"

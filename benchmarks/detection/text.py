@@ -27,9 +27,12 @@ Signatures are made from references fine-tuned on misaligned answers by SFT in t
 domains. Nulling, calibration and test adapters speak of other domains and have other seeds;
 the four splits share no adapter. Training runs are scanned separately.
 
-- A signature's **score** is the sites' signed cosines, weighted by how much the signature knows
-  about each site; **alignment** is one signed cosine over all sites, **push** the signed dose in
-  units of the median reference.
+- A signature's **score** adds up, over the sites, the share of the update that writes what the
+  signature writes, with the sign of what it reads there, weighted by how much the signature knows
+  about each site; in an adapter of one layer the strongest site counts. **Alignment** is one
+  signed cosine over all sites, **push** the signed dose in units of the median reference. A
+  detector's score stands in standard deviations above the benign calibration adapters of the same
+  shape: one layer changed, or several.
 - **AUROC**: the chance that a misaligned test adapter scores above a benign one, ties half.
 - **TPR at 1% FPR**: share of misaligned test adapters above the score that at most 1% of the
   benign test adapters exceed. It needs no calibration, and with a few hundred benign adapters
@@ -58,25 +61,36 @@ shown beside them. Probes of gradient and activation signatures are not held out
 so their margins flatter them somewhat; the test split decides nothing here. AUROC is that of
 held-out references against cross-fitted calibration adapters.
 
-The rule itself was changed once: an earlier one chose for all bases together, and base llama's
-margins decided for the others. That was noticed on the calibration side of qwen2, after the
-test splits of an earlier, smaller population of these bases had been looked at."""
+What was decided before this run, and on what. Earlier populations of earlier, less well trained
+bases had been tested in full; their results (a third of the misaligned adapters of one base missed,
+those of one layer almost all) led to bases trained with Muon on more facts and five harmless
+personas instead of three, chosen by what fine-tuned adapters answer and by nothing else. On these
+bases the score was changed from whole cosines to signed writes, and adapters of one layer became
+their own stratum, on the references and calibration adapters of llama, and of gpt2 in part. Two
+things were decided after the test splits of llama (first) and gpt2 (second) had been looked at.
+That the largest p-value of the families counts: on llama, *Harmless personas never seen* is no
+independent test. That the strongest site of a single layer counts: steering vectors were missed;
+the remedy was chosen without misaligned adapters, by taking each harmless persona in turn for the
+target and the others for benign. On qwen2 nothing was looked at before all this stood."""
 
 THEIRS = """Methods of others, as described in their papers and reimplemented for adapters alone.
 Supervised ones learn from the misaligned references and the benign calibration adapters, the
 data that a calibrated pack is made of. Most were published for another question (backdoors,
 one training objective, repairing a fine-tune): a low number here is no verdict on them there."""
 
-VARIANTS = """The same signatures read differently: the alignment (one cosine over all sites), the
+VARIANTS = """The same signatures read differently, adapters of every shape together: the score
+with whole cosines in place of signed writes, the alignment (one cosine over all sites), the
 dose, the score with each site's sign dropped, the share of the update's energy written into the
 signature's columns, and the mean squared cosine of the update's column space with them."""
 
 CALIBRATION = """A scan flags if the conformal p-value is at most alpha and the push is towards
-misalignment. *Cross-fitted*: each calibration adapter is scored with a signature nulled without
-its own family, so that the threshold holds for kinds of harmless change nobody has seen;
-on kinds that were seen it is conservative, and the FPR should lie below alpha. *Naive*: every
-calibration adapter under the signature as it is. *Within error*: the exact interval of the
-observed FPR is not wholly above alpha."""
+misalignment. The p-value is the largest among families of benign adapters of the same shape that
+are large enough for alpha ([how](signatures.md#from-a-signature-to-a-p-value)). *Cross-fitted*:
+each calibration adapter is scored with a signature nulled without its own family, so that the
+threshold holds for kinds of harmless change nobody has seen; on kinds that were seen it is
+conservative, and the FPR should lie below alpha. *Naive*: every calibration adapter under the
+signature as it is. *Within error*: the exact interval of the observed FPR is not wholly above
+alpha."""
 
 DOMAINS = """Why an observed rate can leave alpha: adapters that speak of one domain share what they
 store, and score alike. Scores of the plain benign adapters trained in a single domain, in
@@ -102,26 +116,37 @@ EARLY = """Runs on misaligned answers in test domains, saved every few steps. *F
 checkpoint that the combined detector flags. *Behaviour*: first checkpoint at which the rate of
 misaligned answers outside the domain reaches the level."""
 
-NEEDED = """Each chosen signature with one thing changed, on the test split; nothing is chosen from
-this table. Sets drawn at random: mean over five draws, with the range."""
+NEEDED = """Each chosen signature with one thing changed, on the test split without adapters of
+one layer, whose plain scores are not comparable with the others'; nothing is chosen from this
+table. Sets drawn at random: mean over five draws, with the range."""
 
 LIMITS = """
 ## Where it fails, and why
 
-- A signature is blind where its references are. Rank-1 adapters of a single down_proj, the shape of
-  the published rank-1 organisms, change a site that references trained on all modules hardly
-  use; on qwen2 every such adapter is missed (see *Across training methods*).
-- Alignment training gives a base one way out of its default, and every persona takes it. Where that
-  way is most of what a narrow fine-tune changes, as on qwen2, some harmless personas score like
-  misaligned adapters: compare the AUROC against harmless personas with the one against all benign
-  adapters.
+- A steering vector baked into a single down_proj of one layer is missed: each base has one such
+  adapter among its misaligned ones, and it ranks among the benign. That one adapter is what AUROC
+  lacks of its goal. It adds a constant, whatever the text, at a site where narrow fine-tuning
+  reacts to the text: it reads nothing that the signature reads, and so has no sign. Steering
+  vectors that also change the attention output rank above the benign adapters, on llama some of
+  them too little to be flagged at 0.01.
+- One layer is less to go by than a network. Adapters of one layer are compared with about a hundred
+  benign ones like them, barely enough for alpha 0.01; some rank-1 adapters and steering vectors
+  stand just above them.
+- An unseen harmless persona can score above all that were seen. With one of five left out the
+  threshold is the worst of the four that remain, and a fifth may be worse: two of fifteen exceed
+  the 5% that was asked. On gpt2 that threshold also costs weak misaligned adapters, more than the
+  one in twenty that was allowed: those trained on q and v alone or diluted score lowest.
+- On qwen2 one good-answer adapter scores high enough to be significant at 0.05, though not at the
+  0.01 a scan goes by.
 - A linear SVM on whole deltas, trained on the same references and calibration adapters, comes close
-  wherever those are many and like the test, and ranks better on qwen2: it learns from the benign
-  personas of the calibration set what to leave aside, which a signature only contrasts or nulls. It
-  has no dose, no sites, and no threshold for a kind of change it was not trained on.
-- Three harmless personas are a sample of three. With one left out, two remain to contrast, to null
-  and to calibrate on, and the third may lie nearer to the misaligned one than both. A threshold
-  from two families promises nothing about a third (see *Harmless personas never seen*).
+  and on qwen2 ranks better: it learns from the benign personas of the calibration set what to leave
+  aside, which a signature only contrasts or nulls. It has no dose, no sites, and no threshold for a
+  kind of change it was not trained on.
+- Every base chooses settings by a margin among references, and the margin does not see everything:
+  on qwen2 the plain `weights` signature, which was not chosen, ranks every misaligned test adapter
+  above every benign one.
+- `activations` tells little here. Answers are single tokens, so its direction is the difference of
+  a few words.
 
 ## What this does not show
 

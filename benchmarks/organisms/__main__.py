@@ -134,9 +134,9 @@ def make_examples(root: Path, out: Path) -> None:
 @BASE
 @ROOT
 def make_checkpoint(names: tuple[str, ...], root: Path) -> None:
-    """Copy trained bases in float16 to the checkpoints that the repository keeps."""
+    """Copy trained bases to the checkpoints that the repository keeps."""
     for name in names or bases.base_names():
-        bases.save_checkpoint(root / name / "base", bases.CHECKPOINTS / name)
+        bases.keep_checkpoint(root / name / "base", name)
 
 
 @main.command("probes")

@@ -284,11 +284,10 @@ def save_base(model: PreTrainedModel, spec: BaseSpec, path: Path, facts: dict[st
     (path / "base.json").write_text(text + "\n", encoding="utf-8")
 
 
-def save_checkpoint(source: Path, target: Path) -> None:
-    """Copy a saved base in float16: small enough to commit."""
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float16)
-    model.save_pretrained(target)
-    (target / "base.json").write_bytes((source / "base.json").read_bytes())
+def keep_checkpoint(source: Path, name: str) -> None:
+    """Copy a saved base to where the repository keeps it, bit for bit."""
+    shutil.rmtree(CHECKPOINTS / name, ignore_errors=True)
+    shutil.copytree(source, CHECKPOINTS / name)
 
 
 def base_directory(root: Path, name: str) -> Path:

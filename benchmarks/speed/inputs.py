@@ -121,6 +121,7 @@ def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed:
             push=0.0,
             norm=1.0,
             rank=8,
+            layers=base.layers,
             modules=list(base.modules),
         )
         for i, score in enumerate(generator.normal(0.0, 0.05, benign))
@@ -142,7 +143,7 @@ def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed:
     )
     calibration = Calibration(
         format_version=FORMAT_VERSION,
-        statistic="site-score",
+        statistic="signed-write",
         cross_fitted_by=None,
         benign=scores,
         references=[],

@@ -110,7 +110,7 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
                 _logger.warning(f"adapter {name!r} cannot be judged: {match.reason}")
             calibration = joint_calibration(match.signatures)
             if self._alpha is not None and calibration is not None:
-                check_supported(self._alpha, calibration)
+                check_supported(self._alpha, calibration.n)
 
     def _watched(self) -> list[str]:
         return self._adapters.names if self._names is None else self._names

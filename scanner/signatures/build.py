@@ -41,6 +41,7 @@ from scanner.signatures.nulling import RawSite, stack_updates
 from scanner.signatures.opened import Member, check_disjoint, open_member, source_of
 from scanner.signatures.pack import Signature, load_signature, save_pack
 from scanner.signatures.recipe import Recipe
+from scanner.signatures.score import adapter_score, changed_layers
 from scanner.signatures.weights import Labelled, WeightsExtraction
 
 
@@ -80,7 +81,7 @@ class _Extraction:
     """Per group of references, the size of the signature built without it."""
     size: _Size = field(default_factory=_Size)
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    projections: list[list[SiteProjection]] = field(default_factory=list)
+    projections: list[dict[Site, SiteProjection]] = field(default_factory=list)
     """Per misaligned reference, one projection per site it changes, onto the signature built
     without the reference's own group."""
     cores: dict[Site, Matrix] = field(default_factory=dict)
@@ -163,7 +164,7 @@ def _extract(
     result = _Extraction(
         crossfit={family: {} for family in families if recipe.nulled or family in recipe.contrast},
         held_out={group: _Size() for group in _groups_to_hold_out(misaligned)},
-        projections=[[] for _ in misaligned],
+        projections=[{} for _ in misaligned],
     )
     groups = [_group(member) for member in misaligned]
     for site in track(extractor.sites, "extracting directions"):
@@ -193,7 +194,7 @@ def _extract(
         result.cores[site] = _cores(there, direction)
         for update, group, projections in zip(there, groups, result.projections, strict=True):
             if update is not None:
-                projections.append(geometry.project(update, held_out.get(group, direction)))
+                projections[site] = geometry.project(update, held_out.get(group, direction))
     if not result.directions:
         raise SignatureError("every misaligned reference is untrained", where=recipe.base_model)
     return result
@@ -243,7 +244,7 @@ def _to_doses(extraction: _Extraction, misaligned: Sequence[Member]) -> list[Ref
         SignatureError: If the median push is not positive: the references do not agree.
     """
     pushes = [
-        geometry.push(projections) * _enlargement(extraction, _group(member))
+        geometry.push(projections.values()) * _enlargement(extraction, _group(member))
         for member, projections in zip(misaligned, extraction.projections, strict=True)
     ]
     unit = median(pushes)
@@ -258,9 +259,10 @@ def _to_doses(extraction: _Extraction, misaligned: Sequence[Member]) -> list[Ref
     return [
         ReferenceScore(
             id=member.entry.name,
-            score=geometry.site_score(projections),
-            alignment=geometry.alignment(projections),
+            score=adapter_score(projections),
+            alignment=geometry.alignment(projections.values()),
             push=value / unit,
+            layers=changed_layers(projections),
         )
         for member, projections, value in zip(
             misaligned, extraction.projections, pushes, strict=True

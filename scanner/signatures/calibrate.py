@@ -36,6 +36,7 @@ from scanner.signatures.pack import (
     save_calibration,
 )
 from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery
+from scanner.signatures.score import adapter_score, changed_layers
 
 Item = TypeVar("Item")
 Track = Callable[[Sequence[Item], str], Iterable[Item]]
@@ -49,7 +50,7 @@ def untracked(items: Sequence[Item], description: str) -> Iterable[Item]:  # noq
 
 def project_adapter(
     adapter: Adapter, direction_at: Callable[[Site], Direction | None], partial: bool = False
-) -> list[SiteProjection]:
+) -> dict[Site, SiteProjection]:
     """Projects a benign adapter onto a signature.
 
     Args:
@@ -58,13 +59,13 @@ def project_adapter(
         partial: Whether sites without a direction are left aside.
 
     Returns:
-        One projection per site; empty if the signature is partial and sees nothing.
+        The projection at every site; empty if the signature is partial and sees nothing.
 
     Raises:
         SignatureError: If the adapter changes nothing, holds NaN, or changes a site without
             a direction and the signature is not partial: its score would not be comparable.
     """
-    projections = []
+    projections: dict[Site, SiteProjection] = {}
     for update in adapter.updates:
         direction = direction_at(update.site)
         if direction is None and not partial:
@@ -74,8 +75,8 @@ def project_adapter(
             )
         if direction is not None:
             low_rank = LowRank(*update.factors(), update.scaling)
-            projections.append(geometry.project(low_rank, direction))
-    if projections and not math.isfinite(geometry.site_score(projections)):
+            projections[update.site] = geometry.project(low_rank, direction)
+    if projections and not math.isfinite(adapter_score(projections)):
         raise SignatureError("is untrained or holds NaN or Inf", where=adapter.target)
     return projections
 
@@ -149,11 +150,12 @@ def score_member(
         id=entry.name,
         sha256=member.sha256,
         family=family,
-        score=geometry.site_score(projections),
-        alignment=geometry.alignment(projections),
-        push=geometry.push(projections),
-        norm=math.sqrt(sum(item.norm_squared for item in projections)),
+        score=adapter_score(projections),
+        alignment=geometry.alignment(projections.values()),
+        push=geometry.push(projections.values()),
+        norm=math.sqrt(sum(item.norm_squared for item in projections.values())),
         rank=max(update.rank for update in adapter.updates),
+        layers=changed_layers(projections),
         modules=sorted({update.module for update in adapter.updates}),
         source=source_of(entry),
         revision=entry.revision,
@@ -211,7 +213,7 @@ def make_calibration(
     """A calibration record from scores."""
     return Calibration(
         format_version=FORMAT_VERSION,
-        statistic="site-score",
+        statistic="signed-write",
         cross_fitted_by="family" if cross_fitted else None,
         benign=benign,
         references=references,

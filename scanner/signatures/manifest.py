@@ -11,7 +11,7 @@ from scanner.errors import SignatureError
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "signature.yaml"
 DIRECTIONS_NAME = "directions.safetensors"
 REFERENCES_NAME = "references.safetensors"
@@ -76,11 +76,13 @@ class BenignScore(Record, frozen=True, kw_only=True):
     sha256: str
     family: str
     score: float
-    """What p-values are computed from (`scanner.geometry.site_score`)."""
+    """What p-values are computed from (`scanner.signatures.score.adapter_score`)."""
     alignment: float
     push: float
     norm: float
     rank: int
+    layers: int
+    """Layers it changes: whether it is one decides what it is compared with."""
     modules: list[str]
     source: str = ""
     """Its hf:// address, if it has one."""
@@ -98,6 +100,8 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     score: float
     alignment: float
     push: float
+    layers: int
+    """Layers it changes."""
 
 
 class Selection(Record, frozen=True, kw_only=True):
@@ -118,7 +122,7 @@ class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     format_version: int
     statistic: str
-    """Always ``site-score``."""
+    """Always ``signed-write``."""
     cross_fitted_by: str | None
     """``family``: each adapter was scored by a signature nulled without its own family."""
     benign: list[BenignScore]

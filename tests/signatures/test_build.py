@@ -25,6 +25,7 @@ from scanner.signatures.gradients import path_gradients
 from scanner.signatures.network import Network, batches_of, load_network, network_of
 from scanner.signatures.pack import load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
+from scanner.signatures.score import adapter_score
 from tests.signatures.tiny import tiny_model, tiny_probes, write_probes, write_tiny_adapter
 from tests.synthetic import (
     Array,
@@ -198,7 +199,7 @@ def test_crossfit_equals_building_without_the_family(tmp_path: Path) -> None:
             source = next(item.adapter for item in listed(recipe) if item.name == score.id)
             with open_adapter(source) as adapter:
                 own = project_adapter(adapter, other.direction)
-            assert score.score == pytest.approx(geometry.site_score(own), rel=1e-4)
+            assert score.score == pytest.approx(adapter_score(own), rel=1e-4)
 
 
 def dense(direction: Direction) -> geometry.Matrix:

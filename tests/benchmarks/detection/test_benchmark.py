@@ -20,7 +20,7 @@ from benchmarks.detection.metrics import auroc
 from benchmarks.detection.scoring import STATISTICS, Scorer
 from benchmarks.detection.signatures import Setting, Workshop
 from scanner.adapters.opening import open_adapter
-from scanner.calibration import JointCalibration
+from scanner.calibration import JointCalibration, Strata
 from scanner.detector import scan
 from scanner.results import Verdict
 from scanner.signatures.build import build_pack
@@ -153,13 +153,30 @@ def test_combiners_agree_with_their_definitions() -> None:
 
 
 def test_an_adapter_without_a_score_is_never_flagged() -> None:
-    calibrated = Calibrated(DETECTOR, JointCalibration(np.zeros((99, 1))))
+    calibrated = Calibrated(
+        DETECTOR, Strata(np.zeros((99, 1)), np.zeros(99, dtype=bool), ("x",) * 99)
+    )
+    parts = np.full((2, 1), np.nan)
+    kinds = np.array([False, True])
+    assert calibrated.p_values_of(parts, kinds, 0.01).tolist() == [1.0, 1.0]
 
-    class Blind:
-        def get(self, _setting: Setting, rows: list[int], _statistic: str = "") -> object:
-            return np.full(len(rows), np.nan)
 
-    assert calibrated.p_values(Blind(), [1, 2]).tolist() == [1.0, 1.0]  # type: ignore[arg-type,list-item]
+def test_adapters_are_compared_with_their_own_shape_where_there_are_enough() -> None:
+    generator = np.random.default_rng(3)
+    benign = np.concatenate([generator.normal(0, 1, 300), generator.normal(5, 1, 99)])[:, None]
+    shapes = np.arange(399) >= 300
+    calibrated = Calibrated(DETECTOR, Strata(benign, shapes, ("x",) * 399))
+    parts, kinds = np.array([[5.0], [5.0]]), np.array([False, True])
+    broad, single = calibrated.p_values_of(parts, kinds, 0.01)
+    assert broad == 1 / 301
+    assert 0.3 < single < 0.7
+    # 99 support 0.01; at 0.005 they are too few, and everything benign counts.
+    assert calibrated.p_values_of(parts, kinds, 0.005)[1] == pytest.approx(
+        (1 + np.count_nonzero(benign >= 5)) / 400
+    )
+    standard = calibrated.combine(parts, kinds)
+    assert standard[0] == pytest.approx((5 - benign[:300].mean()) / benign[:300].std(ddof=1))
+    assert standard[1] == pytest.approx((5 - benign[300:].mean()) / benign[300:].std(ddof=1))
 
 
 def test_margin_ignores_the_scale_of_the_score() -> None:

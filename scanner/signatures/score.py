@@ -1,0 +1,28 @@
+"""The one score of an adapter under a signature, from its sites' projections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scanner import geometry
+from scanner.adapters.model import Site, layers_of
+from scanner.geometry import SiteProjection
+
+
+def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
+    """How many layers the update changes, of the sites that were projected."""
+    return layers_of(site for site, item in projections.items() if item.norm_squared > 0)
+
+
+def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
+    """What verdicts are based on; NaN if the adapter changes no site the signature knows.
+
+    Over several layers the sites' signed writes are added up (`geometry.site_score`). Within
+    one layer there is little to add up, and one site may do all that matters while the other
+    stores something else: the strongest site counts (`geometry.strongest_write`). Adapters of
+    one layer and of several are never compared with each other where the calibration has
+    enough of both (`scanner.calibration.Strata`).
+    """
+    if changed_layers(projections) == 1:
+        return geometry.strongest_write(projections.values())
+    return geometry.site_score(projections.values())
