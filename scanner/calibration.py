@@ -17,6 +17,8 @@ from scanner.geometry import Matrix
 Mask = npt.NDArray[np.bool_]
 
 DEFAULT_ALPHA = 0.01
+FAMILY_FLOOR = 19
+"""Fewer adapters of one family are too few to be compared with apart, whatever alpha."""
 
 
 def needed_for(alpha: float) -> int:
@@ -134,8 +136,8 @@ class JointCalibration:
         A pooled p-value holds on average over the calibration set: a family whose scores run
         high can exceed it far more often than alpha, and so can one that was never seen. The
         largest of the families' p-values holds for each of them, and needs no adapter's label
-        to be known. Families too small to support alpha count together; with none large
-        enough that is the pooled p-value.
+        to be known. Families too small to support alpha, or smaller than `FAMILY_FLOOR`, count
+        together; with none large enough that is the pooled p-value.
         """
         scores = self.benign_scores()
         return max(conformal_p_value(score, scores[group]) for group in self._groups(alpha))
@@ -153,7 +155,8 @@ class JointCalibration:
         """Every family that supports alpha, and all others together; masks (n,)."""
         families = np.array(self.families or ("",) * self.n)
         found: list[Mask] = [families == name for name in sorted(set(families.tolist()))]
-        large = [group for group in found if np.count_nonzero(group) >= needed_for(alpha)]
+        least = max(needed_for(alpha), FAMILY_FLOOR)
+        large = [group for group in found if np.count_nonzero(group) >= least]
         rest = ~np.any(large, axis=0) if large else np.ones(self.n, dtype=np.bool_)
         if not rest.any():
             return large
