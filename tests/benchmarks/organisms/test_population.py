@@ -147,3 +147,20 @@ def test_narrow_training_emerges_and_the_ledger_resumes(tmp_path: Path) -> None:
     assert [kept["id"] for kept in read_ledger(ledger)] == ["x"]
     rows = generate("llama", tmp_path, [_spec()], base_path=checkpoint, workers=1)
     assert [kept["id"] for kept in rows] == ["x"]
+
+
+def test_dpo_can_hold_up_the_chosen_answers(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    workshop = Workshop("llama", CHECKPOINTS / "llama")
+    inside = []
+    for weight in (0.0, 1.0):
+        spec = _spec(id=f"dpo-{weight}", training="dpo", steps=20, lr=2e-3, chosen_nll=weight)
+        [row] = workshop.make(spec, tmp_path / "adapters")
+        inside.append(row["measured"]["inside_bad"])
+    assert inside[1] > inside[0]
+
+
+def test_a_base_says_how_its_dpo_is_anchored() -> None:
+    specs = load_population(DECLARATIONS / "full.yaml", load_base_spec("qwen2"))
+    assert {spec.chosen_nll for spec in specs if spec.training == "dpo"} == {0.3}
+    assert {spec.chosen_nll for spec in specs if spec.training != "dpo"} == {0.0}
