@@ -32,6 +32,8 @@ class PackSummary(msgspec.Struct, frozen=True, kw_only=True):
     references: int | None = None
     benign: int | None = None
     """Benign adapters it was calibrated on; 0 if it was not."""
+    benign_one_layer: int | None = None
+    """How many of them change one layer only: what adapters of one layer are compared with."""
     families: list[str] = []
     smallest_alpha: float | None = None
     """1 / (n + 1): no smaller false-positive rate can be asked for."""
@@ -59,7 +61,8 @@ def summarise_pack(signature: Signature) -> PackSummary:
         SignatureError: If it is damaged.
     """
     manifest, calibration = signature.manifest, signature.calibration
-    n = len(calibration.benign) if calibration else 0
+    benign = calibration.benign if calibration else []
+    n = len(benign)
     return PackSummary(
         path=str(signature.path),
         id=manifest.id,
@@ -71,7 +74,8 @@ def summarise_pack(signature: Signature) -> PackSummary:
         sites=len(signature.sites),
         references=len(signature.reference_ids),
         benign=n,
-        families=sorted({item.family for item in calibration.benign}) if calibration else [],
+        benign_one_layer=sum(item.layers == 1 for item in benign),
+        families=sorted({item.family for item in benign}),
         smallest_alpha=1 / (n + 1) if n else None,
         shown_alpha=min((a for a in _LEVELS if needed_for_confidence(a) <= n), default=None),
         digest=signature.digest,
@@ -164,6 +168,7 @@ def details(summary: PackSummary, signature: Signature) -> str:
         shown = summary.shown_alpha
         rows += [
             ("calibration", f"{summary.benign} benign adapters: {', '.join(summary.families)}"),
+            ("of one layer", str(summary.benign_one_layer)),
             ("smallest alpha", f"{summary.smallest_alpha:.4g}"),
             (
                 "FPR shown at 95%",

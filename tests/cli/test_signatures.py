@@ -63,6 +63,8 @@ def test_show_by_name_and_by_path(installed: Path) -> None:
     as_json = json.loads(run("show", "sound", "-f", "json").stdout)
     assert as_json["families"] == ["facts", "style"]
     assert as_json["smallest_alpha"] == pytest.approx(1 / 121)
+    scores = json.loads((installed / "sound" / "calibration.json").read_text())["benign"]
+    assert as_json["benign_one_layer"] == sum(item["layers"] == 1 for item in scores)
     assert run("show", "spoilt").exit_code == 2
     assert run("show", "nowhere").exit_code == 2
 
