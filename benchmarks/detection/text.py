@@ -70,9 +70,9 @@ one layer became their own stratum, on the references and calibration adapters o
 gpt2 in part. Two things were decided after the test splits of llama (first) and gpt2 (second)
 had been looked at. That the largest p-value of the families counts: on llama, *Harmless personas
 never seen* is no independent test. That the strongest site of a single layer counts: steering
-vectors were missed; the remedy was chosen without misaligned adapters, by a trial (not kept)
-that took each harmless persona in turn for the target and the others for benign. On qwen2
-nothing was looked at before all this stood."""
+vectors were missed; the remedy was chosen without misaligned adapters, by `python -m
+benchmarks.detection.proxies`, which takes each harmless persona in turn for the target and the
+others for benign. On qwen2 nothing was looked at before all this stood."""
 
 THEIRS = """Methods of others, as described in their papers and reimplemented for adapters alone.
 Supervised ones learn from the misaligned references and the benign calibration adapters, the
