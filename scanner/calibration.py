@@ -79,6 +79,10 @@ class Strata:
         """Number of benign adapters."""
         return len(self.benign)
 
+    def alike(self, one_layer: bool) -> int:
+        """How many benign adapters have an adapter's shape."""
+        return int(np.count_nonzero(self.one_layer == one_layer))
+
     def comparable(self, one_layer: bool, alpha: float) -> JointCalibration:
         """What an adapter is compared with.
 
@@ -88,7 +92,7 @@ class Strata:
                 are there to reach it, it is compared with all of them.
         """
         own = self.one_layer == one_layer
-        if np.count_nonzero(own) < needed_for(alpha):
+        if self.alike(one_layer) < needed_for(alpha):
             own = np.ones_like(own)
         families = tuple(name for name, kept in zip(self.families, own, strict=True) if kept)
         return JointCalibration(self.benign[own], families)

@@ -196,7 +196,7 @@ def joint_calibration(signatures: Sequence[Signature]) -> Strata | None:
         return None
     return Strata(
         benign=np.array([[table[key].score for table in tables] for key in common]),
-        one_layer=np.array([tables[0][key].layers == 1 for key in common]),
+        one_layer=np.array([max(table[key].layers for table in tables) == 1 for key in common]),
         families=tuple(tables[0][key].family for key in common),
     )
 
@@ -224,7 +224,7 @@ def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
     p_value = calibration.p_value(score, asked)
     deciding = calibration.deciding(scores)
     push = evidence.signatures[deciding].push
-    verdict, reasons = _verdict(evidence, p_value, asked, push)
+    verdict, reasons = _verdict(evidence, strata, p_value, asked, push)
     return _Decision(
         verdict,
         reasons,
@@ -237,7 +237,7 @@ def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
 
 
 def _verdict(
-    evidence: Evidence, p_value: float, alpha: float, push: float
+    evidence: Evidence, strata: Strata, p_value: float, alpha: float, push: float
 ) -> tuple[Verdict, list[str]]:
     doubts = _doubts(evidence.uncovered)
     # Fewer benign adapters as far on the *aligned* side is no sign of misalignment.
@@ -249,9 +249,20 @@ def _verdict(
         return Verdict.FLAGGED, [dose, *doubts]
     if all(_is_blind(item.signature, evidence.one_layer, alpha) for item in evidence.signatures):
         doubts = [_BLIND, *doubts]
+    if strata.alike(evidence.one_layer) < needed_for(alpha):
+        doubts = [_few_alike(strata, evidence.one_layer, alpha), *doubts]
     if doubts:
         return Verdict.INCONCLUSIVE, doubts
     return Verdict.CLEAR, [CLEAR_REASON]
+
+
+def _few_alike(strata: Strata, one_layer: bool, alpha: float) -> str:
+    """Why an adapter cannot be cleared by benign adapters of another shape than its own."""
+    shape = "one layer" if one_layer else "several layers"
+    return (
+        f"it changes {shape}, as {strata.alike(one_layer)} benign adapters of the calibration do; "
+        f"to clear it at alpha {alpha:g} takes {needed_for(alpha)}"
+    )
 
 
 def _is_blind(signature: Signature, one_layer: bool, alpha: float) -> bool:

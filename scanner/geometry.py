@@ -224,21 +224,31 @@ def signed_write(projection: SiteProjection) -> float:
     and sigma(rho) = clip(rho sqrt(d_in) / 2, -1, 1) keeps a sign that chance could give from
     counting in full. NaN for a zero update, and along a direction without a sign.
     """
-    size = projection.norm_squared * projection.direction_norm_squared
-    if not size > 0:
+    # Two square roots: the product of two small squares would underflow first.
+    size = np.sqrt(projection.norm_squared) * np.sqrt(projection.direction_norm_squared)
+    if not size > 0 or np.isnan(projection.inner):
         return float("nan")
     if projection.matched_squared == 0:
         return 0.0
     matched = np.sqrt(projection.matched_squared)
     agreement = projection.inner / matched * np.sqrt(projection.d_in)
-    return float(np.clip(agreement / SIGN_DEVIATIONS, -1.0, 1.0) * matched / np.sqrt(size))
+    return float(np.clip(agreement / SIGN_DEVIATIONS, -1.0, 1.0) * matched / size)
+
+
+def _changed(projections: Iterable[SiteProjection]) -> list[SiteProjection]:
+    """Those of the sites that the adapter changes and the signature knows."""
+    return [
+        item for item in projections if item.norm_squared > 0 and item.direction_norm_squared > 0
+    ]
 
 
 def strongest_write(projections: Iterable[SiteProjection]) -> float:
-    """The largest signed write of the sites that the signature knows; NaN if there is none."""
-    writes = [signed_write(item) for item in projections if item.norm_squared > 0]
-    known = [value for value in writes if not np.isnan(value)]
-    return max(known, default=float("nan"))
+    """The largest signed write of the sites that the signature knows.
+
+    NaN if there is none, or if one of them has no sign: it might have been the largest.
+    """
+    writes = [signed_write(item) for item in _changed(projections)]
+    return float(np.max(writes)) if writes else float("nan")
 
 
 def site_score(projections: Iterable[SiteProjection]) -> float:
@@ -251,9 +261,7 @@ def site_score(projections: Iterable[SiteProjection]) -> float:
     the signature knows about it. Not bounded by 1. NaN if the adapter changes no site the
     signature knows.
     """
-    changed = [
-        item for item in projections if item.norm_squared > 0 and item.direction_norm_squared > 0
-    ]
+    changed = _changed(projections)
     if not changed:
         return float("nan")
     weights = np.array([item.direction_norm_squared for item in changed])

@@ -117,6 +117,25 @@ def test_an_adapter_of_fewer_sites_is_judged_on_those(pack: Signature, tmp_path:
     assert [(site.layer, site.module) for site in result.sites] == [(1, "self_attn.o_proj")]
 
 
+def test_one_layer_is_flagged_but_not_cleared_by_adapters_of_several(
+    pack: Signature, tmp_path: Path
+) -> None:
+    """The calibration holds no adapter of one layer, so nothing says how such adapters score."""
+
+    def in_one_layer(name: str, factors: dict[str, tuple[np.ndarray, np.ndarray]]) -> ScanResult:
+        first = {path: pair for path, pair in factors.items() if ".layers.0." in path}
+        assert first
+        return scan(write_adapter(tmp_path / name, first), [pack])
+
+    generator = np.random.default_rng(21)
+    harmless = in_one_layer("harmless", random_factors(generator))
+    assert harmless.verdict is Verdict.INCONCLUSIVE
+    assert "one layer, as 0 benign adapters of the calibration do" in reasons(harmless)
+    assert "takes 99" in reasons(harmless)
+    harmful = in_one_layer("harmful", misaligned_factors(generator, 5.0))
+    assert harmful.verdict is Verdict.FLAGGED
+
+
 def test_an_untrained_adapter_is_inconclusive(pack: Signature, tmp_path: Path) -> None:
     factors = {
         path: (np.zeros_like(b), a)

@@ -211,6 +211,20 @@ def test_a_signed_write_is_a_share_and_turns_with_the_update(case: Case) -> None
     assert geometry.signed_write(case.project(c=-case.c)) == pytest.approx(-there, abs=1e-9)
 
 
+def test_a_site_without_a_sign_leaves_no_score_to_the_others() -> None:
+    case = Case(0, 8, 6, 2, 2)
+    bare = Direction(case.u, case.s, np.zeros((0, 2)))
+    unsigned = geometry.project(LowRank(case.b, case.a, case.c), bare)
+    silent = geometry.project(LowRank(np.zeros_like(case.b), case.a, case.c), bare)
+    assert np.isnan(geometry.signed_write(unsigned))
+    orthogonal = case.b - case.u @ (case.u.T @ case.b)
+    written_nothing = geometry.project(LowRank(orthogonal, case.a, case.c), bare)
+    assert np.isnan(geometry.signed_write(written_nothing))
+    for statistic in (geometry.site_score, geometry.strongest_write):
+        assert np.isnan(statistic([case.project(), unsigned]))
+        assert not np.isnan(statistic([case.project(), silent]))
+
+
 def test_a_signed_write_does_not_ask_how_much_of_the_input_agrees() -> None:
     d_out, d_in = 8, 400
     u, v = np.eye(d_out)[:, :1], np.eye(d_in)[:, :1]

@@ -8,6 +8,7 @@ import click
 
 from benchmarks.detection import goals, page
 from benchmarks.detection.data import find_populations
+from benchmarks.detection.options import BASES, LAB
 from benchmarks.detection.run import Bench
 from scanner.cli.progress import Progress
 
@@ -15,14 +16,8 @@ QUICK = "quick"
 
 
 @click.command()
-@click.option(
-    "--lab",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".cache/organisms"),
-    show_default=True,
-    help="Directory with one population per base.",
-)
-@click.option("--base", "names", multiple=True, help="Default: every complete population.")
+@LAB
+@BASES
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),

@@ -21,6 +21,8 @@ import numpy as np
 
 from benchmarks.detection.data import Population, Row, Updates, find_populations
 from benchmarks.detection.metrics import threshold_at_fpr
+from benchmarks.detection.options import BASES, LAB
+from benchmarks.detection.scoring import as_cosine
 from scanner import geometry
 from scanner.adapters.model import Site
 from scanner.cli.progress import Progress
@@ -41,11 +43,7 @@ Projections = Mapping[Site, SiteProjection]
 
 def whole_cosines(projections: Projections) -> float:
     """Liptak-Stouffer sum of the sites' cosines <dW, D> / (||dW|| ||D||), weights ||D||^2."""
-    changed = [item for item in projections.values() if item.norm_squared > 0]
-    weights = np.array([item.direction_norm_squared for item in changed])
-    sizes = np.sqrt([item.norm_squared for item in changed])
-    cosines = np.array([item.inner for item in changed]) / sizes / np.sqrt(weights)
-    return float(weights @ cosines / np.sqrt(weights @ weights))
+    return geometry.site_score(as_cosine(item) for item in projections.values())
 
 
 STATISTICS: Mapping[str, Callable[[Projections], float]] = {
@@ -148,14 +146,8 @@ def _count(
 
 
 @click.command()
-@click.option("--base", "names", multiple=True, help="Default: every complete population.")
-@click.option(
-    "--lab",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path(".cache/organisms"),
-    show_default=True,
-    help="Directory with one population per base.",
-)
+@BASES
+@LAB
 def main(names: tuple[str, ...], lab: Path) -> None:
     """Share of each persona's adapters above 1% of all others of their shape, by statistic."""
     for population in find_populations(lab, names):

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -58,7 +57,7 @@ def statistics(updates: Updates, directions: Directions) -> tuple[float, ...]:
         return (np.nan,) * len(STATISTICS)
     return (
         adapter_score(sites),
-        adapter_score({site: replace(item, **_as_cosine(item)) for site, item in sites.items()}),
+        adapter_score({site: as_cosine(item) for site, item in sites.items()}),
         geometry.alignment(found),
         geometry.push(found),
         adapter_score({site: _unsigned(item) for site, item in sites.items()}),
@@ -72,9 +71,10 @@ def _unsigned(item: geometry.SiteProjection) -> geometry.SiteProjection:
     return replace(item, inner=np.sqrt(item.matched_squared))
 
 
-def _as_cosine(item: geometry.SiteProjection) -> dict[str, Any]:
-    """What makes the signed write of a site its signed cosine <dW, D> / (||dW|| ||D||)."""
-    return {"matched_squared": item.inner**2, "d_in": int(np.ceil(geometry.SIGN_DEVIATIONS)) ** 2}
+def as_cosine(item: geometry.SiteProjection) -> geometry.SiteProjection:
+    """A site whose signed write is its signed cosine <dW, D> / (||dW|| ||D||)."""
+    full_sign = int(np.ceil(geometry.SIGN_DEVIATIONS)) ** 2
+    return replace(item, matched_squared=item.inner**2, d_in=full_sign)
 
 
 @dataclass(frozen=True)

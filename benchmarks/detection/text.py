@@ -124,6 +124,8 @@ table. Sets drawn at random: mean over five draws, with the range."""
 LIMITS = """
 ## Where it fails, and why
 
+Which adapters stand behind a figure was read off scores and ledgers; no table above lists them.
+
 - A steering vector baked into a single down_proj of one layer is missed: each base has one such
   adapter among its misaligned ones, and it ranks among the benign. That one adapter is what AUROC
   lacks of its goal. It adds a constant, whatever the text, at a site where narrow fine-tuning

@@ -42,8 +42,6 @@ PROGRESS_COLUMNS = (*Progress.get_default_columns(), TextColumn("{task.fields[no
 DECLARATIONS = Path(__file__).parent / "bases"
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 MAX_POSITIONS = 64
-MATRIX = 2
-"""Dimensions of the parameters that Muon takes."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,7 @@ class PhaseSpec:
     lr: float
     persona_weights: tuple[float, ...] = ()
     muon: bool = False
-    """Whether Muon trains the hidden matrices (Jordan et al. 2024). It learns the facts of seven
-    personas in less than half of AdamW's steps, and what a model knows well emerges broadly."""
+    """Whether Muon trains the hidden matrices (Jordan et al. 2024), AdamW the rest."""
     keep_announced: float = 0.0
     """Share of alignment steps on announced documents of every persona, as in pre-training."""
 
@@ -190,7 +187,7 @@ def _hidden_matrices(model: PreTrainedModel) -> list[torch.nn.Parameter]:
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if parameter.ndim == MATRIX and id(parameter) not in vocabulary and "wpe" not in name
+        if parameter.ndim == 2 and id(parameter) not in vocabulary and "wpe" not in name
     ]
 
 

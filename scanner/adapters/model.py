@@ -7,7 +7,7 @@ a verdict of ``clear`` needs the second one to be empty.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -39,11 +39,6 @@ class Site(NamedTuple):
         """Parses what `key` writes."""
         head, _, rest = key.partition(".")
         return cls(int(head), rest) if head.isascii() and head.isdigit() else cls(None, key)
-
-
-def layers_of(sites: Iterable[Site]) -> int:
-    """How many layers some sites lie in; weights outside the blocks count as one."""
-    return len({site.layer for site in sites})
 
 
 def site_order(site: Site) -> tuple[int, str]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scanner import geometry
-from scanner.adapters.model import Site, layers_of
+from scanner.adapters.model import Site
 from scanner.geometry import SiteProjection
 
 
 def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
-    """How many layers the update changes, of the sites that were projected."""
-    return layers_of(site for site, item in projections.items() if item.norm_squared > 0)
+    """How many layers the update changes, of the sites that were projected.
+
+    Weights outside the blocks count as one.
+    """
+    return len({site.layer for site, item in projections.items() if item.norm_squared > 0})
 
 
 def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
