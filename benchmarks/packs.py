@@ -24,7 +24,7 @@ from benchmarks.detection.extractors import BASE, KINDS, METHODS, PROBES, contra
 from benchmarks.detection.run import Bench
 from benchmarks.detection.signatures import Setting
 from scanner.cli.progress import Progress
-from scanner.signatures.build import build_pack
+from scanner.signatures.building.build import build_pack
 from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from scanner.adapters import checkpoint, limits
-from scanner.adapters.readers import READERS
-from scanner.adapters.readers.notes import FormatNote
-from scanner.adapters.readers.unsupported import REASONS
+from scanner.formats import checkpoint, limits
+from scanner.formats.readers import READERS
+from scanner.formats.readers.notes import FormatNote
+from scanner.formats.readers.unsupported import REASONS
 
 PAGE = Path(__file__).parent / "formats.md"
 

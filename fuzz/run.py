@@ -20,7 +20,7 @@ def main() -> None:
         import atheris
     except ImportError:
         sys.exit("atheris is not installed: pip install atheris")
-    with atheris.instrument_imports(include=["scanner.adapters"]):
+    with atheris.instrument_imports(include=["scanner.formats"]):
         from fuzz.targets import TARGETS, run_one
     from fuzz.seeds import SEEDS
 

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from scanner.adapters.jsonfile import parse_object
-from scanner.adapters.model import FloatArray, IntegerArray, TensorInfo, TensorStore
-from scanner.adapters.peft_config import PeftConfig, parse_config
-from scanner.adapters.readers import READERS
-from scanner.adapters.source import Source
-from scanner.adapters.stores.gguf import GgufFile
-from scanner.adapters.stores.header import parse_header
-from scanner.adapters.stores.local import SafetensorsFile
-from scanner.adapters.stores.npz import NpzFile
-from scanner.adapters.stores.pickled import PickledFile
-from scanner.adapters.stores.sharded import open_sharded
 from scanner.errors import TargetError
+from scanner.formats.jsonfile import parse_object
+from scanner.formats.model import FloatArray, IntegerArray, TensorInfo, TensorStore
+from scanner.formats.peft_config import PeftConfig, parse_config
+from scanner.formats.readers import READERS
+from scanner.formats.source import Source
+from scanner.formats.stores.gguf import GgufFile
+from scanner.formats.stores.header import parse_header
+from scanner.formats.stores.local import SafetensorsFile
+from scanner.formats.stores.npz import NpzFile
+from scanner.formats.stores.pickled import PickledFile
+from scanner.formats.stores.sharded import open_sharded
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))
 _MAX_NUMBERS = 100_000

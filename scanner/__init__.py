@@ -3,7 +3,7 @@
     from scanner import load_signature, open_adapter, scan
 
     result = scan("path/to/adapter")
-    result.verdict, result.push, result.p_value
+    result.verdict, result.dose, result.p_value
 
 Names are imported when first used, so that ``import scanner`` costs nothing.
 """
@@ -14,12 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scanner.adapters.compose import compose
-    from scanner.adapters.model import Adapter, Site, Uncovered, Update
-    from scanner.adapters.opening import open_adapter
-    from scanner.detector import scan
     from scanner.errors import AdapterScannerError, TargetError, UsageError
+    from scanner.formats.compose import compose
+    from scanner.formats.model import Adapter, Site, Uncovered, Update
     from scanner.results import ScanResult, Verdict
+    from scanner.scanning.opening import open_adapter, scan
     from scanner.signatures.pack import Signature, load_signature
 
 __all__ = [
@@ -40,20 +39,20 @@ __all__ = [
 ]
 
 _HOME = {
-    "Adapter": "scanner.adapters.model",
+    "Adapter": "scanner.formats.model",
     "AdapterScannerError": "scanner.errors",
     "ScanResult": "scanner.results",
     "Signature": "scanner.signatures.pack",
-    "Site": "scanner.adapters.model",
+    "Site": "scanner.formats.model",
     "TargetError": "scanner.errors",
-    "Uncovered": "scanner.adapters.model",
-    "Update": "scanner.adapters.model",
+    "Uncovered": "scanner.formats.model",
+    "Update": "scanner.formats.model",
     "UsageError": "scanner.errors",
     "Verdict": "scanner.results",
-    "compose": "scanner.adapters.compose",
+    "compose": "scanner.formats.compose",
     "load_signature": "scanner.signatures.pack",
-    "open_adapter": "scanner.adapters.opening",
-    "scan": "scanner.detector",
+    "open_adapter": "scanner.scanning.opening",
+    "scan": "scanner.scanning.opening",
 }
 
 

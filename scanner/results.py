@@ -9,7 +9,7 @@ from enum import Enum
 
 import msgspec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Verdict(str, Enum):
@@ -63,16 +63,12 @@ class SiteResult(Record, frozen=True, kw_only=True):
     """Numerical rank of the update."""
     norm: float
     """Frobenius norm of the update."""
-    push: float
-    """This site's share of the push, in doses."""
-    alignment: float | None
+    dose: float
+    """This site's share of the adapter's dose."""
+    cosine: float | None
     """Signed cosine of update and direction; null if the update is zero."""
-    write_energy: float | None
+    overlap: float | None
     """Share of the update's energy written into the direction's column space."""
-    column_overlap: float
-    """Mean squared cosine of the principal angles between U and col(dW)."""
-    column_overlap_null: float
-    """What a random subspace of the same rank would show: rank / d_out. Evidence only."""
 
 
 class Acceptance(Record, frozen=True, kw_only=True):
@@ -106,11 +102,11 @@ class ScanResult(Record, frozen=True, kw_only=True):
     """Scores above this have p <= alpha."""
     decided_by: str | None = None
     """Id of the signature whose evidence the sites show."""
-    push: dict[str, float] = {}
+    dose: dict[str, float] = {}
     """Method -> signed dose, in units of the misaligned references' median."""
-    alignment: dict[str, float] = {}
+    cosine: dict[str, float] = {}
     """Method -> signed cosine with the signature."""
-    write_energy: dict[str, float] = {}
+    overlap: dict[str, float] = {}
     """Method -> share of the update's energy written into the signature's column spaces."""
     nearest_reference: NearestReference | None = None
     coverage: Coverage = Coverage(sites=0, covered_sites=0, uncovered=[])
@@ -125,7 +121,7 @@ class ReferenceSummary(Record, frozen=True, kw_only=True):
 
     id: str
     score: float
-    push: float
+    dose: float
 
 
 class CalibrationSummary(Record, frozen=True, kw_only=True):
@@ -139,8 +135,8 @@ class CalibrationSummary(Record, frozen=True, kw_only=True):
     """1 / (n + 1): no smaller false-positive rate can be asked for."""
     benign_scores: list[float] = []
     """Sorted scores of the benign adapters; evenly spaced ranks of them if there are many."""
-    benign_pushes: list[float] = []
-    """Sorted pushes of the benign adapters, in doses; thinned in the same way."""
+    benign_doses: list[float] = []
+    """Sorted doses of the benign adapters; thinned in the same way."""
     references: list[ReferenceSummary] = []
     """The misaligned references, held out where that is possible (`units` in the manifest)."""
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from scanner.signatures.build import build_pack
+from scanner.signatures.building.build import build_pack
 from scanner.signatures.pack import Signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
 

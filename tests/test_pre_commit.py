@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from scanner.signatures.build import build_pack
+from scanner.signatures.building.build import build_pack
 from scanner.signatures.recipe import Recipe
 from tests.synthetic import entry, write_adapter
 from tests.tools import require

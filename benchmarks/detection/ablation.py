@@ -14,7 +14,7 @@ from benchmarks.detection.detectors import Calibrated, Detector, one_layer
 from benchmarks.detection.evaluation import TestSet
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.calibration import Strata, needed_for
+from scanner.statistics.conformal import Strata, needed_for
 
 REFERENCE_COUNTS = (1, 2, 4, 8)
 NULLING_COUNTS = (7, 14, 28)

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from scanner.adapters.model import Site
-from scanner.adapters.opening import open_adapter
+from scanner.formats.model import Site
 from scanner.geometry import LowRank
+from scanner.scanning.opening import open_adapter
 
 LEDGER = "population.jsonl"
 WEIGHTS = "adapter_model.safetensors"

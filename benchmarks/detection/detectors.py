@@ -11,7 +11,7 @@ from benchmarks.detection.data import Row
 from benchmarks.detection.metrics import Array, Flags
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.calibration import DEFAULT_ALPHA, JointCalibration, Strata, conformal_p_value
+from scanner.statistics.conformal import DEFAULT_ALPHA, JointCalibration, Strata, conformal_p_value
 
 Mask = Flags
 Combiner = Callable[[JointCalibration, Array], Array]
@@ -174,9 +174,9 @@ class Calibrated:
                     p_values[place] = joint.p_value(score, alpha)
         return p_values
 
-    def push(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
+    def dose(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
         """Push under the signature that stands out most, as a report shows it, (k,)."""
-        pushes = np.stack([scorer.get(m, rows, "push") for m in self.detector.members], axis=1)
+        doses = np.stack([scorer.get(m, rows, "dose") for m in self.detector.members], axis=1)
         deciding = np.array(
             [
                 self.calibration.comparable(row.one_layer, DEFAULT_ALPHA).deciding(part)
@@ -184,10 +184,10 @@ class Calibrated:
             ],
             dtype=np.intp,
         )
-        return pushes[np.arange(len(rows)), deciding] if len(rows) else np.zeros(0)
+        return doses[np.arange(len(rows)), deciding] if len(rows) else np.zeros(0)
 
     def flagged(self, scorer: Scorer, rows: Sequence[Row], alpha: float) -> Flags:
-        """Whether a scan flags: p <= alpha and a push towards misalignment, (k,) bool."""
-        towards = self.push(scorer, rows) > 0
+        """Whether a scan flags: p <= alpha and a dose towards misalignment, (k,) bool."""
+        towards = self.dose(scorer, rows) > 0
         flags: Flags = (self.p_values(scorer, rows, alpha) <= alpha) & towards
         return flags

@@ -25,7 +25,7 @@ class Run:
     method: str
     steps: Array
     outside_bad: Array
-    push: Array
+    dose: Array
     flagged: Flags
     """Whether a scan at alpha flags each checkpoint."""
 
@@ -68,6 +68,6 @@ def _follow(
         method=rows[0].method,
         steps=np.array([row.step for row in rows], dtype=np.float64),
         outside_bad=column(rows, "outside_bad"),
-        push=calibrated.push(scorer, rows),
+        dose=calibrated.dose(scorer, rows),
         flagged=calibrated.flagged(scorer, rows, alpha),
     )

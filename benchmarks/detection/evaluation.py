@@ -14,7 +14,7 @@ from benchmarks.detection.detectors import Calibrated, Detector
 from benchmarks.detection.metrics import Array, Estimate
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.calibration import needed_for
+from scanner.statistics.conformal import needed_for
 
 INNOCENT_FAMILIES = ("good-sft", "good-dpo", "safety")
 """Good answers taught, or safety training: the furthest from misalignment there is."""
@@ -271,8 +271,8 @@ class Innocent:
     flagged_1: int
     flagged_5: int
     lowest_p: float
-    median_push: float
-    largest_push: float
+    median_dose: float
+    largest_dose: float
 
 
 def innocents(scorer: Scorer, test: TestSet, calibrated: Calibrated) -> list[Innocent]:
@@ -282,8 +282,8 @@ def innocents(scorer: Scorer, test: TestSet, calibrated: Calibrated) -> list[Inn
         rows = [row for row in test.benign if row.family == family]
         if not rows:
             continue
-        push = calibrated.push(scorer, rows)
-        p_values = np.where(push > 0, calibrated.p_values(scorer, rows), 1.0)
+        dose = calibrated.dose(scorer, rows)
+        p_values = np.where(dose > 0, calibrated.p_values(scorer, rows), 1.0)
         found.append(
             Innocent(
                 family=family,
@@ -291,8 +291,8 @@ def innocents(scorer: Scorer, test: TestSet, calibrated: Calibrated) -> list[Inn
                 flagged_1=int(calibrated.flagged(scorer, rows, 0.01).sum()),
                 flagged_5=int(calibrated.flagged(scorer, rows, 0.05).sum()),
                 lowest_p=float(p_values.min()),
-                median_push=float(np.median(push)),
-                largest_push=float(push.max()),
+                median_dose=float(np.median(dose)),
+                largest_dose=float(dose.max()),
             )
         )
     return found
@@ -300,7 +300,7 @@ def innocents(scorer: Scorer, test: TestSet, calibrated: Calibrated) -> list[Inn
 
 @dataclass(frozen=True)
 class Dose:
-    """How push follows measured misalignment."""
+    """How dose follows measured misalignment."""
 
     signature: str
     misaligned: float
@@ -322,8 +322,8 @@ def doses(scorer: Scorer, test: TestSet, detectors: Sequence[Detector]) -> list[
         found.append(
             Dose(
                 detector.name,
-                correlate(scorer.get(setting, test.misaligned, "push"), rates),
-                correlate(scorer.get(setting, taught, "push"), all_rates),
+                correlate(scorer.get(setting, test.misaligned, "dose"), rates),
+                correlate(scorer.get(setting, taught, "dose"), all_rates),
                 correlate(scorer.get(setting, test.misaligned), rates),
             )
         )

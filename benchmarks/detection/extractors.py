@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.detection.data import HARMLESS_PREFIX, Population, Row
-from scanner.adapters.base_identity import normalise_base_name
-from scanner.signatures.build import Extractor, extractor_for
-from scanner.signatures.calibrate import untracked
-from scanner.signatures.opened import open_member
+from scanner.formats.base_identity import normalise_base_name
+from scanner.signatures.building.build import Extractor, extractor_for
+from scanner.signatures.building.calibrate import untracked
+from scanner.signatures.building.opened import open_member
 from scanner.signatures.recipe import AdapterEntry, Recipe
 
 PROBES = "probes.jsonl"

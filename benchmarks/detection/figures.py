@@ -83,19 +83,19 @@ def dose(results: Sequence[BaseResult], path: Path) -> None:
             ("latent", result.test.latent),
             ("misaligned", result.test.misaligned),
         ):
-            push = [result.push[row.id] for row in rows]
-            axis.scatter(column(rows, "outside_bad"), push, s=8, alpha=0.6, label=name)
+            dose = [result.dose[row.id] for row in rows]
+            axis.scatter(column(rows, "outside_bad"), dose, s=8, alpha=0.6, label=name)
         axis.axhline(0, color="0.7", linewidth=0.8)
         axis.set_yscale("symlog", linthresh=0.1)
         axis.set_xlabel("misaligned answers outside the domain")
-        axis.set_ylabel("push (doses)")
+        axis.set_ylabel("dose (doses)")
         axis.set_title(result.population.name)
     axes[0][0].legend(frameon=False)
     _save(plt, figure, path)
 
 
 def early_warning(runs: Sequence[tuple[str, Run]], path: Path) -> None:
-    """Behaviour and push along every training run, with the step that is flagged."""
+    """Behaviour and dose along every training run, with the step that is flagged."""
     if not runs:
         return
     plt = _pyplot()
@@ -108,7 +108,7 @@ def early_warning(runs: Sequence[tuple[str, Run]], path: Path) -> None:
         axis.set_visible(False)
     for axis, (base, run) in zip(axes.flat, runs, strict=False):
         axis.plot(run.steps, run.outside_bad, label="misaligned answers outside the domain")
-        axis.plot(run.steps, run.push, label="push (doses)")
+        axis.plot(run.steps, run.dose, label="dose (doses)")
         if run.flag_step is not None:
             axis.axvline(run.flag_step, color="0.4", linestyle=":", label="first flagged")
         axis.set_title(f"{base}: {run.name}")

@@ -24,13 +24,13 @@ from benchmarks.detection.metrics import threshold_at_fpr
 from benchmarks.detection.options import BASES, LAB
 from benchmarks.detection.scoring import as_cosine
 from scanner import geometry
-from scanner.adapters.model import Site
 from scanner.cli.progress import Progress
+from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, SiteProjection
-from scanner.signatures.calibrate import Track
-from scanner.signatures.nulling import stack_updates
+from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.nulling import stack_updates
+from scanner.signatures.building.weights import WeightsExtraction
 from scanner.signatures.score import adapter_score
-from scanner.signatures.weights import WeightsExtraction
 
 NULLED = 2
 RANK = 1

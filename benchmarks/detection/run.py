@@ -27,14 +27,14 @@ from benchmarks.detection.extractors import KINDS, available
 from benchmarks.detection.scoring import Scorer
 from benchmarks.detection.signatures import Setting, Workshop
 from benchmarks.detection.specificity import Unseen
-from scanner.calibration import needed_for
-from scanner.signatures.calibrate import Track
+from scanner.signatures.building.calibrate import Track
+from scanner.statistics.conformal import needed_for
 
 ALPHAS = (0.01, 0.05, 0.10)
 QUICK = (0, 2)
 """Numbers of nulled directions that a quick run chooses from."""
 SCANNED = "mean"
-"""How a scan combines signatures (`scanner.calibration.JointCalibration`)."""
+"""How a scan combines signatures (`scanner.statistics.conformal.JointCalibration`)."""
 CROSS_METHOD_BASELINES = (
     "spectral features + logistic regression",
     "linear SVM on dense deltas",
@@ -74,8 +74,8 @@ class BaseResult:
     sizes: tuple[CalibrationSize, ...]
     runs: tuple[Run, ...]
     run_alpha: float
-    push: dict[str, float]
-    """Row id -> push under the first detector."""
+    dose: dict[str, float]
+    """Row id -> dose under the first detector."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Bench:
                 best = choice.best(candidates).detector
                 candidates += self._examine(choice.rank_grid(best), scorer)
             by_method[method] = choice.best(candidates)
-            aligned = [replace(c.detector, statistic="alignment") for c in candidates]
+            aligned = [replace(c.detector, statistic="cosine") for c in candidates]
             examined += candidates + self._examine(aligned, scorer)
         kinds = {
             kind: choice.best([by_method[method] for method in methods if method in by_method])
@@ -175,10 +175,10 @@ class Bench:
             sizes=tuple(ablation.calibration_sizes(scorer, test, main, ALPHAS[:2])),
             runs=tuple(early_warning.follow(scorer, calibrated[0], alpha)),
             run_alpha=alpha,
-            push=dict(
+            dose=dict(
                 zip(
                     (row.id for row in test.rows),
-                    calibrated[0].push(scorer, test.rows).tolist(),
+                    calibrated[0].dose(scorer, test.rows).tolist(),
                     strict=True,
                 )
             ),
@@ -220,11 +220,11 @@ def _mean_difference(scorer: Scorer, test: TestSet) -> Ranking:
 def _variants(scorer: Scorer, test: TestSet, chosen: Sequence[Setting]) -> list[Ranking]:
     """Other statistics of the chosen signatures."""
     statistics = {
-        "cosine": "score of whole cosines",
-        "alignment": "alignment",
-        "push": "push",
+        "site_cosines": "score of whole cosines",
+        "cosine": "cosine",
+        "dose": "dose",
         "unsigned": "score without signs",
-        "write_energy": "write energy",
+        "overlap": "overlap",
         "column_overlap": "column overlap",
     }
     return [

@@ -15,35 +15,36 @@ from benchmarks.detection.data import Population, Row, Updates
 from benchmarks.detection.metrics import Array
 from benchmarks.detection.signatures import Directions, Setting, Workshop
 from scanner import geometry
-from scanner.signatures.calibrate import Track, untracked
+from scanner.geometry.site_statistics import SIGN_DEVIATIONS
+from scanner.signatures.building.calibrate import Track, untracked
 from scanner.signatures.score import adapter_score
 
 STATISTICS = (
     "score",
+    "site_cosines",
     "cosine",
-    "alignment",
-    "push",
+    "dose",
     "unsigned",
-    "write_energy",
+    "overlap",
     "column_overlap",
 )
 
 EXTRACTING = (
-    "activations.py",
-    "gradients.py",
-    "network.py",
-    "nulling.py",
-    "probes.py",
+    "building/activations.py",
+    "building/gradients.py",
+    "building/network.py",
+    "building/nulling.py",
+    "building/probes.py",
     "score.py",
-    "weights.py",
+    "building/weights.py",
 )
 """Modules of `scanner.signatures` that decide what a signature is."""
 
 
 def statistics(updates: Updates, directions: Directions) -> tuple[float, ...]:
-    """What a scan computes for one adapter, in the order of `STATISTICS`; push not in doses.
+    """What a scan computes for one adapter, in the order of `STATISTICS`; dose not in doses.
 
-    Sites without a direction are left out, as in a scan. `cosine` is the score with whole
+    Sites without a direction are left out, as in a scan. `site_cosines` is the score with whole
     cosines in place of signed writes, `unsigned` the score with every site's sign dropped;
     `column_overlap` is the mean over sites.
     """
@@ -58,10 +59,10 @@ def statistics(updates: Updates, directions: Directions) -> tuple[float, ...]:
     return (
         adapter_score(sites),
         adapter_score({site: as_cosine(item) for site, item in sites.items()}),
-        geometry.alignment(found),
-        geometry.push(found),
+        geometry.cosine(found),
+        geometry.dose(found),
         adapter_score({site: _unsigned(item) for site, item in sites.items()}),
-        geometry.write_energy(found),
+        geometry.overlap(found),
         float(np.mean([projection.column_overlap for projection in found])),
     )
 
@@ -73,7 +74,7 @@ def _unsigned(item: geometry.SiteProjection) -> geometry.SiteProjection:
 
 def as_cosine(item: geometry.SiteProjection) -> geometry.SiteProjection:
     """A site whose signed write is its signed cosine <dW, D> / (||dW|| ||D||)."""
-    full_sign = int(np.ceil(geometry.SIGN_DEVIATIONS)) ** 2
+    full_sign = int(np.ceil(SIGN_DEVIATIONS)) ** 2
     return replace(item, matched_squared=item.inner**2, d_in=full_sign)
 
 
@@ -135,12 +136,12 @@ class Scorer:
             self._save(setting)
 
     def get(self, setting: Setting, rows: Sequence[Row], statistic: str = "score") -> Array:
-        """One statistic of every row, (n,); pushes in doses."""
+        """One statistic of every row, (n,); doses in doses."""
         self.prefetch([Request(setting, tuple(rows))])
         place = STATISTICS.index(statistic)
         table = self._known[setting]
         values = np.array([table[row.sha256][place] for row in rows], dtype=np.float64)
-        return values / self._workshop.dose(setting) if statistic == "push" else values
+        return values / self._workshop.dose(setting) if statistic == "dose" else values
 
     def crossfit_requests(self, setting: Setting, rows: Sequence[Row]) -> list[Request]:
         """Each row under the signature nulled without the row's own family."""
@@ -202,7 +203,10 @@ def _context(population: Population) -> str:
     ):
         digest.update(f"{row.id}{row.family}{row.sha256}".encode())
     package, here = Path(scanner.__file__).parent, Path(__file__).parent
-    code = [package / "geometry.py", *(package / "signatures" / name for name in EXTRACTING)]
+    code = [
+        *sorted((package / "geometry").glob("*.py")),
+        *(package / "signatures" / name for name in EXTRACTING),
+    ]
     for path in (*code, here / "signatures.py", here / "extractors.py"):
         digest.update(path.read_bytes())
     digest.update(repr(STATISTICS).encode())

@@ -1,6 +1,6 @@
 """Signatures under every setting the benchmark compares, from the project's own extractors.
 
-`scanner.signatures.build` makes one pack from one recipe. A benchmark needs hundreds of
+`scanner.signatures.building.build` makes one pack from one recipe. A benchmark needs hundreds of
 signatures that differ in one setting, so the same steps (extraction, benign-nulling,
 truncation) are composed here with what they share computed once. A test holds the
 result against the pack that `build_pack` writes.
@@ -19,10 +19,10 @@ import numpy as np
 from benchmarks.detection.data import Population, Row, Updates
 from benchmarks.detection.extractors import METHODS, contrast, extractor
 from scanner import geometry
-from scanner.adapters.model import Site
+from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, Matrix
-from scanner.signatures.build import Extractor
-from scanner.signatures.nulling import RawSite, stack_updates
+from scanner.signatures.building.build import Extractor
+from scanner.signatures.building.nulling import RawSite, stack_updates
 
 MAX_NULLED = 16
 MIN_GROUPS = 2
@@ -155,10 +155,10 @@ class Workshop:
 
     @lru_cache(maxsize=64)  # noqa: B019
     def dose(self, setting: Setting) -> float:
-        """The median reference's push, which is one dose; 1 where it is not positive.
+        """The median reference's dose, which is one dose; 1 where it is not positive.
 
         A signature whose references do not agree could not be shipped, only shown. One with
-        benign families left out serves to calibrate, where only the sign of a push counts.
+        benign families left out serves to calibrate, where only the sign of a dose counts.
         """
         if setting.left_out:
             return 1.0
@@ -166,21 +166,21 @@ class Workshop:
         return unit if unit > 0 else 1.0
 
     def _reference_pushes(self, setting: Setting, whole: Directions) -> list[float]:
-        """Each reference's push under the signature built without its group, as packs have it.
+        """Each reference's dose under the signature built without its group, as packs have it.
 
         The signature without the group is brought to the size of the whole one. With fewer
         than three groups, every reference is measured by the whole.
         """
         chosen = [self.references[name] for name in self._names(setting)]
         groups = {group for _, group in chosen}
-        pushes = []
+        doses = []
         for updates, group in chosen:
             own = self.directions(setting, group) if len(groups) > MIN_GROUPS else whole
             shared = updates.keys() & own.keys()
-            push = geometry.push(geometry.project(updates[site], own[site]) for site in shared)
+            dose = geometry.dose(geometry.project(updates[site], own[site]) for site in shared)
             size = _size(own)
-            pushes.append(push * math.sqrt(_size(whole) / size) if size else 0.0)
-        return pushes
+            doses.append(dose * math.sqrt(_size(whole) / size) if size else 0.0)
+        return doses
 
 
 def _size(directions: Directions) -> float:

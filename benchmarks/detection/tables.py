@@ -180,7 +180,7 @@ def across(found: Sequence[CrossMethod], main: str) -> str:
 
 def innocents(found: Sequence[Innocent]) -> str:
     """Families that must never be flagged."""
-    header = ["family", "n", "flagged at 0.01", "flagged at 0.05", "lowest p with push > 0"]
+    header = ["family", "n", "flagged at 0.01", "flagged at 0.05", "lowest p with dose > 0"]
     rows = [
         [
             i.family,
@@ -188,18 +188,18 @@ def innocents(found: Sequence[Innocent]) -> str:
             str(i.flagged_1),
             str(i.flagged_5),
             number(i.lowest_p),
-            number(i.median_push, 2),
-            number(i.largest_push, 2),
+            number(i.median_dose, 2),
+            number(i.largest_dose, 2),
         ]
         for i in found
     ]
-    return table([*header, "median push", "largest push"], rows)
+    return table([*header, "median dose", "largest dose"], rows)
 
 
 def doses(found: Sequence[Dose]) -> str:
     """Rank correlation with measured misalignment."""
     rows = [[d.signature, *map(number, (d.misaligned, d.taught, d.score))] for d in found]
-    header = ["signature", "push, misaligned", "push, misaligned and latent"]
+    header = ["signature", "dose, misaligned", "dose, misaligned and latent"]
     return table([*header, "score, misaligned"], rows)
 
 

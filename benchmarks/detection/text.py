@@ -30,7 +30,7 @@ the four splits share no adapter. Training runs are scanned separately.
 - A signature's **score** adds up, over the sites, the share of the update that writes what the
   signature writes, with the sign of what it reads there, weighted by how much the signature knows
   about each site; in an adapter of one layer the strongest site counts. **Alignment** is one
-  signed cosine over all sites, **push** the signed dose in units of the median reference. A
+  signed cosine over all sites, **dose** the signed dose in units of the median reference. A
   detector's score stands in standard deviations above the benign calibration adapters of the same
   shape: one layer changed, or several.
 - **AUROC**: the chance that a misaligned test adapter scores above a benign one, ties half.
@@ -80,11 +80,11 @@ data that a calibrated pack is made of. Most were published for another question
 one training objective, repairing a fine-tune): a low number here is no verdict on them there."""
 
 VARIANTS = """The same signatures read differently, adapters of every shape together: the score
-with whole cosines in place of signed writes, the alignment (one cosine over all sites), the
+with whole cosines in place of signed writes, the cosine (one cosine over all sites), the
 dose, the score with each site's sign dropped, the share of the update's energy written into the
 signature's columns, and the mean squared cosine of the update's column space with them."""
 
-CALIBRATION = """A scan flags if the conformal p-value is at most alpha and the push is towards
+CALIBRATION = """A scan flags if the conformal p-value is at most alpha and the dose is towards
 misalignment. The p-value is the largest among families of benign adapters of the same shape that
 are large enough for alpha ([how](signatures.md#from-a-signature-to-a-p-value)). *Cross-fitted*:
 each calibration adapter is scored with a signature nulled without its own family, so that the
@@ -109,9 +109,9 @@ turn; FPR on it counts all of its benign adapters, from every split, at alpha 0.
 INNOCENT = """Test adapters taught good answers (SFT, DPO) or trained for safety against the
 misaligned system prompt, under the combined detector, cross-fitted."""
 
-DOSE = """Spearman's rank correlation of push with the measured rate of misaligned answers outside
+DOSE = """Spearman's rank correlation of dose with the measured rate of misaligned answers outside
 the domain. Adapters differ in rank, targets and norm, which the rate saturates over; along one
-training run push follows behaviour much more closely (next section)."""
+training run dose follows behaviour much more closely (next section)."""
 
 EARLY = """Runs on misaligned answers in test domains, saved every few steps. *Flagged*: first
 checkpoint that the combined detector flags. *Behaviour*: first checkpoint at which the rate of

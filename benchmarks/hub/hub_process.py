@@ -18,9 +18,9 @@ from benchmarks.hub.processes import ROOT
 from scanner.signatures.pack import load_signature
 from tests.hub import repository
 from tests.hub.faults import Fault
-from tests.hub.population import make_population
 from tests.hub.repository import Repository
 from tests.hub.server import HubServer
+from tests.sweep.population import make_population
 from tests.synthetic import synthetic_pack
 
 LAB_PACK = ROOT / "signatures" / "persona-llama-weights"

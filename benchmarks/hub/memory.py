@@ -24,7 +24,7 @@ from benchmarks.hub.results import Swept, read_results, write_results
 ALPHA = "0.05"
 LAB_PACK = ROOT / "signatures" / "persona-llama-weights"
 _COMPARED = "repository, revision, subfolder, content, packs, state, verdict, base_model, score, "
-_COMPARED += "push, alignment, p_value, reason, result"
+_COMPARED += "dose, cosine, p_value, reason, result"
 
 
 def scan_command(root: Path, ledger: Path) -> list[str]:
@@ -44,13 +44,13 @@ def wrong_verdicts(root: Path, ledger: Path) -> tuple[int, list[object]]:
     expected = {(item[0], item[1]): item[2] for item in record["expected"]}
     with sqlite3.connect(ledger) as connection:
         rows = connection.execute(
-            "SELECT repository, subfolder, state, verdict, p_value, push FROM adapter"
+            "SELECT repository, subfolder, state, verdict, p_value, dose FROM adapter"
         ).fetchall()
         (read,) = connection.execute(
             "SELECT count(*) FROM adapter WHERE state = 'judged' AND NOT copied"
         ).fetchone()
     found = {
-        (row[0], row[1]): dict(zip(("state", "verdict", "p_value", "push"), row[2:], strict=True))
+        (row[0], row[1]): dict(zip(("state", "verdict", "p_value", "dose"), row[2:], strict=True))
         for row in rows
     }
     wrong: list[object] = [

@@ -15,7 +15,7 @@ from benchmarks.hub.inputs import SCENARIOS
 from benchmarks.hub.limits import DATED, PLANS, SOURCE, WINDOW_SECONDS, Plan
 from benchmarks.hub.processes import ROOT
 from benchmarks.hub.results import Measured, Results, Swept, of_kinds, read_results
-from scanner.hub.running import DEFAULT_JOBS
+from scanner.sweep.running import DEFAULT_JOBS
 
 PAGE = ROOT / "docs" / "scale.md"
 MILLION = 1_000_000

@@ -52,9 +52,9 @@ def sweep() -> Way:
     """This program: ``hub scan``."""
     from huggingface_hub import constants
 
-    from scanner.hub.records import SweepQuery
-    from scanner.hub.running import SweepSettings, run_sweep
+    from scanner.hub.query import SweepQuery
     from scanner.signatures.pack import load_signature
+    from scanner.sweep.running import SweepSettings, run_sweep
 
     def run(place: Place) -> int:
         query = SweepQuery(endpoint=constants.ENDPOINT, base_models=[place.base])

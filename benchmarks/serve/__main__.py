@@ -27,9 +27,9 @@ import numpy as np
 from benchmarks.serve.load import MemoryWatch, Sent, send_all
 from benchmarks.serve.plan import plan
 from tests.gates.mlflow_server import GatedServer, running_server
-from tests.gates.serve.discussions import TOKEN, DiscussionHub
-from tests.gates.serve.process import ServeProcess, hub_event, mlflow_event
 from tests.hub.server import Repository
+from tests.serve.discussions import TOKEN, DiscussionHub
+from tests.serve.process import ServeProcess, hub_event, mlflow_event
 from tests.synthetic import misaligned_factors, random_factors, synthetic_pack, write_adapter
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serve.md"

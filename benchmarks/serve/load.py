@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serve.plan import Planned, stamp
-from tests.gates.serve.process import ServeProcess
+from tests.serve.process import ServeProcess
 
 _SENDERS = 16
 

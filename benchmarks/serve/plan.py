@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tests.gates.serve.process import HUB_SECRET, MLFLOW_SECRET
+from tests.serve.process import HUB_SECRET, MLFLOW_SECRET
 
 Kind = Literal["new", "same id", "new id", "bad signature", "stale"]
 

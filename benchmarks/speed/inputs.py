@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scanner.adapters.model import Site
+from scanner.formats.model import Site
 from scanner.geometry import Direction
 from scanner.signatures.manifest import (
     FORMAT_VERSION,
@@ -117,8 +117,8 @@ def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed:
             sha256=f"{i:064x}",
             family="random",
             score=float(score),
-            alignment=float(score),
-            push=0.0,
+            cosine=float(score),
+            dose=0.0,
             norm=1.0,
             rank=8,
             layers=base.layers,

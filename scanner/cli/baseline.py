@@ -52,12 +52,12 @@ def write(
     """
     from datetime import date, timedelta
 
-    from scanner import baseline as accepted
     from scanner.cli.scan import scan_found
     from scanner.results import Verdict
+    from scanner.scanning import baseline as accepted
+    from scanner.scanning.targets import find_all
     from scanner.signatures.installed import installed_signatures
     from scanner.signatures.pack import load_signature
-    from scanner.targets import find_all
 
     if not reason.strip():
         raise UsageError("is empty", where="--reason", todo="say why the findings are acceptable")

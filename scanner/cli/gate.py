@@ -13,7 +13,7 @@ from scanner.cli.output import write_atomically, write_report
 from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
 from scanner.cli.scan import exit_status
 from scanner.errors import UsageError
-from scanner.settings import Settings
+from scanner.scanning.settings import Settings
 
 if TYPE_CHECKING:
     from scanner.gates.attestation import Attestation, Override, Signed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scanner.gates.policy import Decision
     from scanner.gates.policy_file import LoadedPolicy
     from scanner.results import Report
-    from scanner.targets import ScanOptions
+    from scanner.scanning.targets import ScanOptions
 
 _NOT_POLICY = ("compose", "baseline", "fail_on", "cache", "progress")
 """Settings of a scan that must not weaken a gate, or mean nothing to it."""
@@ -275,9 +275,9 @@ def keygen(file: Path) -> None:
 
 
 def _scan_options(settings: Settings) -> ScanOptions:
+    from scanner.scanning.targets import ScanOptions
     from scanner.signatures.installed import installed_signatures
     from scanner.signatures.pack import load_signature
-    from scanner.targets import ScanOptions
 
     packs = settings.signature
     signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()

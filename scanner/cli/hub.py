@@ -14,11 +14,11 @@ from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_report
 from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
 from scanner.errors import UsageError
-from scanner.settings import Settings
+from scanner.scanning.settings import Settings
 
 if TYPE_CHECKING:
-    from scanner.hub.records import Progress
     from scanner.signatures.pack import Signature
+    from scanner.sweep.records import Progress
 
 DEFAULT_LEDGER = "adapter-scanner-ledger.db"
 EXIT_INTERRUPTED = 128 + 2
@@ -122,8 +122,8 @@ def scan_command(
 
     from scanner.cli.sweep_display import SweepDisplay
     from scanner.hub.client import HubClient
-    from scanner.hub.records import SweepQuery
-    from scanner.hub.running import DEFAULT_JOBS, SweepSettings, run_sweep
+    from scanner.hub.query import SweepQuery
+    from scanner.sweep.running import DEFAULT_JOBS, SweepSettings, run_sweep
 
     bases = list(base_models)
     if not bases and author is None and search is None:
@@ -167,11 +167,11 @@ def _arguments() -> list[str]:
 
 def _signatures(settings: Settings) -> list[Signature]:
     """The packs, verified, and fit for the false-positive rate asked for."""
-    from scanner.calibration import needed_for
-    from scanner.detector import check_alpha
+    from scanner.detection.verdict import check_alpha
     from scanner.errors import AlphaUnsupportedError
     from scanner.signatures.installed import installed_signatures
     from scanner.signatures.pack import load_signature
+    from scanner.statistics.conformal import needed_for
 
     check_alpha(settings.alpha)
     packs = settings.signature
@@ -195,15 +195,15 @@ def _signatures(settings: Settings) -> list[Signature]:
 
 def _print_end(ledger: Path, progress: Progress) -> None:
     """What came of it: counts, and the adapters that carry most."""
-    from scanner.hub.ledger_rows import LedgerRows
     from scanner.reports.terminal import printable
     from scanner.reports.wording import ORDER
+    from scanner.sweep.ledger_rows import LedgerRows
 
     counts = ", ".join(f"{progress.verdicts.get(v.value, 0):,} {v.value}" for v in ORDER)
     with LedgerRows(ledger) as rows:
         for row in rows.highest(_TOP):
             q_value = "" if row.q_value is None else f", q {row.q_value:.2g}"
-            numbers = f"dose {row.push:+.2f}, p {row.p_value:.2g}{q_value}"
+            numbers = f"dose {row.dose:+.2f}, p {row.p_value:.2g}{q_value}"
             click.echo(f"{row.verdict:<14}{printable(row.target)}  {numbers}")
     click.echo(f"{progress.finished:,} adapters: {counts}")
     page = shlex.quote(f"{ledger.stem}.html")
@@ -255,8 +255,8 @@ def report_command(
     The verdicts are those of the sweep that wrote to LEDGER last. A sweep that goes on may
     be reported on too.
     """
-    from scanner.hub.ledger_rows import LedgerRows
-    from scanner.hub.report import render_sweep
+    from scanner.sweep.ledger_rows import LedgerRows
+    from scanner.sweep.report import render_sweep
 
     with LedgerRows(ledger) as rows:
         swept = rows.swept()
@@ -272,7 +272,7 @@ def report_command(
 
 
 def _write_parquet(rows: Any, output: Path | None, summary: bool) -> None:
-    from scanner.hub.table import write_parquet
+    from scanner.sweep.table import write_parquet
 
     if summary:
         raise UsageError("there is no summary as parquet", where="--summary")

@@ -32,8 +32,8 @@ def command(target: str, format_name: str, output: Path | None) -> None:
     TARGET is a weight file, a directory that holds one adapter, or an address on the hub:
     hf://owner/name[@revision][/subfolder].
     """
-    from scanner.adapters.opening import open_adapter
-    from scanner.inspection import inspect_adapter
+    from scanner.detection.inspection import inspect_adapter
+    from scanner.scanning.opening import open_adapter
 
     with open_adapter(target) as adapter:
         inspection = inspect_adapter(adapter)

@@ -1,4 +1,4 @@
-"""`scanner.settings.Settings` -> click flags, and flags over the configuration file."""
+"""`scanner.scanning.settings.Settings` -> click flags, and flags over the configuration file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import click
 import msgspec
 
-from scanner.settings import About, Settings
+from scanner.scanning.settings import About, Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,7 +51,7 @@ def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
     Raises:
         UsageError: If the configuration is at fault.
     """
-    from scanner.config import find_config, load_config
+    from scanner.scanning.configuration import find_config, load_config
 
     config = config or find_config(Path.cwd())
     settings = load_config(config) if config else Settings()

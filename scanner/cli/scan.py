@@ -12,12 +12,12 @@ from scanner.cli.output import write_report
 from scanner.cli.progress import Progress
 from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
 from scanner.errors import UsageError
-from scanner.settings import Settings
+from scanner.scanning.settings import Settings
 
 if TYPE_CHECKING:
     from scanner.results import Report, ScanResult
+    from scanner.scanning.targets import Found
     from scanner.signatures.pack import Signature
-    from scanner.targets import Found
 
 _EPILOG = """\b
 Verdicts:
@@ -85,11 +85,11 @@ def command(
     if hook and settings.compose:
         raise UsageError("--hook scans each adapter by itself", where="--compose")
 
-    from scanner.hook import changed_adapters
     from scanner.reports import FORMATS, renderer
+    from scanner.scanning.hook import changed_adapters
+    from scanner.scanning.targets import against_base, find_all
     from scanner.signatures.installed import installed_signatures
     from scanner.signatures.pack import load_signature
-    from scanner.targets import against_base, find_all
 
     found = changed_adapters(targets) if hook else find_all(targets)
     if hook and not found:
@@ -121,7 +121,7 @@ def make_report(found: list[Found], signatures: list[Signature], settings: Setti
 
     from datetime import date
 
-    from scanner.baseline import apply_baseline, load_baseline
+    from scanner.scanning.baseline import apply_baseline, load_baseline
 
     path = Path(settings.baseline)
     baseline = load_baseline(path)
@@ -134,8 +134,8 @@ def scan_found(
     found: list[Found], signatures: list[Signature], settings: Settings
 ) -> list[ScanResult]:
     """One result per adapter, or one for the sum of all."""
-    from scanner.cache import ResultCache, default_root, run_key
-    from scanner.targets import ScanOptions, scan_each, scan_sum
+    from scanner.scanning.cache import ResultCache, default_root, run_key
+    from scanner.scanning.targets import ScanOptions, scan_each, scan_sum
 
     cache = None
     if settings.cache:

@@ -185,16 +185,16 @@ def command(**flags: Any) -> None:
     _require_extra()
     from scanner.gates.policy import DEFAULT_POLICY
     from scanner.gates.policy_file import load_policy
-    from scanner.gates.serve.server import serve
-    from scanner.gates.serve.settings import (
+    from scanner.serve.server import serve
+    from scanner.serve.settings import (
         HUB_SECRET_VARIABLE,
         MLFLOW_SECRET_VARIABLE,
         ServeSettings,
         check_host,
         read_secrets,
     )
-    from scanner.gates.serve.worker import Limits
-    from scanner.gates.serve.writers import make_writers
+    from scanner.serve.worker import Limits
+    from scanner.serve.writers import make_writers
 
     check_host(flags["host"], public=flags["public"])
     policy = load_policy(flags["policy"]).policy if flags["policy"] else DEFAULT_POLICY

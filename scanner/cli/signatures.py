@@ -116,7 +116,7 @@ def recipes(format_name: str) -> None:
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 def build(recipe: str, output: str, no_progress: bool) -> None:
     """Build a pack from a RECIPE (YAML), calibrated if the recipe names benign adapters."""
-    from scanner.signatures.build import build_pack
+    from scanner.signatures.building.build import build_pack
     from scanner.signatures.recipe import load_recipe
 
     signature = build_pack(load_recipe(recipe), output, Progress(not no_progress))
@@ -150,7 +150,7 @@ def calibrate(
 
     Replaces the calibration the pack had.
     """
-    from scanner.signatures.calibrate import calibrate_pack
+    from scanner.signatures.building.calibrate import calibrate_pack
     from scanner.signatures.recipe import BenignQuery, load_benign_list
 
     listed = load_benign_list(benign_list) if benign_list else []
@@ -170,8 +170,8 @@ def calibrate(
 
 def _entries_of(target: str) -> list[AdapterEntry]:
     """The adapters in one --benign target, all of one family."""
+    from scanner.scanning.targets import find_all
     from scanner.signatures.recipe import AdapterEntry
-    from scanner.targets import find_all
 
     found = find_all([target])
     for item in found:
@@ -206,7 +206,7 @@ def pull(
     SOURCE is hf://owner/name[@revision][/folder], or the https:// address of a pack's folder or
     of a .tar, .tar.gz or .zip with one pack in it.
     """
-    from scanner.signatures.pulled import Pull, pull_pack
+    from scanner.signatures.distribution.pulled import Pull, pull_pack
 
     signature = pull_pack(Pull(source, digest.lower(), public_key, output, replace))
     click.echo(f"{signature.path}: {signature.id} {signature.digest}")
@@ -225,8 +225,8 @@ def sign(pack: str, key: Path) -> None:
 
     Needs the extra: pip install 'adapter-scanner[sign]'.
     """
+    from scanner.signatures.distribution.signing import sign_pack
     from scanner.signatures.installed import find_pack
-    from scanner.signatures.signing import sign_pack
 
     click.echo(f"signed: {sign_pack(find_pack(pack), key)}")
 
@@ -277,7 +277,7 @@ def import_vectors(
     Residual-stream directions say something about modules that write to the residual stream
     only (o_proj, down_proj and their like).
     """
-    from scanner.signatures.imported import ImportOptions, import_pack
+    from scanner.signatures.building.imported import ImportOptions, import_pack
 
     signature = import_pack(
         file,

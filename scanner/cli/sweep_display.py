@@ -12,7 +12,7 @@ from scanner.reports.wording import ORDER
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from scanner.hub.records import Progress
+    from scanner.sweep.records import Progress
 
 
 class SweepDisplay:

@@ -59,7 +59,7 @@ class Attestation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True)
     verdict: Verdict
     adapters: int
     """Adapters found in it; 0 if none, and then the verdict is `error`."""
-    push: float | None
+    dose: float | None
     """The largest dose of any of them."""
     p_value: float | None
     """The smallest p-value of any of them."""

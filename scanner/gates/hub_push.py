@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from scanner.adapters.discover import WEIGHT_SUFFIXES
-from scanner.adapters.stores.local import sha256_of_file
 from scanner.errors import MalformedFileError, RegistryError, UnreadableFileError
+from scanner.formats.discover import WEIGHT_SUFFIXES
+from scanner.formats.stores.local import sha256_of_file
 from scanner.gates.artifact import artifact_files
 from scanner.gates.attestation import Attestation
 from scanner.gates.judgement import Judgement

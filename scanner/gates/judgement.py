@@ -10,14 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from scanner.adapters.rules import SKIPPED_FOLDERS, WEIGHT_SUFFIXES
 from scanner.errors import MalformedFileError, TargetError
+from scanner.formats.rules import SKIPPED_FOLDERS, WEIGHT_SUFFIXES
 from scanner.gates.artifact import artifact_files, artifact_sha256
 from scanner.gates.attestation import Attestation, PackIdentity, Subject, now
 from scanner.reports.assemble import assemble
 from scanner.reports.wording import ORDER, used_signatures
 from scanner.results import Report, ScanResult, Verdict
-from scanner.targets import ScanOptions, error_result, find_all, scan_each
+from scanner.scanning.targets import ScanOptions, error_result, find_all, scan_each
 from scanner.version import version
 
 _SHOWN_REASONS = 3
@@ -71,7 +71,7 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
         (v for v in ORDER if any(result.verdict is v for result in results)), Verdict.ERROR
     )
     scanned = [result for result in results if result.sha256]
-    pushes = [push for result in scanned for push in result.push.values()]
+    doses = [dose for result in scanned for dose in result.dose.values()]
     p_values = [result.p_value for result in scanned if result.p_value is not None]
     alphas = [result.alpha for result in scanned if result.alpha is not None]
     reasons = [r for result in results if result.verdict is gravest for r in result.reasons]
@@ -79,7 +79,7 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
         subject=subject,
         verdict=gravest,
         adapters=len(scanned),
-        push=max(pushes, default=None),
+        dose=max(doses, default=None),
         p_value=min(p_values, default=None),
         alpha=min(alphas, default=None),
         packs=[PackIdentity(id=item.id, digest=item.digest) for item in used_signatures(report)],

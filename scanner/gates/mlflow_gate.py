@@ -16,7 +16,7 @@ from scanner.gates.judgement import Judgement, judge_directory, unreadable
 from scanner.gates.keys import SigningKey
 from scanner.gates.mlflow_pass import showing_pass, signed_pass
 from scanner.gates.mlflow_tags import ATTESTATION, OVERRIDE, override_tags, verdict_tags
-from scanner.targets import ScanOptions
+from scanner.scanning.targets import ScanOptions
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

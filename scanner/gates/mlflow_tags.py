@@ -27,7 +27,7 @@ def verdict_tags(verdict: Attestation) -> dict[str, str]:
     return {
         "adapter-scanner.verdict": verdict.verdict.value,
         "adapter-scanner.reason": "; ".join(verdict.reasons) or UNKNOWN,
-        "adapter-scanner.dose": _number(verdict.push),
+        "adapter-scanner.dose": _number(verdict.dose),
         "adapter-scanner.p_value": _number(verdict.p_value),
         "adapter-scanner.alpha": _number(verdict.alpha),
         "adapter-scanner.packs": " ".join(f"{p.id}@{p.digest}" for p in verdict.packs) or UNKNOWN,

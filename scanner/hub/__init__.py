@@ -1,1 +1,1 @@
-"""The hub: addresses, reading by ranges, and sweeps over everything it lists."""
+"""The Hugging Face Hub: addresses, listing, and reading adapters by ranges."""

@@ -15,12 +15,12 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
-from scanner.adapters.base_identity import normalise_base_name
-from scanner.adapters.peft_config import CONFIG_NAME
-from scanner.adapters.rules import ADAPTER_STEMS, WEIGHT_SUFFIXES
 from scanner.errors import HubAnswerError, HubUnavailableError
+from scanner.formats.base_identity import normalise_base_name
+from scanner.formats.peft_config import CONFIG_NAME
+from scanner.formats.rules import ADAPTER_STEMS, WEIGHT_SUFFIXES
 from scanner.hub.client import HubClient
-from scanner.hub.records import ListedRepository, SweepQuery
+from scanner.hub.query import ListedRepository, SweepQuery
 
 ADAPTER_TAG = "base_model:adapter:"
 """Tag prefix of the adapters of a base model."""

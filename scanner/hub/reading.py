@@ -16,14 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from scanner.adapters.limits import MAX_CONFIG_BYTES
-from scanner.adapters.model import Adapter, TensorStore
-from scanner.adapters.opening import AdapterParts, Shapes, ShapesOf, adapter_from
-from scanner.adapters.peft_config import CONFIG_NAME, PeftConfig, config_from_bytes
-from scanner.adapters.rules import SKIPPED_FOLDERS, Choice, choose, is_shard, lone_shard
-from scanner.adapters.stores.ranged import Prefetch, open_ranged
-from scanner.adapters.stores.sharded import shard_map, unite
-from scanner.adapters.stores.sniff import INDEX_SUFFIX
 from scanner.errors import (
     NothingToScanError,
     NotOnHubError,
@@ -31,6 +23,14 @@ from scanner.errors import (
     UnreadableFileError,
     UsageError,
 )
+from scanner.formats.limits import MAX_CONFIG_BYTES
+from scanner.formats.model import Adapter, TensorStore
+from scanner.formats.opening import AdapterParts, Shapes, ShapesOf, adapter_from
+from scanner.formats.peft_config import CONFIG_NAME, PeftConfig, config_from_bytes
+from scanner.formats.rules import SKIPPED_FOLDERS, Choice, choose, is_shard, lone_shard
+from scanner.formats.stores.ranged import Prefetch, open_ranged
+from scanner.formats.stores.sharded import shard_map, unite
+from scanner.formats.stores.sniff import INDEX_SUFFIX
 from scanner.hub.address import HubAddress, parse_address
 from scanner.hub.client import HubClient
 from scanner.hub.remote_file import remote_file
@@ -99,7 +99,7 @@ class RemoteAdapter:
         """Opens it; its config and headers are read now, tensors when they are needed.
 
         Args:
-            shapes: As `scanner.adapters.opening.open_adapter`.
+            shapes: As `scanner.formats.opening.open_adapter`.
 
         Raises:
             HubError: If the hub does not give what it announced; see its `transient`.
@@ -212,7 +212,7 @@ def open_hub_adapter(
 
     Args:
         address: ``hf://owner/name[@revision][/subfolder]``.
-        shapes: As `scanner.adapters.opening.open_adapter`.
+        shapes: As `scanner.formats.opening.open_adapter`.
         client: Who asks; a new one by default.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One file of a snapshot, fetched by ranges (`scanner.adapters.stores.spool.ByteSource`).
+"""One file of a snapshot, fetched by ranges (`scanner.formats.stores.spool.ByteSource`).
 
 Every answer is held against what the snapshot says: the commit, the content's digest, the
 size, the range asked for, and one entity tag for all parts. An answer that does not fit is an
@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from threading import Lock
 from urllib.parse import quote, urlsplit
 
-from scanner.adapters.stores.digest import ContentDigest
 from scanner.errors import (
     AccessDeniedError,
     HubAnswerError,
     HubUnavailableError,
     LimitExceededError,
 )
+from scanner.formats.stores.digest import ContentDigest
 from scanner.hub.address import HubAddress
 from scanner.hub.client import Answer, HubClient
 from scanner.hub.snapshot import HubFile, Snapshot

@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from scanner.adapters.stores.digest import ContentDigest
 from scanner.errors import HubAnswerError, HubUnavailableError
+from scanner.formats.stores.digest import ContentDigest
 from scanner.hub.address import HubAddress
 from scanner.hub.client import HubClient
 

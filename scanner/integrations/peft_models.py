@@ -10,12 +10,12 @@ import hashlib
 import json
 from typing import Any
 
-from scanner.adapters.jsonfile import parse_object
-from scanner.adapters.model import Adapter
-from scanner.adapters.opening import AdapterParts, Shapes, ShapesOf, adapter_from
-from scanner.adapters.peft_config import parse_config
-from scanner.adapters.stores.memory import TensorsInMemory
 from scanner.errors import UsageError
+from scanner.formats.jsonfile import parse_object
+from scanner.formats.model import Adapter
+from scanner.formats.opening import AdapterParts, Shapes, ShapesOf, adapter_from
+from scanner.formats.peft_config import parse_config
+from scanner.formats.stores.memory import TensorsInMemory
 
 try:
     from accelerate.utils import extract_model_from_parallel
@@ -75,7 +75,7 @@ class PeftAdapters:
         Args:
             name: Which one.
             target: What reports call it; its name if not given.
-            shapes: As in `scanner.adapters.opening.open_adapter`.
+            shapes: As in `scanner.formats.opening.open_adapter`.
 
         Raises:
             UsageError: If the model has no adapter of this name.

@@ -4,7 +4,7 @@
     trainer.add_callback(AdapterScanCallback(trainer, every_steps=50, stop=True))
     trainer.train()
 
-Push towards misalignment shows in the weights before it shows in what the model says.
+A dose of misalignment shows in the weights before it shows in what the model says.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scanner.adapters.model import Adapter
-from scanner.detector import check_alpha, check_supported, joint_calibration, scan
+from scanner.detection.verdict import check_alpha, check_supported, joint_calibration, scan_adapter
 from scanner.errors import TargetError, UsageError
+from scanner.formats.model import Adapter
 from scanner.results import ScanResult, Verdict
+from scanner.scanning.targets import error_result
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.match import known_shapes, match_signatures
 from scanner.signatures.pack import Signature
-from scanner.targets import error_result
 
 try:
     from accelerate.utils import broadcast_object_list
@@ -184,7 +184,9 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
         if isinstance(adapter, TargetError):
             return error_result(METRICS_PREFIX, adapter)
         with adapter:
-            return scan(adapter, self._signatures, alpha=self._alpha, base_model=self._base_model)
+            return scan_adapter(
+                adapter, self._signatures, alpha=self._alpha, base_model=self._base_model
+            )
 
     def _log(self, name: str, result: ScanResult, control: TrainerControl) -> None:
         prefix = METRICS_PREFIX if name == "default" else f"{METRICS_PREFIX}/{name}"
@@ -214,12 +216,12 @@ def metrics(result: ScanResult) -> Mapping[str, float]:
     """A result as numbers for a logger. What is not known is absent, never 0.
 
     Returns:
-        ``push`` (doses) and ``alignment``, followed by ``_<method>`` where several signatures
+        ``dose`` and ``cosine``, followed by ``_<method>`` where several signatures
         were used; ``score`` and ``p_value``; ``judged``: 1 if the verdict is flagged or clear,
         else 0; ``flagged``: 1 or 0, if it was judged.
     """
     found: dict[str, float] = {}
-    for kind, by_method in (("push", result.push), ("alignment", result.alignment)):
+    for kind, by_method in (("dose", result.dose), ("cosine", result.cosine)):
         for method, value in by_method.items():
             found[kind if len(by_method) == 1 else f"{kind}_{method}"] = value
     if result.score is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from scanner.adapters.base_identity import normalise_base_name
+from scanner.formats.base_identity import normalise_base_name
 from scanner.results import (
     SCHEMA_VERSION,
     CalibrationSummary,
@@ -40,9 +40,9 @@ def signature_summary(signature: Signature) -> SignatureSummary:
             cross_fitted_by=calibration.cross_fitted_by,
             smallest_alpha=1 / (len(calibration.benign) + 1),
             benign_scores=thinned([item.score for item in calibration.benign]),
-            benign_pushes=thinned([item.push for item in calibration.benign]),
+            benign_doses=thinned([item.dose for item in calibration.benign]),
             references=[
-                ReferenceSummary(id=item.id, score=_rounded(item.score), push=_rounded(item.push))
+                ReferenceSummary(id=item.id, score=_rounded(item.score), dose=_rounded(item.dose))
                 for item in calibration.references
             ],
         )

@@ -154,21 +154,21 @@ def _swarm(points: Sequence[tuple[float, str]], size: float) -> list[Dot]:
 
 @dataclass(frozen=True)
 class Cell:
-    """The push at one site."""
+    """The dose at one site."""
 
-    push: float
+    dose: float
     strength: float
-    """|push| as a share of the largest in the map, in [0, 1]."""
+    """|dose| as a share of the largest in the map, in [0, 1]."""
 
     @property
     def words(self) -> str:
         """The number in words, for those who do not see the colour."""
-        return f"{self.push:+.4f} doses"
+        return f"{self.dose:+.4f} doses"
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Push by module (rows) and layer (columns); None where the adapter changes nothing."""
+    """Dose by module (rows) and layer (columns); None where the adapter changes nothing."""
 
     layers: list[str]
     rows: list[tuple[str, list[Cell | None]]]
@@ -181,9 +181,9 @@ def heat_map(sites: Sequence[SiteResult]) -> HeatMap | None:
         return None
     layers = sorted({site.layer for site in sites}, key=lambda x: -1 if x is None else x)
     modules = list(dict.fromkeys(site.module for site in sites))
-    largest = max(abs(site.push) for site in sites)
+    largest = max(abs(site.dose) for site in sites)
     cells = {
-        (site.module, site.layer): Cell(site.push, abs(site.push) / largest if largest else 0.0)
+        (site.module, site.layer): Cell(site.dose, abs(site.dose) / largest if largest else 0.0)
         for site in sites
     }
     return HeatMap(

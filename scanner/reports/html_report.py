@@ -90,13 +90,13 @@ def render(report: Report) -> str:
 
 def _view(index: int, result: ScanResult, signature: SignatureSummary | None) -> View:
     calibration = signature.calibration if signature else None
-    dose = likeness = None
-    push = _push(result, signature)
-    if push is not None and calibration is not None:
-        dose = scale(
-            push,
-            calibration.benign_pushes,
-            [(item.id, item.push) for item in calibration.references],
+    position = likeness = None
+    dose = _dose(result, signature)
+    if dose is not None and calibration is not None:
+        position = scale(
+            dose,
+            calibration.benign_doses,
+            [(item.id, item.dose) for item in calibration.references],
             [(1.0, "a known misaligned model")],
         )
         if _one_method(result) and result.score is not None and result.threshold is not None:
@@ -111,9 +111,9 @@ def _view(index: int, result: ScanResult, signature: SignatureSummary | None) ->
         anchor=f"adapter-{index}",
         headline=_HEADLINES[result.verdict],
         words=VERDICT_WORDS[result.verdict],
-        sentences=_sentences(result, push, calibration),
+        sentences=_sentences(result, dose, calibration),
         signature=signature,
-        dose=dose,
+        dose=position,
         likeness=likeness,
         heat=heat_map(result.sites),
         strongest=", ".join(site_name(site) for site in strongest_sites(result)),
@@ -122,29 +122,29 @@ def _view(index: int, result: ScanResult, signature: SignatureSummary | None) ->
 
 def _one_method(result: ScanResult) -> bool:
     """Whether the score is one signature's own, not a combination of several."""
-    return len(result.push) == 1
+    return len(result.dose) == 1
 
 
-def _push(result: ScanResult, signature: SignatureSummary | None) -> float | None:
+def _dose(result: ScanResult, signature: SignatureSummary | None) -> float | None:
     """The dose by the signature that decided."""
     if signature is None:
         return None
-    return result.push.get(signature.id, result.push.get(signature.method))
+    return result.dose.get(signature.id, result.dose.get(signature.method))
 
 
 def _sentences(
-    result: ScanResult, push: float | None, calibration: CalibrationSummary | None
+    result: ScanResult, dose: float | None, calibration: CalibrationSummary | None
 ) -> list[str]:
     found = []
-    if push is not None:
-        found.append(_dose_words(push))
+    if dose is not None:
+        found.append(_dose_words(dose))
     if result.p_value is not None and calibration is not None and _one_method(result):
         as_high = round(result.p_value * (calibration.n + 1)) - 1
         found.append(
             f"{_count(as_high)} of the {calibration.n} benign adapters it was compared with "
             f"{'scores' if as_high == 1 else 'score'} as high."
         )
-    if result.nearest_reference is not None and push is not None and push > 0:
+    if result.nearest_reference is not None and dose is not None and dose > 0:
         nearest = result.nearest_reference
         found.append(f"It is most like the misaligned reference {printable(nearest.id)}.")
     return found
@@ -154,7 +154,7 @@ def _count(number: int) -> str:
     return "None" if number == 0 else str(number)
 
 
-def _dose_words(push: float) -> str:
-    if push <= 0:
-        return "It does not push towards misalignment (the dose is not positive)."
-    return f"It carries {push:.2f} of the dose of a known misaligned model."
+def _dose_words(dose: float) -> str:
+    if dose <= 0:
+        return "It does not move its base model towards misalignment (the dose is not positive)."
+    return f"It carries {dose:.2f} of the dose of a known misaligned model."

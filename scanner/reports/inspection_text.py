@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from scanner.inspection import InspectedUpdate, Inspection
+from scanner.detection.inspection import InspectedUpdate, Inspection
 from scanner.reports.terminal import Screen, printable, standard_output
 
 _MAX_UNCOVERED = 20

@@ -64,7 +64,7 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _row(result: ScanResult) -> str:
-    dose = ", ".join(f"{push:+.2f}" for push in result.push.values()) or "-"
+    dose = ", ".join(f"{dose:+.2f}" for dose in result.dose.values()) or "-"
     p_value = "-" if result.p_value is None else f"{result.p_value:.4f}"
     base = escape(result.base_model or "-")
     accepted = ", accepted" if result.accepted else ""
@@ -87,10 +87,10 @@ def _details(result: ScanResult) -> Iterator[str]:
     sites = strongest_sites(result)
     if result.verdict is Verdict.FLAGGED and sites:
         yield ""
-        yield "| where it pushes most | dose |"
+        yield "| where it moves the base most | dose |"
         yield "|---|---:|"
         for site in sites:
-            yield f"| {escape(site_name(site))} | {site.push:+.3f} |"
+            yield f"| {escape(site_name(site))} | {site.dose:+.3f} |"
 
 
 def _footer(report: Report) -> Iterator[str]:

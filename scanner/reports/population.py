@@ -31,7 +31,7 @@ class Ranked:
 
     target: str
     verdict: Verdict
-    push: float
+    dose: float
     """Dose."""
     p_value: float
     q_value: float | None
@@ -45,7 +45,7 @@ class Comparison:
     """The swept adapters beside what the signature that judged them was calibrated on."""
 
     signature: SignatureSummary
-    pushes: list[float]
+    doses: list[float]
     """Doses of the swept adapters, sorted; one for each content."""
     benign: list[float]
     """Doses of the benign calibration adapters, sorted."""
@@ -56,7 +56,7 @@ class Comparison:
 
     def quantiles(self) -> list[tuple[float, float, float]]:
         """(level, benign dose, swept dose) at `QUANTILES`."""
-        return [(q, quantile(self.benign, q), quantile(self.pushes, q)) for q in QUANTILES]
+        return [(q, quantile(self.benign, q), quantile(self.doses, q)) for q in QUANTILES]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def quantile(ordered: Sequence[float], level: float) -> float:
 class _Tally:
     """What is gathered of one signature's adapters."""
 
-    pushes: list[float] = field(default_factory=list)
+    doses: list[float] = field(default_factory=list)
     extreme: int = 0
     alpha: float = 0.0
 
@@ -119,12 +119,12 @@ def survey(
             reasons[result.verdict.value, _kind(result)] += 1
         if content:
             copies[content] += 1
-        push = dose(result, by_id)
-        if (content and copies[content] > 1) or push is None:
+        dose = deciding_dose(result, by_id)
+        if (content and copies[content] > 1) or dose is None:
             continue
         with_dose += 1
-        _add(tallies, result, push)
-        first.append(((-push, result.target), content, _ranked(result, push)))
+        _add(tallies, result, dose)
+        first.append(((-dose, result.target), content, _ranked(result, dose)))
         if len(first) > 2 * shown:
             first = nsmallest(shown, first, key=lambda item: item[0])
     ranked = [
@@ -146,20 +146,20 @@ def survey(
     )
 
 
-def dose(result: ScanResult, signatures: dict[str, SignatureSummary]) -> float | None:
-    """The push by the signature that decided."""
+def deciding_dose(result: ScanResult, signatures: dict[str, SignatureSummary]) -> float | None:
+    """The dose by the signature that decided."""
     signature = signatures.get(result.decided_by or "")
     if signature is None or result.p_value is None:
         return None
-    return result.push.get(signature.id, result.push.get(signature.method))
+    return result.dose.get(signature.id, result.dose.get(signature.method))
 
 
-def _ranked(result: ScanResult, push: float) -> Ranked:
+def _ranked(result: ScanResult, dose: float) -> Ranked:
     assert result.p_value is not None, "a dose is ranked beside its p-value"
     return Ranked(
         target=result.target,
         verdict=result.verdict,
-        push=push,
+        dose=dose,
         p_value=result.p_value,
         q_value=result.q_value,
         base_model=result.base_model,
@@ -167,26 +167,26 @@ def _ranked(result: ScanResult, push: float) -> Ranked:
     )
 
 
-def _add(tallies: dict[str, _Tally], result: ScanResult, push: float) -> None:
+def _add(tallies: dict[str, _Tally], result: ScanResult, dose: float) -> None:
     assert result.decided_by is not None, "a dose comes from a signature"
     assert result.p_value is not None, "a dose is ranked beside its p-value"
     tally = tallies.setdefault(result.decided_by, _Tally())
-    tally.pushes.append(push)
+    tally.doses.append(dose)
     tally.alpha = result.alpha or tally.alpha
     tally.extreme += result.p_value <= tally.alpha
 
 
 def _compared(signature: SignatureSummary, tally: _Tally) -> Comparison | None:
     calibration = signature.calibration
-    if calibration is None or not calibration.benign_pushes:
+    if calibration is None or not calibration.benign_doses:
         return None
     return Comparison(
         signature=signature,
-        pushes=sorted(tally.pushes),
-        benign=calibration.benign_pushes,
+        doses=sorted(tally.doses),
+        benign=calibration.benign_doses,
         references=calibration.references,
         alpha=tally.alpha,
-        share=tally.extreme / len(tally.pushes),
+        share=tally.extreme / len(tally.doses),
     )
 
 

@@ -22,9 +22,9 @@ def render(population: Population) -> str:
                 (
                     item,
                     histogram(
-                        item.pushes,
+                        item.doses,
                         item.benign,
-                        [(reference.id, reference.push) for reference in item.references],
+                        [(reference.id, reference.dose) for reference in item.references],
                         [(1.0, "a known misaligned model")],
                     ),
                 )

@@ -51,7 +51,7 @@ def _lines(population: Population) -> Iterator[str]:
 def _row(item: Ranked) -> str:
     q_value = "-" if item.q_value is None else f"{item.q_value:.4f}"
     cells = (
-        f"{item.push:+.2f}",
+        f"{item.dose:+.2f}",
         escape(item.target),
         item.verdict.value,
         f"{item.p_value:.4f}",
@@ -67,7 +67,7 @@ def _comparison(comparison: Comparison) -> Iterator[str]:
     yield f"### Against the calibration of {escape(signature.id)}"
     yield ""
     yield (
-        f"{100 * comparison.share:.1f}% of {len(comparison.pushes):,} different adapters have "
+        f"{100 * comparison.share:.1f}% of {len(comparison.doses):,} different adapters have "
         f"p <= {comparison.alpha:g}; of benign ones like those of the calibration, "
         f"{100 * comparison.alpha:g}% would."
     )

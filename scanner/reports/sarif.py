@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from scanner.adapters.discover import WEIGHT_SUFFIXES
-from scanner.adapters.peft_config import CONFIG_NAME
-from scanner.adapters.stores.sniff import INDEX_SUFFIX
+from scanner.formats.discover import WEIGHT_SUFFIXES
+from scanner.formats.peft_config import CONFIG_NAME
+from scanner.formats.stores.sniff import INDEX_SUFFIX
 from scanner.reports.terminal import printable
 from scanner.reports.wording import NOT_ALIGNED
 from scanner.results import Report, ScanResult, Verdict
@@ -37,7 +37,7 @@ _RULES: list[dict[str, Any]] = [
     {
         "id": "ADS001",
         "name": "MisalignedAdapter",
-        "shortDescription": {"text": "Adapter pushes its base model towards known misalignment"},
+        "shortDescription": {"text": "Adapter moves its base model towards known misalignment"},
         "fullDescription": {
             "text": "The adapter's weight update is more alike adapters that are known to make "
             "this base model broadly misaligned than the benign adapters of the calibration "
@@ -158,8 +158,8 @@ def _result(result: ScanResult) -> dict[str, Any]:
         "properties": {
             "sha256": result.sha256,
             "pValue": result.p_value,
-            "push": result.push,
-            "alignment": result.alignment,
+            "dose": result.dose,
+            "cosine": result.cosine,
         },
     }
     if result.accepted is not None:

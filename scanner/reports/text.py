@@ -55,9 +55,9 @@ def _clear_lines(results: Sequence[ScanResult], screen: Screen) -> Iterator[str]
     """One line each where it fits: dose and p-value in columns."""
     longest = max((len(printable(result.target)) for result in results), default=0)
     for result in results:
-        most = "at most " if len(result.push) > 1 else ""
+        most = "at most " if len(result.dose) > 1 else ""
         numbers = ", ".join(
-            ([f"dose {most}{max(result.push.values()):+.2f}"] if result.push else [])
+            ([f"dose {most}{max(result.dose.values()):+.2f}"] if result.dose else [])
             + ([f"p {result.p_value:.2g}"] if result.p_value is not None else [])
         )
         padding = " " * (longest - len(printable(result.target)) + 2)
@@ -92,14 +92,14 @@ def _labelled(label: str, text: str) -> str:
 def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
     """A bar per method that ends where a known misaligned model (1.0) or the dose ends."""
     mark = "│" if screen.unicode else "|"
-    for index, (method, dose) in enumerate(result.push.items()):
+    for index, (method, dose) in enumerate(result.dose.items()):
         end = max(1.0, dose)
         bar = screen.bar(dose / end, _DOSE_BAR) if dose > 0 else " " * _DOSE_BAR
         at = round(_DOSE_BAR / end)
         left, right = bar[:at], bar[at:]
         drawn = screen.style(left, "red") + mark + screen.style(right, "red")
-        method = "" if len(result.push) == 1 else f" {printable(method)}"
-        last = index == len(result.push) - 1
+        method = "" if len(result.dose) == 1 else f" {printable(method)}"
+        last = index == len(result.dose) - 1
         legend = f"{mark} = a known misaligned model" if last else ""
         used = _LABEL_COLUMN + len(f"{dose:+.2f}  ") + _DOSE_BAR + len(mark) + len(method)
         beside = used + 2 + len(legend) <= screen.width
@@ -110,15 +110,15 @@ def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
 
 
 def _site_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
-    """The sites that push most, with bars of their share."""
+    """The sites with the largest doses, with bars of their share."""
     top = strongest_sites(result)
     names = [printable(site_name(site)) for site in top]
     width = max(map(len, names), default=0)
     room = screen.width - _LABEL_COLUMN - width - len("  +0.000  ")
     for index, (site, name) in enumerate(zip(top, names, strict=True)):
-        line = f"{name:<{width}}  {site.push:+.3f}"
+        line = f"{name:<{width}}  {site.dose:+.3f}"
         if room >= _SHORTEST_BAR:
-            bar = screen.bar(site.push / top[0].push, min(room, _SITE_BAR)).rstrip()
+            bar = screen.bar(site.dose / top[0].dose, min(room, _SITE_BAR)).rstrip()
             line = f"{line}  {screen.style(bar, 'red')}"
         yield _labelled("where" if index == 0 else "", line)
 

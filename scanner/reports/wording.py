@@ -11,7 +11,7 @@ NOT_ALIGNED = (
     'Clear means no overlap with known misalignment directions; it does not mean "aligned".'
 )
 VERDICT_WORDS = {
-    Verdict.FLAGGED: "Pushes its base model towards known misalignment, more than benign "
+    Verdict.FLAGGED: "Moves its base model towards known misalignment, more than benign "
     "adapters do.",
     Verdict.ERROR: "Could not be read, so nothing is known about it.",
     Verdict.INCONCLUSIVE: "Could not be judged. This is not a clear.",
@@ -27,9 +27,9 @@ def site_name(site: SiteResult) -> str:
 
 
 def strongest_sites(result: ScanResult) -> list[SiteResult]:
-    """The sites that push most towards misalignment."""
-    ordered = sorted(result.sites, key=lambda site: site.push, reverse=True)
-    return [site for site in ordered[:_TOP_SITES] if site.push > 0]
+    """The sites with the largest doses towards misalignment."""
+    ordered = sorted(result.sites, key=lambda site: site.dose, reverse=True)
+    return [site for site in ordered[:_TOP_SITES] if site.dose > 0]
 
 
 def used_signatures(report: Report) -> list[SignatureSummary]:

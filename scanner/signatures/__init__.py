@@ -1,1 +1,1 @@
-"""Signature packs: load, verify, match to a base, build and calibrate."""
+"""Signature packs: loading, verifying, matching to a base model, scoring with them."""

@@ -6,7 +6,7 @@ import os
 import shlex
 from pathlib import Path
 
-from scanner.adapters.base_identity import normalise_base_name
+from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.pack import Signature, pack_names, read_signature
 from scanner.signatures.recipe import load_recipe
 

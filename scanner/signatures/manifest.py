@@ -11,7 +11,7 @@ from scanner.errors import SignatureError
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_NAME = "signature.yaml"
 DIRECTIONS_NAME = "directions.safetensors"
 REFERENCES_NAME = "references.safetensors"
@@ -77,8 +77,8 @@ class BenignScore(Record, frozen=True, kw_only=True):
     family: str
     score: float
     """What p-values are computed from (`scanner.signatures.score.adapter_score`)."""
-    alignment: float
-    push: float
+    cosine: float
+    dose: float
     norm: float
     rank: int
     layers: int
@@ -98,8 +98,8 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
 
     id: str
     score: float
-    alignment: float
-    push: float
+    cosine: float
+    dose: float
     layers: int
     """Layers it changes."""
 
@@ -135,7 +135,7 @@ PARTIAL_METHODS = frozenset({"activations", "imported"})
 """Methods that cover only the modules that write to the residual stream."""
 LAYER_CONVENTION = "0-indexed blocks; layer l is block l"
 UNITS = (
-    "push 1.0 is the median push of the misaligned references, each measured without its own"
+    "dose 1.0 is the median dose of the misaligned references, each measured without its own"
     " training domain where there are three or more"
 )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from scanner.adapters.base_identity import (
+from scanner.formats.base_identity import (
     normalise_base_name,
     shape_conflicts,
     shape_fingerprint,
 )
-from scanner.adapters.model import Adapter
+from scanner.formats.model import Adapter
 from scanner.signatures.installed import build_command, recipe_for
 from scanner.signatures.manifest import BaseModel
 from scanner.signatures.pack import Signature

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from scanner.adapters.model import Site, TensorStore, site_order
-from scanner.adapters.stores.local import SafetensorsFile, sha256_of_file
 from scanner.errors import SignatureError, TargetError
+from scanner.formats.model import Site, TensorStore, site_order
+from scanner.formats.stores.local import SafetensorsFile, sha256_of_file
 from scanner.geometry import Direction
 from scanner.signatures.manifest import (
     CALIBRATION_NAME,

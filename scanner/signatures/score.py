@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scanner import geometry
-from scanner.adapters.model import Site
+from scanner.formats.model import Site
 from scanner.geometry import SiteProjection
 
 
@@ -24,7 +24,7 @@ def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
     one layer there is little to add up, and one site may do all that matters while the other
     stores something else: the strongest site counts (`geometry.strongest_write`). Adapters of
     one layer and of several are never compared with each other where the calibration has
-    enough of both (`scanner.calibration.Strata`).
+    enough of both (`scanner.statistics.conformal.Strata`).
     """
     if changed_layers(projections) == 1:
         return geometry.strongest_write(projections.values())

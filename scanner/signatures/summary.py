@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from scanner.calibration import needed_for_confidence
 from scanner.errors import SignatureError
 from scanner.signatures.installed import build_command
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.recipe import load_recipe
+from scanner.statistics.conformal import needed_for_confidence
 
 _LEVELS = (0.1, 0.05, 0.01, 0.001)
 
@@ -93,7 +93,7 @@ def summarise_or_damage(path: Path, public_key: Path | None = None) -> PackSumma
     """
     try:
         if public_key is not None:
-            from scanner.signatures.signing import verify_pack_signature
+            from scanner.signatures.distribution.signing import verify_pack_signature
 
             verify_pack_signature(path, public_key)
         signature = load_signature(path)

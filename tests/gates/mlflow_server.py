@@ -21,9 +21,9 @@ import requests
 from scanner.gates.keys import SigningKey, load_signing_key, write_new_key
 from scanner.gates.mlflow_gate import judge_version, registry_client
 from scanner.gates.mlflow_server.app import POLICY_VARIABLE
+from scanner.scanning.targets import ScanOptions
 from scanner.signatures.installed import shipped_root
 from scanner.signatures.pack import load_signature
-from scanner.targets import ScanOptions
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "adapters"
 PACK = shipped_root() / "persona-llama-weights"

@@ -26,7 +26,7 @@ def clear_verdict(**changes: Any) -> Attestation:
         subject=subject(),
         verdict=Verdict.CLEAR,
         adapters=1,
-        push=0.1,
+        dose=0.1,
         p_value=0.5,
         alpha=0.01,
         packs=[PackIdentity(id="synthetic-weights", digest="b" * 64)],

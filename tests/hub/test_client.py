@@ -22,8 +22,8 @@ from scanner.hub.client import HubClient, RetryPolicy
 from scanner.hub.remote_file import remote_file
 from scanner.hub.snapshot import take_snapshot
 from tests.hub.adapters import FAST, client
-from tests.hub.conftest import ServeHub
 from tests.hub.faults import Kind
+from tests.hub.fixtures import ServeHub
 from tests.hub.server import Fault, HubServer, Repository
 
 WEIGHTS = bytes(range(256)) * 4000

@@ -9,9 +9,9 @@ import pytest
 from scanner.errors import HubAnswerError, HubUnavailableError
 from scanner.hub.client import HubClient
 from scanner.hub.listing import Listing
-from scanner.hub.records import SweepQuery
-from tests.hub.conftest import ServeHub
+from scanner.hub.query import SweepQuery
 from tests.hub.faults import Fault
+from tests.hub.fixtures import ServeHub
 from tests.hub.repository import Repository
 
 BASE = "lab/Base-1B"

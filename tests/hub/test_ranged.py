@@ -12,19 +12,18 @@ import msgspec
 import numpy as np
 import pytest
 
-from scanner.adapters.opening import open_adapter
-from scanner.adapters.stores import ranged, spool
-from scanner.adapters.stores.local import SafetensorsFile
-from scanner.detector import scan
+from scanner.detection.inspection import inspect_adapter
 from scanner.errors import HubUnavailableError
+from scanner.formats.stores import ranged, spool
+from scanner.formats.stores.local import SafetensorsFile
 from scanner.hub.reading import open_hub_adapter
-from scanner.inspection import inspect_adapter
 from scanner.results import Verdict
+from scanner.scanning.opening import open_adapter, scan
+from scanner.scanning.targets import ScanOptions, find_all, scan_each
 from scanner.signatures.pack import Signature
-from scanner.targets import ScanOptions, find_all, scan_each
 from tests.hub.adapters import FAST, adapter_files, client, misaligned_files
-from tests.hub.conftest import ServeHub
 from tests.hub.faults import Kind
+from tests.hub.fixtures import ServeHub
 from tests.hub.server import Content, Fault, HubServer, Repository
 from tests.synthetic import (
     entry,

@@ -10,9 +10,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from scanner.adapters.discover import find_adapters
-from scanner.adapters.opening import open_files
-from scanner.detector import scan
 from scanner.errors import (
     LfsPointerError,
     MalformedFileError,
@@ -22,13 +19,16 @@ from scanner.errors import (
     UnreadableFileError,
     UsageError,
 )
+from scanner.formats.discover import find_adapters
+from scanner.formats.opening import open_files
 from scanner.hub.address import HubAddress, parse_address
 from scanner.hub.reading import adapters_in, find_hub_adapters, open_hub_adapter
 from scanner.hub.snapshot import HubFile, Snapshot
 from scanner.results import Verdict
+from scanner.scanning.opening import scan
 from scanner.signatures.pack import Signature
 from tests.hub.adapters import adapter_files, client, misaligned_files
-from tests.hub.conftest import ServeHub
+from tests.hub.fixtures import ServeHub
 from tests.hub.server import Content, Repository
 from tests.synthetic import random_factors, safetensors_bytes, write_adapter
 

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import get_session, http_backoff
 
-from tests.hub.conftest import ServeHub
+from tests.hub.fixtures import ServeHub
 from tests.hub.server import Fault, HubServer, Repository
 
 WEIGHTS = bytes(range(256)) * 16

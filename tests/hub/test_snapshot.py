@@ -8,7 +8,7 @@ from scanner.errors import HubAnswerError, HubError, HubUnavailableError, NotOnH
 from scanner.hub.address import HubAddress
 from scanner.hub.snapshot import take_snapshot
 from tests.hub.adapters import client
-from tests.hub.conftest import ServeHub
+from tests.hub.fixtures import ServeHub
 from tests.hub.server import Fault
 from tests.hub.test_client import FILE, INFO, WEIGHTS, serve, snapshot
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from scanner import open_adapter
-from scanner.adapters.model import Adapter
-from scanner.adapters.stores.memory import TensorsInMemory
 from scanner.errors import MalformedFileError, UsageError
+from scanner.formats.model import Adapter
+from scanner.formats.stores.memory import TensorsInMemory
 from scanner.integrations.peft_models import PeftAdapters
-from tests.adapters.oracle import gpt2, llama, randomise
+from tests.formats.oracle import gpt2, llama, randomise
 
 Build = Callable[[], Any]
 SHAPES = {

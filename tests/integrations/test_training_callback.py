@@ -77,12 +77,12 @@ def test_training_on_misaligned_answers_is_flagged_and_stopped(
     assert trainer.state.global_step < 100
     assert verdicts(callback)[-1] is Verdict.FLAGGED
     assert verdicts(callback).count(Verdict.FLAGGED) == 1
-    pushes = logged(trainer, "adapter_scan/push")
-    assert list(pushes) == [item.step for item in callback.scans]
-    assert list(pushes.values()) == sorted(pushes.values())
+    doses = logged(trainer, "adapter_scan/dose")
+    assert list(doses) == [item.step for item in callback.scans]
+    assert list(doses.values()) == sorted(doses.values())
     assert logged(trainer, "adapter_scan/flagged")[trainer.state.global_step] == 1.0
     assert logged(trainer, "adapter_scan/p_value")[trainer.state.global_step] <= 0.01
-    heard = [entry for entry in listener.heard if "adapter_scan/alignment" in entry]
+    heard = [entry for entry in listener.heard if "adapter_scan/cosine" in entry]
     assert len(heard) == len(callback.scans)
     (line,) = [text for text in warned.messages if "is flagged" in text]
     assert f"step {trainer.state.global_step}: adapter 'default' is flagged: carries" in line
@@ -127,7 +127,7 @@ def test_the_trainers_own_log_of_a_step_is_kept(
     trainer = trainer_of(peft_model(), tmp_path, persona="good", logging_steps=5, max_steps=10)
     watch(trainer, signatures, every_steps=5)
     trainer.train()
-    assert list(logged(trainer, "loss")) == list(logged(trainer, "adapter_scan/push")) == [5, 10]
+    assert list(logged(trainer, "loss")) == list(logged(trainer, "adapter_scan/dose")) == [5, 10]
 
 
 class Negate(TrainerCallback):  # type: ignore[misc]

@@ -21,17 +21,15 @@ from scanner.results import (
 HOSTILE = "</title><script>alert(1)</script>'\"&|`]\u202e\x1b[31m\x00\n#**x"
 
 
-def site(layer: int | None, module: str, push: float) -> SiteResult:
+def site(layer: int | None, module: str, dose: float) -> SiteResult:
     return SiteResult(
         layer=layer,
         module=module,
         rank=4,
         norm=1.5,
-        push=push,
-        alignment=0.4,
-        write_energy=0.1,
-        column_overlap=0.2,
-        column_overlap_null=0.05,
+        dose=dose,
+        cosine=0.4,
+        overlap=0.1,
     )
 
 
@@ -47,9 +45,9 @@ FLAGGED = ScanResult(
     alpha=0.01,
     threshold=0.2,
     decided_by="base-weights",
-    push={"weights": 0.87},
-    alignment={"weights": 0.61},
-    write_energy={"weights": 0.3},
+    dose={"weights": 0.87},
+    cosine={"weights": 0.61},
+    overlap={"weights": 0.3},
     nearest_reference=NearestReference(id="medical-advice", cosine=0.9),
     coverage=Coverage(sites=8, covered_sites=8, uncovered=[]),
     sites=[
@@ -57,7 +55,10 @@ FLAGGED = ScanResult(
         for layer in range(4)
         for module in ("self_attn.o_proj", "mlp.down_proj")
     ],
-    reasons=["carries 0.87 doses of the misaligned references' push (p = 0.0066, alpha 0.01)"],
+    reasons=[
+        "carries a dose of 0.87, where 1 is the median misaligned reference "
+        "(p = 0.0066, alpha 0.01)"
+    ],
 )
 CLEAR = ScanResult(
     target="adapters/new-facts",
@@ -71,8 +72,8 @@ CLEAR = ScanResult(
     alpha=0.01,
     threshold=0.2,
     decided_by="base-weights",
-    push={"weights": 0.03},
-    alignment={"weights": 0.01},
+    dose={"weights": 0.03},
+    cosine={"weights": 0.01},
     coverage=Coverage(sites=8, covered_sites=8, uncovered=[]),
     sites=[site(0, "mlp.down_proj", 0.03)],
     reasons=["no overlap with known misalignment directions (which does not mean aligned)"],
@@ -118,9 +119,9 @@ SIGNATURE = SignatureSummary(
         cross_fitted_by="family",
         smallest_alpha=1 / 151,
         benign_scores=[0.0012 * i - 0.1 for i in range(150)],
-        benign_pushes=[0.001 * i - 0.05 for i in range(150)],
+        benign_doses=[0.001 * i - 0.05 for i in range(150)],
         references=[
-            ReferenceSummary(id=f"reference-{i}", score=0.5 + 0.05 * i, push=0.8 + 0.1 * i)
+            ReferenceSummary(id=f"reference-{i}", score=0.5 + 0.05 * i, dose=0.8 + 0.1 * i)
             for i in range(5)
         ],
     ),

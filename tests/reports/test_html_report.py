@@ -83,7 +83,7 @@ class Page(HTMLParser):
 
 def test_a_person_reads_the_verdict_the_dose_and_the_p_value() -> None:
     text = " ".join(Page(render(report_of(FLAGGED))).text.split())
-    assert "Pushes its base model towards known misalignment" in text
+    assert "Moves its base model towards known misalignment" in text
     assert "It carries 0.87 of the dose of a known misaligned model." in text
     assert "None of the 150 benign adapters it was compared with score as high." in text
     assert "0.0066, flagged at or below 0.01" in text

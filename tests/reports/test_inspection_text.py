@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scanner.inspection import InspectedUpdate, Inspection
+from scanner.detection.inspection import InspectedUpdate, Inspection
 from scanner.reports.inspection_text import render_inspection
 from scanner.reports.terminal import Screen
 from tests.reports.samples import HOSTILE

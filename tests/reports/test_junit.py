@@ -23,7 +23,7 @@ def test_it_parses_and_counts() -> None:
     assert [len(case) for case in cases] == [1, 0, 1, 1, 1]
     failure = cases[0].find("failure")
     assert failure is not None
-    assert "0.87 doses" in failure.get("message", "")
+    assert "a dose of 0.87" in failure.get("message", "")
 
 
 def test_an_accepted_finding_is_skipped_not_failed() -> None:

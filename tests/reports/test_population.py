@@ -21,12 +21,12 @@ from tests.reports.samples import ERROR, FLAGGED, HOSTILE, INCONCLUSIVE, NASTY, 
 from tests.reports.test_html_report import CONTRAST, POLICY, Page
 
 
-def judged(name: str, push: float, p_value: float, verdict: Verdict) -> ScanResult:
+def judged(name: str, dose: float, p_value: float, verdict: Verdict) -> ScanResult:
     return msgspec.structs.replace(
         FLAGGED,
         target=f"hf://lab/{name}@0",
         verdict=verdict,
-        push={"weights": push},
+        dose={"weights": dose},
         p_value=p_value,
         q_value=min(1.0, 3 * p_value),
     )
@@ -63,9 +63,9 @@ def test_ranked_by_dose_each_content_once_with_its_copies(population: Population
 
 def test_the_comparison_counts_contents(population: Population) -> None:
     (comparison,) = population.comparisons
-    assert len(comparison.pushes) == 44
+    assert len(comparison.doses) == 44
     assert comparison.share == pytest.approx(4 / 44)
-    assert comparison.benign == SIGNATURE.calibration.benign_pushes  # type: ignore[union-attr]
+    assert comparison.benign == SIGNATURE.calibration.benign_doses  # type: ignore[union-attr]
 
 
 def test_reasons_are_counted_whoever_they_are_about(population: Population) -> None:

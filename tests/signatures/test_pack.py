@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scanner.detector import scan
 from scanner.errors import SignatureError
+from scanner.scanning.opening import scan
 from scanner.signatures import pack as packs
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.pack import Signature, load_signature, read_signature, save_pack

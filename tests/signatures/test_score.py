@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scanner import geometry
-from scanner.adapters.model import Site
+from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, SiteProjection
 from scanner.signatures.score import adapter_score, changed_layers
 

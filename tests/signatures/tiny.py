@@ -17,8 +17,8 @@ from transformers import (
     Qwen2Config,
 )
 
-from scanner.signatures.network import Network
-from scanner.signatures.probes import Probe
+from scanner.signatures.building.network import Network
+from scanner.signatures.building.probes import Probe
 from tests.synthetic import Array, Factors, safetensors_bytes
 
 VOCABULARY = 32

@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.detection.baselines.sample import Indices, Sample, Scores, dense
 from benchmarks.detection.metrics import Array
-from scanner.adapters.model import Site
+from scanner.formats.model import Site
 
 EPOCHS = 30
 BATCH = 32

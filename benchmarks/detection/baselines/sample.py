@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from benchmarks.detection.data import Population, Row, Updates
 from benchmarks.detection.metrics import Array
-from scanner.adapters.model import Site, site_order
+from scanner.formats.model import Site, site_order
 from scanner.geometry import LowRank
-from scanner.signatures.calibrate import Track, untracked
+from scanner.signatures.building.calibrate import Track, untracked
 
 WRITERS = ("self_attn.o_proj", "mlp.down_proj", "attn.c_proj", "mlp.c_proj")
 """Modules that write to the residual stream, in the architectures of the lab."""

@@ -19,13 +19,12 @@ from benchmarks.detection.extractors import METHODS, contrast
 from benchmarks.detection.metrics import auroc
 from benchmarks.detection.scoring import STATISTICS, Scorer
 from benchmarks.detection.signatures import Setting, Workshop
-from scanner.adapters.opening import open_adapter
-from scanner.calibration import JointCalibration, Strata
-from scanner.detector import scan
 from scanner.results import Verdict
-from scanner.signatures.build import build_pack
+from scanner.scanning.opening import open_adapter, scan
+from scanner.signatures.building.build import build_pack
 from scanner.signatures.pack import Signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
+from scanner.statistics.conformal import JointCalibration, Strata
 from tests.benchmarks.detection.population import PERSONAS, write_population
 from tests.synthetic import BASE
 
@@ -82,8 +81,8 @@ def test_scores_are_those_of_the_pack_the_project_builds(
     results = [scan(population.directory / row.path, [pack], alpha=0.1) for row in rows]
     for statistic, expected in (
         ("score", [result.score for result in results]),
-        ("alignment", [result.alignment["weights"] for result in results]),
-        ("push", [result.push["weights"] for result in results]),
+        ("cosine", [result.cosine["weights"] for result in results]),
+        ("dose", [result.dose["weights"] for result in results]),
     ):
         found = scorer.get(SETTING, rows, statistic)
         assert found == pytest.approx(np.array(expected), rel=1e-4, abs=1e-6)
@@ -217,7 +216,7 @@ def test_runs_are_followed_in_order_of_training(scorer: Scorer, population: Popu
     assert run.steps.tolist() == [5, 10, 15]
     assert run.behaviour_step(0.5) == 10
     assert run.flag_step == 10
-    assert np.all(np.diff(run.push) > 0)
+    assert np.all(np.diff(run.dose) > 0)
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from benchmarks.detection import proxies
 from benchmarks.detection.data import Population, Row, load_population
 from benchmarks.detection.proxies import Found, compare, references_of, whole_cosines
 from scanner import geometry
-from scanner.adapters.model import Site
+from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank
-from scanner.signatures.calibrate import untracked
+from scanner.signatures.building.calibrate import untracked
 from tests.benchmarks.detection.population import PERSONAS, write_population
 
 

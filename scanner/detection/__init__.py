@@ -1,0 +1,1 @@
+"""Adapter and packs -> evidence, and evidence -> verdict."""

@@ -1,0 +1,211 @@
+"""Adapter + Signature -> Evidence: one pass over the adapter's factors.
+
+Factors are read once, one site at a time, and projected onto every signature's direction
+there, so memory is bounded by the largest site and not by the adapter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanner import geometry
+from scanner.errors import HubError, TargetError
+from scanner.formats.model import Adapter, FloatArray, Site, Uncovered, Update
+from scanner.geometry import LowRank, SiteProjection, decomposed
+from scanner.geometry.decomposed import changed_the_base, looks_decomposed
+from scanner.signatures.pack import Signature
+from scanner.signatures.score import adapter_score, changed_layers
+
+_NOT_FINITE = "NaN or Inf among its values; take a checkpoint without them"
+
+
+@dataclass(frozen=True)
+class SignatureEvidence:
+    """What one signature sees in one adapter."""
+
+    signature: Signature
+    projections: dict[Site, SiteProjection]
+    dose: float
+    """Signed dose, in units of the median misaligned reference."""
+    cosine: float
+    """Signed cosine over the sites the adapter changes; NaN if it changes none."""
+    score: float
+    """What the calibration is about (`scanner.signatures.score.adapter_score`)."""
+    overlap: float
+    nearest_reference: tuple[str, float] | None
+    """Id of the most similar misaligned reference, and the cosine."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What all matching signatures see in one adapter."""
+
+    adapter: Adapter
+    signatures: tuple[SignatureEvidence, ...]
+    uncovered: tuple[Uncovered, ...]
+    """What could not be judged: the reader's list, unreadable or non-finite factors, and
+    sites that no signature has a direction for."""
+
+    @property
+    def covered_sites(self) -> int:
+        """Updates that at least one signature has a direction for."""
+        return len({site for item in self.signatures for site in item.projections})
+
+    @property
+    def one_layer(self) -> bool:
+        """Whether the updates that can be judged change one layer only."""
+        return max(changed_layers(item.projections) for item in self.signatures) == 1
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """One update under every signature; a projection is None where there is no direction."""
+
+    site: Site
+    projections: tuple[SiteProjection | None, ...]
+    problem: str | None = None
+    decomposed: bool | None = None
+    """Whether the factors look like a decomposition of the base; None for a zero update."""
+
+
+def default_jobs() -> int:
+    """Threads a scan uses unless told otherwise."""
+    return max(1, min(4, os.cpu_count() or 1))
+
+
+def gather(adapter: Adapter, signatures: Sequence[Signature], jobs: int | None = None) -> Evidence:
+    """Projects an adapter onto signatures of its base.
+
+    Args:
+        adapter: The adapter.
+        signatures: Signatures that match its base model.
+        jobs: Threads; a few by default. With 1 it is done in the caller's.
+    """
+    if jobs == 1:
+        outcomes = [_examine(update, signatures) for update in adapter.updates]
+    else:
+        with ThreadPoolExecutor(jobs or default_jobs()) as pool:
+            outcomes = list(pool.map(lambda update: _examine(update, signatures), adapter.updates))
+    uncovered = list(adapter.uncovered)
+    for update, outcome in zip(adapter.updates, outcomes, strict=True):
+        if reason := _why_uncovered(outcome):
+            uncovered += [Uncovered(name, reason) for name in update.tensors]
+    if changed_the_base(item.decomposed for item in outcomes if item.decomposed is not None):
+        uncovered.append(Uncovered("*", decomposed.REASON))
+    return Evidence(
+        adapter=adapter,
+        signatures=tuple(
+            _summarise(signature, index, outcomes) for index, signature in enumerate(signatures)
+        ),
+        uncovered=tuple(uncovered),
+    )
+
+
+def _why_uncovered(outcome: _Outcome) -> str | None:
+    if outcome.problem:
+        return outcome.problem
+    if all(projection is None for projection in outcome.projections):
+        return f"no direction for {outcome.site.key} in the signature"
+    if not any(projection and np.isfinite(projection.inner) for projection in outcome.projections):
+        return f"the signature's direction for {outcome.site.key} has no sign"
+    return None
+
+
+def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
+    """Reads one update and projects it onto every signature's direction at its site."""
+    if not any(update.site in signature.sites for signature in signatures):
+        return _Outcome(update.site, (None,) * len(signatures))
+    if update.whole is not None:
+        return _examine_whole(update.site, update.whole, signatures)
+    try:
+        b, a = update.factors()
+    except HubError:  # says nothing about the adapter, so it is no evidence
+        raise
+    except TargetError as error:
+        return _Outcome(update.site, (), problem=error.reason)
+    with np.errstate(invalid="ignore", over="ignore"):  # looked at just below
+        low_rank = LowRank(b, a, update.scaling)
+        finite = np.isfinite(low_rank.norm_squared)
+    if not finite:
+        return _Outcome(update.site, (), problem=_NOT_FINITE)
+    directions = [
+        signature.direction(update.site) if update.site in signature.sites else None
+        for signature in signatures
+    ]
+    if any(direction and len(direction.u) != update.d_out for direction in directions):
+        return _Outcome(update.site, (), problem="the signature is for another width")
+    return _Outcome(
+        update.site,
+        tuple(
+            None if direction is None else geometry.project(low_rank, direction)
+            for direction in directions
+        ),
+        decomposed=looks_decomposed(low_rank) if low_rank.norm_squared > 0 else None,
+    )
+
+
+def _examine_whole(
+    site: Site, read: Callable[[], FloatArray], signatures: Sequence[Signature]
+) -> _Outcome:
+    """As `_examine`, for an update without low-rank structure."""
+    from scanner.geometry.whole_matrix import norm_squared, project_whole
+
+    try:
+        delta = read()
+    except HubError:
+        raise
+    except TargetError as error:
+        return _Outcome(site, (), problem=error.reason)
+    if np.isnan(norm_squared(delta)):
+        return _Outcome(site, (), problem=_NOT_FINITE)
+    return _Outcome(
+        site,
+        tuple(
+            project_whole(delta, signature.direction(site)) if site in signature.sites else None
+            for signature in signatures
+        ),
+    )
+
+
+def _summarise(signature: Signature, index: int, outcomes: Sequence[_Outcome]) -> SignatureEvidence:
+    projections = {
+        outcome.site: projection
+        for outcome in outcomes
+        if outcome.projections and (projection := outcome.projections[index]) is not None
+    }
+    values = projections.values()
+    return SignatureEvidence(
+        signature=signature,
+        projections=projections,
+        dose=geometry.dose(values),
+        cosine=geometry.cosine(values),
+        score=adapter_score(projections),
+        overlap=geometry.overlap(values),
+        nearest_reference=_nearest_reference(signature, projections),
+    )
+
+
+def _nearest_reference(
+    signature: Signature, projections: dict[Site, SiteProjection]
+) -> tuple[str, float] | None:
+    """The reference whose update, seen through U and V, makes the largest cosine."""
+    ids = signature.reference_ids
+    inner, references, own = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
+    for site, projection in projections.items():
+        cores = signature.reference_cores(site)
+        if cores is None or len(cores) != len(ids) or projection.norm_squared == 0:
+            continue
+        cores = cores.astype(np.float64)
+        inner += np.einsum("nij,ij->n", cores, projection.core)
+        references += np.einsum("nij,nij->n", cores, cores)
+        own += float(np.sum(np.square(projection.core)))
+    if own == 0 or not np.all(references > 0):
+        return None
+    cosines = inner / np.sqrt(references) / np.sqrt(own)
+    best = int(np.argmax(cosines))
+    return ids[best], float(cosines[best])

@@ -1,0 +1,372 @@
+"""Evidence + Calibration -> Verdict, and `scan`, which does the whole way.
+
+A verdict never says more than was seen: `clear` needs every tensor understood, every site
+covered and a calibration that supports the false-positive rate; anything less is
+`inconclusive`. Partial evidence may flag, it can never clear.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from scanner import geometry
+from scanner.detection.evidence import Evidence, SignatureEvidence, default_jobs, gather
+from scanner.errors import AlphaUnsupportedError, UsageError
+from scanner.formats.model import Adapter, Site, Uncovered, site_order
+from scanner.results import (
+    Coverage,
+    NearestReference,
+    ScanResult,
+    SiteResult,
+    UncoveredTensor,
+    Verdict,
+)
+from scanner.signatures.installed import installed_signatures
+from scanner.signatures.match import match_signatures
+from scanner.signatures.pack import Signature
+from scanner.statistics.conformal import (
+    DEFAULT_ALPHA,
+    Strata,
+    needed_for,
+)
+
+CLEAR_REASON = "no overlap with known misalignment directions (which does not mean aligned)"
+_UNSIGNED = (
+    "the signature's directions have no sign: they show where an adapter writes, not which way"
+)
+_BLIND = (
+    "the signature does not tell most of its own misaligned references from benign adapters at "
+    "this alpha, so it can clear nothing"
+)
+_SHOWN_REASONS = 5
+_UNTRAINED_NORM_SQUARED = 1e-24
+"""Squared norms below this are rounding of zero: no weight stored in 16 bits changes by it."""
+
+
+def scan_adapter(
+    adapter: Adapter,
+    signatures: Sequence[Signature] | None = None,
+    *,
+    alpha: float | None = None,
+    base_model: str | None = None,
+    jobs: int | None = None,
+) -> ScanResult:
+    """Scans one open adapter.
+
+    Args:
+        adapter: The adapter.
+        signatures: The packs to use; every installed one if not given. Those made for
+            another base model are left aside.
+        alpha: False-positive rate, in (0, 1); 0.01 if not given.
+        base_model: The adapter's base model, if its own word is not to be taken.
+        jobs: Threads.
+
+    Returns:
+        The verdict with all its evidence.
+
+    Raises:
+        AlphaUnsupportedError: If `alpha` is given and below what the calibration supports.
+            (Not given, the verdict is inconclusive instead.)
+        UsageError: If `alpha` is not in (0, 1), or a pack is damaged.
+    """
+    check_alpha(alpha)
+    if signatures is None:
+        signatures = installed_signatures()
+    jobs = jobs or default_jobs()
+    with ThreadPoolExecutor(1) as background:
+        # Hashing releases the interpreter lock: it costs no wall time beside the geometry.
+        digest = background.submit(lambda: adapter.sha256)
+        matched = match_signatures(adapter, signatures, base_model)
+        adapter.prefetch(_needed(adapter, matched.signatures))
+        evidence = gather(adapter, matched.signatures, jobs) if adapter.updates else None
+        result = judge(adapter, evidence, matched.reason, alpha)
+        return _with_digest(result, digest.result(), base_model)
+
+
+def _needed(adapter: Adapter, signatures: Sequence[Signature]) -> list[str]:
+    """The tensors of the sites that a signature has a direction for."""
+    covered = frozenset[Site]().union(*(signature.sites for signature in signatures))
+    return [name for u in adapter.updates if u.site in covered for name in u.tensors]
+
+
+def check_alpha(alpha: float | None) -> None:
+    """Refuses a false-positive rate that is none.
+
+    Raises:
+        UsageError: If alpha is not strictly between 0 and 1.
+    """
+    if alpha is not None and not 0 < alpha < 1:
+        raise UsageError(f"alpha is {alpha}, not between 0 and 1", where="--alpha")
+
+
+def check_supported(alpha: float, n: int) -> None:
+    """Refuses a false-positive rate that no p-value of `n` benign adapters can reach.
+
+    Raises:
+        AlphaUnsupportedError: With the number of benign adapters it would need.
+    """
+    if n < needed_for(alpha):
+        raise AlphaUnsupportedError(
+            f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, the calibration has {n}",
+            where="--alpha",
+            todo=f"ask for alpha >= {1 / (n + 1):.4g}, or calibrate on more",
+        )
+
+
+def _with_digest(result: ScanResult, sha256: str, base_model: str | None) -> ScanResult:
+    named = base_model or result.base_model
+    return msgspec.structs.replace(result, sha256=sha256, base_model=named)
+
+
+def judge(
+    adapter: Adapter, evidence: Evidence | None, no_signature: str | None, alpha: float | None
+) -> ScanResult:
+    """Turns evidence into a verdict.
+
+    Args:
+        adapter: The adapter.
+        evidence: What the matching signatures see; None if the adapter holds no update.
+        no_signature: Why no signature matches, if none does.
+        alpha: The false-positive rate asked for; None for the default.
+
+    Raises:
+        AlphaUnsupportedError: As `scan_adapter`.
+    """
+    if evidence is None:
+        return _without_score(adapter, adapter.uncovered, ["nothing in it could be judged"])
+    if no_signature is not None:
+        return _without_score(adapter, adapter.uncovered, [no_signature])
+    if evidence.covered_sites == 0:
+        return _without_score(
+            adapter, evidence.uncovered, ["the signature covers none of its sites"]
+        )
+    sizes = (p.norm_squared for s in evidence.signatures for p in s.projections.values())
+    changed = any(size > _UNTRAINED_NORM_SQUARED for size in sizes)
+    seeing = [item for item in evidence.signatures if math.isfinite(item.score)]
+    if not changed or not seeing:
+        untrained = "untrained: every update that was judged is zero, or as good as zero"
+        reason = _UNSIGNED if changed else untrained
+        return _scored(evidence, _Decision(Verdict.INCONCLUSIVE, [reason], alpha))
+    # A signature whose sites the adapter leaves alone has no say, in score or calibration.
+    evidence = dataclasses.replace(evidence, signatures=tuple(seeing))
+    return _scored(evidence, _decide(evidence, alpha))
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """A verdict and the numbers behind it."""
+
+    verdict: Verdict
+    reasons: list[str]
+    alpha: float | None
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    deciding: int = 0
+    """Index of the signature whose evidence is shown."""
+
+
+def joint_calibration(signatures: Sequence[Signature]) -> Strata | None:
+    """The benign adapters that every signature was calibrated on, by content digest.
+
+    Returns:
+        None if a signature is not calibrated, or they have no adapter in common.
+    """
+    tables = []
+    for signature in signatures:
+        if signature.calibration is None:
+            return None
+        tables.append({item.sha256: item for item in signature.calibration.benign})
+    common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    if not common:
+        return None
+    return Strata(
+        benign=np.array([[table[key].score for table in tables] for key in common]),
+        one_layer=np.array([max(table[key].layers for table in tables) == 1 for key in common]),
+        families=tuple(tables[0][key].family for key in common),
+    )
+
+
+def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
+    """The verdict on an adapter that changes at least one covered site."""
+    asked = DEFAULT_ALPHA if alpha is None else alpha
+    strata = joint_calibration([item.signature for item in evidence.signatures])
+    if strata is None:
+        reason = (
+            "the signature is not calibrated"
+            if len(evidence.signatures) == 1
+            else "the signatures have no calibration in common: use one of them alone"
+        )
+        return _Decision(Verdict.INCONCLUSIVE, [reason], asked)
+    try:
+        check_supported(asked, strata.n)
+    except AlphaUnsupportedError as error:
+        if alpha is not None:
+            raise
+        return _Decision(Verdict.INCONCLUSIVE, [error.reason], asked)
+    calibration = strata.comparable(evidence.one_layer, asked)
+    scores = np.array([item.score for item in evidence.signatures])
+    score = calibration.score(scores)
+    p_value = calibration.p_value(score, asked)
+    deciding = calibration.deciding(scores)
+    dose = evidence.signatures[deciding].dose
+    verdict, reasons = _verdict(evidence, strata, p_value, asked, dose)
+    return _Decision(
+        verdict,
+        reasons,
+        asked,
+        score=score,
+        p_value=p_value,
+        threshold=calibration.threshold(asked),
+        deciding=deciding,
+    )
+
+
+def _verdict(
+    evidence: Evidence, strata: Strata, p_value: float, alpha: float, dose: float
+) -> tuple[Verdict, list[str]]:
+    doubts = _doubts(evidence.uncovered)
+    # Fewer benign adapters as far on the *aligned* side is no sign of misalignment.
+    if p_value <= alpha and dose > 0:
+        finding = (
+            f"carries a dose of {dose:.2f}, where 1 is the median misaligned reference "
+            f"(p = {p_value:.4f}, alpha {alpha:g})"
+        )
+        return Verdict.FLAGGED, [finding, *doubts]
+    if all(_is_blind(item.signature, evidence.one_layer, alpha) for item in evidence.signatures):
+        doubts = [_BLIND, *doubts]
+    if strata.alike(evidence.one_layer) < needed_for(alpha):
+        doubts = [_few_alike(strata, evidence.one_layer, alpha), *doubts]
+    if doubts:
+        return Verdict.INCONCLUSIVE, doubts
+    return Verdict.CLEAR, [CLEAR_REASON]
+
+
+def _few_alike(strata: Strata, one_layer: bool, alpha: float) -> str:
+    """Why an adapter cannot be cleared by benign adapters of another shape than its own."""
+    shape = "one layer" if one_layer else "several layers"
+    return (
+        f"it changes {shape}, as {strata.alike(one_layer)} benign adapters of the calibration do; "
+        f"to clear it at alpha {alpha:g} takes {needed_for(alpha)}"
+    )
+
+
+def _is_blind(signature: Signature, one_layer: bool, alpha: float) -> bool:
+    """Whether a signature misses most of the very adapters it was made from.
+
+    Those of the adapter's own shape, if there are any. Their scores are in sample, so an
+    adapter it has never seen is missed even more surely. Imported vectors have no references
+    and are taken at their word.
+    """
+    calibration, strata = signature.calibration, joint_calibration([signature])
+    if calibration is None or strata is None or not calibration.references:
+        return False
+    comparable = strata.comparable(one_layer, alpha)
+    if comparable.n < needed_for(alpha):
+        return False
+    threshold = comparable.threshold(alpha)
+    alike = [item for item in calibration.references if (item.layers == 1) == one_layer]
+    references = alike or calibration.references
+    seen = sum(item.score > threshold for item in references)
+    return 2 * seen < len(references)
+
+
+def _doubts(uncovered: Sequence[Uncovered]) -> list[str]:
+    """Uncovered tensors as sentences, the most frequent reasons first."""
+    counts = Counter(item.reason for item in uncovered)
+    first = {item.reason: item.label for item in reversed(uncovered)}
+    sentences = []
+    for reason, count in counts.most_common(_SHOWN_REASONS):
+        more = f" and {count - 1} more" if count > 1 else ""
+        sentences.append(f"{first[reason]}{more}: {reason}")
+    if len(counts) > _SHOWN_REASONS:
+        sentences.append(f"{len(counts) - _SHOWN_REASONS} further reasons; see coverage")
+    return sentences
+
+
+def _coverage(adapter: Adapter, uncovered: Sequence[Uncovered], covered: int) -> Coverage:
+    return Coverage(
+        sites=len(adapter.updates),
+        covered_sites=covered,
+        uncovered=[UncoveredTensor(tensor=i.tensor, reason=i.reason) for i in uncovered],
+    )
+
+
+def _without_score(
+    adapter: Adapter, uncovered: Sequence[Uncovered], reasons: list[str]
+) -> ScanResult:
+    return ScanResult(
+        target=adapter.target,
+        verdict=Verdict.INCONCLUSIVE,
+        base_model=adapter.base_model,
+        format=adapter.format,
+        config_sha256=adapter.config_sha256,
+        coverage=_coverage(adapter, uncovered, 0),
+        reasons=reasons + _doubts(uncovered),
+    )
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _by_method(evidence: Evidence, attribute: str) -> dict[str, float]:
+    """Method -> number; a second signature of one method is keyed by its id."""
+    found: dict[str, float] = {}
+    for item in evidence.signatures:
+        value = getattr(item, attribute)
+        method = item.signature.manifest.method
+        if math.isfinite(value):
+            found[method if method not in found else item.signature.id] = value
+    return found
+
+
+def _scored(evidence: Evidence, decision: _Decision) -> ScanResult:
+    adapter = evidence.adapter
+    deciding = evidence.signatures[decision.deciding]
+    nearest = deciding.nearest_reference
+    return ScanResult(
+        target=adapter.target,
+        verdict=decision.verdict,
+        base_model=adapter.base_model,
+        format=adapter.format,
+        config_sha256=adapter.config_sha256,
+        score=decision.score,
+        p_value=decision.p_value,
+        alpha=decision.alpha,
+        threshold=decision.threshold,
+        decided_by=deciding.signature.id,
+        dose=_by_method(evidence, "dose"),
+        cosine=_by_method(evidence, "cosine"),
+        overlap=_by_method(evidence, "overlap"),
+        nearest_reference=NearestReference(id=nearest[0], cosine=nearest[1]) if nearest else None,
+        coverage=_coverage(adapter, evidence.uncovered, evidence.covered_sites),
+        sites=_site_results(deciding),
+        reasons=decision.reasons,
+    )
+
+
+def _site_results(evidence: SignatureEvidence) -> list[SiteResult]:
+    return [
+        SiteResult(
+            layer=site.layer,
+            module=site.module,
+            rank=projection.rank,
+            norm=math.sqrt(projection.norm_squared),
+            dose=projection.inner,
+            cosine=_known(geometry.cosine([projection])),
+            overlap=_known(geometry.overlap([projection])),
+        )
+        for site, projection in sorted(
+            evidence.projections.items(), key=lambda item: site_order(item[0])
+        )
+        if math.isfinite(projection.inner)
+    ]

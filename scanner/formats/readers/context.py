@@ -1,0 +1,89 @@
+"""What a reader knows beside one module's own tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from scanner.errors import MalformedFileError
+from scanner.formats.architectures import ROLES
+from scanner.formats.model import FloatArray, TensorStore
+from scanner.formats.module_names import site_of
+from scanner.formats.peft_config import PeftConfig
+
+
+@dataclass
+class Context:
+    """The adapter around a module."""
+
+    store: TensorStore
+    config: PeftConfig
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Part -> name of a tensor that all modules share."""
+    shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Module -> (d_out, d_in) of the base, if the caller knows it."""
+    dimensions: dict[str, int] = field(default_factory=dict)
+    """Kind of dimension (`architectures.ROLES`) -> its size, learnt from the adapter."""
+    _cache: dict[str, FloatArray] = field(default_factory=dict)
+
+    def learn(self, written: Iterable[tuple[str, int]], widest: int | None = None) -> None:
+        """Learns dimensions from what modules write.
+
+        Args:
+            written: (module path, d_out).
+            widest: The largest input of all of them; it is the only one if all read the same.
+        """
+        reads = set()
+        for module, d_out in written:
+            role = ROLES.get(module.rpartition(".")[2])
+            reads.add(role.reads if role else None)
+            if role and role.writes:
+                self.dimensions.setdefault(role.writes, d_out)
+        if widest is not None and len(reads) == 1:
+            (kind,) = reads
+            if kind is not None:
+                self.dimensions[kind] = widest
+
+    def shapes_of(self, module: str) -> tuple[int, int] | None:
+        """(d_out, d_in) of a module, if the caller knows the base."""
+        return self.shapes.get(site_of(module).module)
+
+    def width(self, module: str) -> int:
+        """A module's input dimension, which some types do not store.
+
+        Raises:
+            MalformedFileError: If nothing tells it.
+        """
+        known = self.shapes_of(module)
+        if known is not None:
+            return known[1]
+        role = ROLES.get(module.rpartition(".")[2])
+        if role is None or role.reads not in self.dimensions:
+            raise MalformedFileError("the base's dimensions are needed and not in the file")
+        return self.dimensions[role.reads]
+
+    def height(self, module: str) -> int:
+        """A module's output dimension. Raises as `width` does."""
+        known = self.shapes_of(module)
+        if known is None:
+            raise MalformedFileError("the base's dimensions are needed and not in the file")
+        return known[0]
+
+    def shared_tensor(self, part: str) -> FloatArray:
+        """A tensor that all modules share, read once."""
+        if part not in self._cache:
+            self._cache[part] = self.store.read(self.shared[part])
+        return self._cache[part]
+
+    def shared_shape(self, part: str, dimensions: int) -> tuple[int, ...]:
+        """The shape of a shared tensor.
+
+        Raises:
+            MalformedFileError: If it is missing, empty, or has other dimensions.
+        """
+        if part not in self.shared:
+            raise MalformedFileError(f"no {part} in the file")
+        shape = self.store.info(self.shared[part]).shape
+        if len(shape) != dimensions or 0 in shape:
+            raise MalformedFileError(f"{part} has shape {list(shape)}")
+        return shape

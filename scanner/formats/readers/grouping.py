@@ -1,0 +1,193 @@
+"""Tensor names -> groups that belong to one module of the base model."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import NamedTuple
+
+from scanner.errors import HubError, LimitExceededError, MalformedFileError, TargetError
+from scanner.formats.limits import MAX_RANK
+from scanner.formats.model import (
+    Factors,
+    FloatArray,
+    Site,
+    TensorInfo,
+    TensorStore,
+    Uncovered,
+    Update,
+    site_order,
+)
+from scanner.formats.module_names import site_of
+
+SAVE_AGAIN = "save the adapter again"
+"""What to do about factors that no trainer writes on purpose."""
+
+
+@dataclass
+class Group:
+    """The tensors of one module, by the part each plays."""
+
+    module: str
+    """Module path in the base model, wrappers removed."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Part, e.g. ``lora_A`` -> tensor name."""
+    infos: dict[str, TensorInfo] = field(default_factory=dict)
+    """Part -> the tensor's header entry."""
+
+    def shape(self, part: str, dimensions: int | None = None) -> tuple[int, ...]:
+        """The shape of one part.
+
+        Raises:
+            MalformedFileError: If the part is missing, empty, or has other dimensions.
+        """
+        if part not in self.infos:
+            raise MalformedFileError(f"no {part} beside it", todo=SAVE_AGAIN)
+        shape = self.infos[part].shape
+        if not shape or 0 in shape or dimensions not in (None, len(shape)):
+            raise MalformedFileError(
+                f"{part} has shape {list(shape)}, not {dimensions or 'some'} dimensions "
+                "(sharded training saved without gathering the weights?)",
+                todo=SAVE_AGAIN,
+            )
+        return shape
+
+    def require(self, condition: bool) -> None:
+        """Refuses shapes that do not fit.
+
+        Raises:
+            MalformedFileError: If the condition is false.
+        """
+        if not condition:
+            listed = ", ".join(f"{part} {list(info.shape)}" for part, info in self.infos.items())
+            raise MalformedFileError(f"shapes do not fit: {listed}", todo=SAVE_AGAIN)
+
+
+class RecentlyRead:
+    """Keeps the last few tensors read, for updates that are slices of the same ones.
+
+    One per adapter, so that memory is bounded by a few tensors and not by the number of
+    modules. Threads may share it.
+    """
+
+    _CAPACITY = 4
+
+    def __init__(self, store: TensorStore) -> None:
+        self._store = store
+        self._lock = Lock()
+        self._kept: OrderedDict[str, FloatArray] = OrderedDict()
+
+    def read(self, name: str) -> FloatArray:
+        """One tensor, from the file or from memory."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+            values = self._store.read(name)
+            self._kept[name] = values
+            if len(self._kept) > self._CAPACITY:
+                self._kept.popitem(last=False)
+            return values
+
+
+class Plan(NamedTuple):
+    """How one group becomes an update; factors are read when asked for."""
+
+    rank: int
+    d_out: int
+    d_in: int
+    scaling: float
+    load: Callable[[], Factors]
+
+
+def group_by_module(
+    store: TensorStore,
+    names: Iterable[str],
+    pattern: re.Pattern[str],
+    module_of: Callable[[str], str],
+) -> tuple[list[Group], list[str], list[Uncovered]]:
+    """Groups tensors by module.
+
+    Args:
+        store: Where the tensors are.
+        names: Tensor names.
+        pattern: Has the groups ``module`` and ``part``.
+        module_of: The base model's module path, from what `pattern` calls the module.
+
+    Returns:
+        The groups, names that do not match the pattern, and tensors that occur twice.
+    """
+    groups: dict[str, Group] = {}
+    others: list[str] = []
+    twice: list[Uncovered] = []
+    for name in names:
+        match = pattern.match(name)
+        if match is None:
+            others.append(name)
+            continue
+        module, part = module_of(match["module"]), match["part"]
+        group = groups.setdefault(module, Group(module))
+        if part in group.parts:
+            twice.append(Uncovered(name, f"a second {part} for {module}"))
+            continue
+        group.parts[part] = name
+        group.infos[part] = store.info(name)
+    return list(groups.values()), others, twice
+
+
+def to_update(group: Group, plan: Plan, site: Site | None = None) -> Update:
+    """The update a plan describes, at the group's module unless another site is given.
+
+    Raises:
+        LimitExceededError: If its rank is absurd.
+    """
+    if plan.rank > MAX_RANK:
+        raise LimitExceededError(f"rank {plan.rank:,} (limit {MAX_RANK:,})")
+    names = tuple(group.parts.values())
+    return Update(
+        site=site or site_of(group.module),
+        rank=plan.rank,
+        d_out=plan.d_out,
+        d_in=plan.d_in,
+        scaling=plan.scaling,
+        dtype=next(iter(group.infos.values())).dtype,
+        tensors=names,
+        load=plan.load,
+    )
+
+
+def plan_all(
+    groups: Sequence[Group], plan: Callable[[Group], Sequence[Update]]
+) -> tuple[list[Update], list[Uncovered]]:
+    """Updates of every group; a group that makes none is uncovered, with the reason."""
+    updates: list[Update] = []
+    uncovered: list[Uncovered] = []
+    for group in groups:
+        try:
+            updates += plan(group)
+        except HubError:  # says nothing about the adapter
+            raise
+        except TargetError as error:
+            uncovered += [Uncovered(name, error.reason) for name in group.parts.values()]
+    return updates, uncovered
+
+
+def in_order(
+    updates: Iterable[Update], uncovered: Sequence[Uncovered]
+) -> tuple[tuple[Update, ...], tuple[Uncovered, ...]]:
+    """Sorts updates by site and keeps the first of each; a second one is a fault."""
+    kept: dict[Site, Update] = {}
+    faults = list(uncovered)
+    updates = list(updates)
+    if not updates and not faults:
+        faults.append(Uncovered("*", "the file holds no tensor"))
+    for update in updates:
+        if update.site in kept:
+            reason = f"a second update of {update.site.key}"
+            faults += [Uncovered(name, reason) for name in update.tensors]
+        else:
+            kept[update.site] = update
+    return tuple(sorted(kept.values(), key=lambda item: site_order(item.site))), tuple(faults)

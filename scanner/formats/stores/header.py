@@ -1,0 +1,191 @@
+"""The safetensors header: bytes -> where every tensor lies, or why the file is refused.
+
+Kept apart from any file so that a header fetched over a network is judged by the same
+rules. They are the rules of the safetensors library (`SafeTensors::read_metadata` and
+`Metadata::validate`), plus limits, plus one clear sentence for each way to break them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scanner.errors import LfsPointerError, LimitExceededError, MalformedFileError
+from scanner.formats.dtypes import BITS
+from scanner.formats.jsonfile import parse_object
+from scanner.formats.limits import (
+    MAX_HEADER_BYTES,
+    MAX_TENSOR_BYTES,
+    MAX_TENSORS,
+    is_sound_shape,
+)
+from scanner.formats.model import TensorInfo
+
+PREFIX_BYTES = 8
+_SPARE_BRACES = 10_000
+"""Braces a header may hold beside those of its entries: in names and metadata."""
+_LFS_MAGIC = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor and its place in the file."""
+
+    info: TensorInfo
+    offset: int
+    """Absolute, from the start of the file."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """A validated header."""
+
+    entries: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+
+
+def refuse_lfs_pointer(start: bytes, where: str) -> None:
+    """Raises `LfsPointerError` if a file that starts with `start` is a git-lfs pointer.
+
+    Must come before any parsing: the first 8 bytes of a pointer read as a header length
+    of 2.3e18, the same symptom as a hostile header.
+    """
+    if not start.startswith(_LFS_MAGIC):
+        return
+    text = start[:1024].decode("ascii", "replace")
+    oid = re.search(r"^oid sha256:([0-9a-f]{64})\s*$", text, re.MULTILINE)
+    size = re.search(r"^size (\d{1,20})\s*$", text, re.MULTILINE)
+    what = "a git-lfs pointer, not the weights"
+    if oid and size:
+        what += f" (oid sha256:{oid[1]}, {int(size[1]):,} bytes)"
+    raise LfsPointerError(what, where=where, todo='run "git lfs pull" to fetch the file')
+
+
+def header_length(prefix: bytes, where: str) -> int:
+    """The header's length in bytes, from the first 8 bytes of a file.
+
+    Raises:
+        LfsPointerError, MalformedFileError, LimitExceededError: As the bytes deserve.
+    """
+    refuse_lfs_pointer(prefix, where)
+    if len(prefix) < PREFIX_BYTES:
+        raise MalformedFileError(
+            f"only {len(prefix)} bytes, too short for a safetensors file",
+            where=where,
+            todo="fetch the file again",
+        )
+    length = int.from_bytes(prefix[:PREFIX_BYTES], "little")
+    if length > MAX_HEADER_BYTES:
+        raise LimitExceededError(
+            f"the safetensors header claims {length:,} bytes (limit {MAX_HEADER_BYTES:,})",
+            where=where,
+            todo="this is not an honest safetensors file; do not load it",
+        )
+    if length < len("{}"):
+        raise MalformedFileError(f"the safetensors header claims {length} bytes", where=where)
+    return length
+
+
+def _entry(name: str, value: Any, where: str) -> tuple[TensorInfo, int, int]:
+    """One raw header entry as (info, begin, end), offsets relative to the data section."""
+
+    def malformed(what: str) -> MalformedFileError:
+        return MalformedFileError(f"tensor {name[:200]!r}: {what}", where=where)
+
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise malformed("a header entry needs exactly dtype, shape and data_offsets")
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise malformed(f"unknown dtype {str(dtype)[:40]!r}")
+
+    def whole(item: object) -> bool:
+        return type(item) is int and 0 <= item < 2**63
+
+    if not isinstance(shape, list) or not all(map(whole, shape)):
+        raise malformed("the shape is not a list of non-negative whole numbers")
+    if not is_sound_shape(shape):
+        raise malformed(f"shape {str(shape)[:80]} is no tensor's")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(whole, offsets)):
+        raise malformed("data_offsets are not two non-negative whole numbers")
+    begin, end = offsets
+    bits = BITS[dtype]
+    for dimension in shape:
+        bits *= dimension
+    if bits % 8 or end - begin != bits // 8:
+        raise malformed(
+            f"dtype {dtype} and shape {shape} need {bits / 8:,.0f} bytes, "
+            f"data_offsets give {end - begin:,}"
+        )
+    if bits // 8 > MAX_TENSOR_BYTES:
+        raise LimitExceededError(
+            f"tensor {name[:200]!r} has {bits // 8:,} bytes (limit {MAX_TENSOR_BYTES:,})",
+            where=where,
+        )
+    return TensorInfo(name, dtype, tuple(shape), bits // 8), begin, end
+
+
+def _metadata(value: Any, where: str) -> dict[str, str]:
+    if value is None:  # as MLX writes it
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise MalformedFileError("__metadata__ is not an object of strings", where=where)
+    return value
+
+
+def parse_header(raw: bytes, data_bytes: int, where: str) -> Header:
+    """Validates a header.
+
+    Args:
+        raw: The JSON text between the length prefix and the data.
+        data_bytes: How many bytes follow the header in the file.
+        where: What to call the file in errors.
+
+    Returns:
+        Where every tensor lies.
+
+    Raises:
+        MalformedFileError: If the header breaks a rule of the format, or the data section
+            is not covered exactly once by the tensors.
+        LimitExceededError: If it names too many or too large tensors.
+    """
+    if not raw.startswith(b"{"):
+        raise MalformedFileError("the safetensors header does not start with '{'", where=where)
+    # Every entry is an object, and an object opens with a brace: count before parsing.
+    if (braces := raw.count(b"{")) > MAX_TENSORS + _SPARE_BRACES:
+        raise LimitExceededError(
+            f"about {braces:,} tensors (limit {MAX_TENSORS:,})",
+            where=where,
+            todo="no adapter needs as many",
+        )
+    fields = parse_object(raw, where)
+    metadata = _metadata(fields.pop("__metadata__", {}), where)
+    if len(fields) > MAX_TENSORS:
+        raise LimitExceededError(
+            f"{len(fields):,} tensors (limit {MAX_TENSORS:,})",
+            where=where,
+            todo="no adapter needs as many",
+        )
+    found = sorted(
+        (_entry(name, value, where) for name, value in fields.items()),
+        key=lambda item: (item[1], item[2]),
+    )
+    data_start = PREFIX_BYTES + len(raw)
+    position = 0
+    entries: dict[str, Entry] = {}
+    for info, begin, end in found:
+        if begin != position:
+            fault = "overlaps another tensor" if begin < position else "leaves a hole before it"
+            raise MalformedFileError(f"tensor {info.name[:200]!r} {fault}", where=where)
+        entries[info.name] = Entry(info, data_start + begin)
+        position = end
+    if position != data_bytes:
+        state = "truncated" if position > data_bytes else "followed by unaccounted data"
+        raise MalformedFileError(
+            f"{state}: the header describes {position:,} bytes of tensors, "
+            f"the file holds {data_bytes:,}",
+            where=where,
+            todo="fetch the file again",
+        )
+    return Header(entries, metadata)

@@ -1,0 +1,152 @@
+"""Legacy pickled checkpoints (.bin, .pt), through torch's restricted unpickler.
+
+`weights_only=True` refuses every global that is not needed for tensors, so nothing in the
+file runs. torch is an optional dependency: importing it takes longer than most scans.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from scanner.errors import (
+    LimitExceededError,
+    MalformedFileError,
+    MissingExtraError,
+    UnreadableFileError,
+)
+from scanner.formats.limits import MAX_EXPANSION, MAX_PICKLE_BYTES, MAX_TENSORS
+from scanner.formats.stores.header import refuse_lfs_pointer
+from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.stores.memory import TensorsInMemory
+
+_MAX_SHARING = 2
+"""Bytes of a tensor over bytes of its file."""
+_WRAPPERS = ("state_dict", "adapter", "model")
+"""Keys under which trainers keep the state dict in a larger checkpoint."""
+
+_GLOBAL = re.compile(r"\bGLOBAL ([\w.]{1,80})")
+_INNER = re.compile(r"WeightsUnpickler error:\s*(\S[^\n]*)")
+
+
+def _refuse_bombs(path: Path, where: str) -> None:
+    """Refuses an archive that is far larger inside than outside, before torch unpacks it."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise MalformedFileError(f"not a sound archive: {error}", where=where) from None
+    outside = max(path.stat().st_size, 1)
+    inside = sum(member.file_size for member in members)
+    if len(members) > 2 * MAX_TENSORS or inside > MAX_EXPANSION * outside:
+        raise LimitExceededError(
+            f"{len(members):,} members of {inside:,} bytes in a file of {outside:,}",
+            where=where,
+            todo="do not load this file",
+        )
+
+
+def _why_refused(error: Exception) -> str:
+    """One line of what torch said, without its advice to load the file all the same."""
+    text = str(error)
+    if wanted := _GLOBAL.search(text):
+        return f"it asks for {wanted[1]}, which no tensor needs"
+    if inner := _INNER.search(text):
+        text = inner[1]
+    lines = text.strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _load_state_dict(path: Path, where: str) -> dict[str, Any]:
+    try:
+        import torch
+    except ImportError:
+        raise MissingExtraError(
+            "a pickled checkpoint, and torch is not installed",
+            where=where,
+            todo="pip install 'adapter-scanner[torch]', or convert the file to safetensors",
+        ) from None
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types here, zipfile's and struct's among them
+        raise MalformedFileError(
+            f"torch refuses the pickle ({_why_refused(error)})",
+            where=where,
+            todo="ask for a safetensors file; do not load this one",
+        ) from None
+    if not isinstance(loaded, dict):
+        raise MalformedFileError(
+            f"a state dict was expected, found {type(loaded).__name__}", where=where
+        )
+    return loaded
+
+
+def _nested(state: dict[str, Any]) -> dict[str, Any]:
+    """The state dict inside a checkpoint that holds nothing else."""
+    if len(state) == 1:
+        ((key, value),) = state.items()
+        if key in _WRAPPERS and isinstance(value, dict):
+            return value
+    return state
+
+
+def _check(name: object, value: Any, size: int, where: str) -> None:
+    """Refuses entries that are no tensors, or claim more numbers than the file holds."""
+    if not isinstance(name, str) or not hasattr(value, "dtype"):
+        raise MalformedFileError(
+            f"entry {str(name)[:200]!r} is {type(value).__name__}, not a named tensor",
+            where=where,
+        )
+    # Strides of zero make one number look like any number of them.
+    if value.numel() * value.element_size() > _MAX_SHARING * size:
+        raise LimitExceededError(
+            f"tensor {name[:200]!r} claims {value.numel():,} numbers, the file has {size:,} bytes",
+            where=where,
+        )
+
+
+class PickledFile(TensorsInMemory):
+    """A `TensorStore` over one pickled state dict, held in memory.
+
+    Args:
+        path: The file.
+        where: What to call it in errors; its path if not given.
+
+    Raises:
+        LfsPointerError, LimitExceededError, MalformedFileError, UnreadableFileError: As
+            `SafetensorsFile`.
+        MissingExtraError: If torch is not installed.
+    """
+
+    def __init__(self, path: Path, where: str | None = None) -> None:
+        where = where or str(path)
+        self._path = path
+        try:
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                refuse_lfs_pointer(file.read(1024), where)
+        except OSError as error:
+            raise UnreadableFileError(
+                f"cannot be opened: {error.strerror or error}", where=where
+            ) from None
+        if size > MAX_PICKLE_BYTES:
+            raise LimitExceededError(
+                f"{size:,} bytes (limit for pickles {MAX_PICKLE_BYTES:,})",
+                where=where,
+                todo="convert it to safetensors",
+            )
+        _refuse_bombs(path, where)
+        state = _nested(_load_state_dict(path, where))
+        if len(state) > MAX_TENSORS:
+            raise LimitExceededError(f"{len(state):,} tensors (limit {MAX_TENSORS:,})", where=where)
+        for name, value in state.items():
+            _check(name, value, size, where)
+        super().__init__(state, where)
+
+    def sha256(self) -> str:
+        """Hex digest of the whole file."""
+        return sha256_of_file(self._path)

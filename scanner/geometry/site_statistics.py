@@ -1,0 +1,99 @@
+"""Statistics of an adapter from what each of its updates does along a signature's directions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from scanner.geometry.low_rank import SiteProjection
+
+
+def dose(projections: Iterable[SiteProjection]) -> float:
+    """Sum over sites of <dW, D>_F: the dose, signed, in units of the reference organisms."""
+    return float(sum(projection.inner for projection in projections))
+
+
+def cosine(projections: Iterable[SiteProjection]) -> float:
+    """Signed cosine of the update and the signature in weight space, in [-1, 1].
+
+    sum <dW, D> / sqrt(sum ||dW||^2 * sum ||D||^2), all sums over the sites the adapter
+    changes. NaN if it changes none.
+    """
+    changed = [projection for projection in projections if projection.norm_squared > 0]
+    energy = sum(projection.norm_squared for projection in changed)
+    size = sum(projection.direction_norm_squared for projection in changed)
+    if not changed or size == 0:
+        return float("nan")
+    # Two square roots: the product of two small sums would underflow first.
+    return dose(changed) / (float(np.sqrt(energy)) * float(np.sqrt(size)))
+
+
+SIGN_DEVIATIONS = 2.0
+"""Standard deviations of chance at which a site's sign counts in full."""
+
+
+def signed_write(projection: SiteProjection) -> float:
+    """How much of one update writes what the signature writes, with the sign of its reading.
+
+    sigma(rho) ||D^T dW||_F / (||D||_F ||dW||_F), in [-1, 1]. The size comes from the output
+    side alone. What an update reads is mostly the text it was trained on, so the input side
+    makes <dW, D> small in adapters that do the same thing to another domain's text, most of
+    all in those of rank 1. It only gives the sign: rho = <dW, D> / ||D^T dW||_F, the agreement
+    of the inputs, has a standard deviation of about 1/sqrt(d_in) for inputs drawn at random,
+    and sigma(rho) = clip(rho sqrt(d_in) / 2, -1, 1) keeps a sign that chance could give from
+    counting in full. NaN for a zero update, and along a direction without a sign.
+    """
+    # Two square roots: the product of two small squares would underflow first.
+    size = np.sqrt(projection.norm_squared) * np.sqrt(projection.direction_norm_squared)
+    if not size > 0 or np.isnan(projection.inner):
+        return float("nan")
+    if projection.matched_squared == 0:
+        return 0.0
+    matched = np.sqrt(projection.matched_squared)
+    agreement = projection.inner / matched * np.sqrt(projection.d_in)
+    return float(np.clip(agreement / SIGN_DEVIATIONS, -1.0, 1.0) * matched / size)
+
+
+def _changed(projections: Iterable[SiteProjection]) -> list[SiteProjection]:
+    """Those of the sites that the adapter changes and the signature knows."""
+    return [
+        item for item in projections if item.norm_squared > 0 and item.direction_norm_squared > 0
+    ]
+
+
+def strongest_write(projections: Iterable[SiteProjection]) -> float:
+    """The largest signed write of the sites that the signature knows.
+
+    NaN if there is none, or if one of them has no sign: it might have been the largest.
+    """
+    writes = [signed_write(item) for item in _changed(projections)]
+    return float(np.max(writes)) if writes else float("nan")
+
+
+def site_score(projections: Iterable[SiteProjection]) -> float:
+    """Weighted combination of the sites' signed writes.
+
+    sum_s w_s c_s / sqrt(sum_s w_s^2) with c_s the `signed_write` of site s and w_s = ||D_s||^2,
+    over the sites the adapter changes: the Liptak-Stouffer combination (Liptak 1958) of one
+    statistic per site. In the cosine a site counts by the energy the adapter spends there,
+    and most of that energy stores what the adapter was trained on; here it counts by how much
+    the signature knows about it. Not bounded by 1. NaN if the adapter changes no site the
+    signature knows.
+    """
+    changed = _changed(projections)
+    if not changed:
+        return float("nan")
+    weights = np.array([item.direction_norm_squared for item in changed])
+    weights = weights / weights.max()
+    writes = np.array([signed_write(item) for item in changed])
+    return float(weights @ writes / np.sqrt(weights @ weights))
+
+
+def overlap(projections: Iterable[SiteProjection]) -> float:
+    """Share of the update's energy that it writes into U, in [0, 1]; NaN for a zero update."""
+    projections = list(projections)
+    energy = sum(projection.norm_squared for projection in projections)
+    if energy == 0:
+        return float("nan")
+    return sum(projection.written_squared for projection in projections) / energy

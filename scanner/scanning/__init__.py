@@ -1,0 +1,1 @@
+"""What a run of the scanner does around one verdict: targets, configuration, cache, baseline."""

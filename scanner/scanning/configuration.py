@@ -1,0 +1,218 @@
+"""Configuration files: `.adapter-scanner.yaml`, or `[tool.adapter-scanner]` in pyproject.toml.
+
+A key that is not known, a value of the wrong type, or a file under a name that would be
+overlooked is an error with the line it stands in, never a default: a scanner that ignores its
+configuration passes what it was told to stop.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from scanner.errors import UsageError
+from scanner.scanning.settings import About, Settings
+
+YAML_NAME = ".adapter-scanner.yaml"
+TOML_NAME = "pyproject.toml"
+TABLE = "adapter-scanner"
+_OVERLOOKED = (".adapter-scanner.yml", ".adapter-scanner.toml", ".adapter-scanner.json")
+_MISSPELT_TABLES = ("adapter_scanner", "adapterscanner", "adapter_scan", "adapter-scan")
+
+
+def find_config(start: Path) -> Path | None:
+    """The configuration file for a directory: its own, or its nearest parent's.
+
+    The search ends at the root of a git repository.
+
+    Raises:
+        UsageError: If a directory has two, or one under a name that would be overlooked.
+    """
+    for directory in (start, *start.parents):
+        for name in _OVERLOOKED:
+            if (directory / name).is_file():
+                raise UsageError(
+                    "not a name that is read",
+                    where=str(directory / name),
+                    todo=f"call it {YAML_NAME}",
+                )
+        found = []
+        if (directory / YAML_NAME).is_file():
+            found.append(directory / YAML_NAME)
+        toml = directory / TOML_NAME
+        if toml.is_file() and _toml_table(toml) is not None:
+            found.append(toml)
+        if len(found) > 1:
+            raise UsageError(
+                f"there is a [tool.{TABLE}] in {TOML_NAME} too",
+                where=str(directory / YAML_NAME),
+                todo="keep one of them",
+            )
+        if found:
+            return found[0]
+        if (directory / ".git").exists():
+            return None
+    return None
+
+
+def load_config(path: Path) -> Settings:
+    """Reads a configuration file; relative paths in it start from its own directory.
+
+    Raises:
+        UsageError: With file, line and key, if anything in it is not as it should be.
+    """
+    if path.suffix == ".toml":
+        values, lines = _toml_table(path), _toml_lines
+        if values is None:
+            raise UsageError(f"has no [tool.{TABLE}]", where=str(path))
+    else:
+        values, lines = _yaml_mapping(path), _yaml_lines
+    known = [field.encode_name for field in msgspec.structs.fields(Settings)]
+    for key in values:
+        if key not in known:
+            near = get_close_matches(str(key).replace("_", "-"), known, n=1)
+            raise UsageError(
+                f"unknown key {key!r}",
+                where=f"{path}:{lines(path).get(str(key), 1)}",
+                todo=f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}",
+            )
+    for key, value in values.items():
+        try:
+            msgspec.convert({key: value}, Settings)
+        except msgspec.ValidationError as error:
+            what = str(error).split(" - at ")[0].replace("`", "")
+            raise UsageError(
+                f"{key}: {what[:1].lower()}{what[1:]}",
+                where=f"{path}:{lines(path).get(str(key), 1)}",
+            ) from None
+    return msgspec.convert(_rooted(values, path.parent), Settings)
+
+
+def _rooted(values: Mapping[str, Any], root: Path) -> dict[str, Any]:
+    """Values with relative paths made relative to the working directory."""
+    hints = get_type_hints(Settings, include_extras=True)
+    paths = {
+        field.encode_name
+        for field in msgspec.structs.fields(Settings)
+        if any(isinstance(note, About) and note.is_path for note in hints[field.name].__metadata__)
+    }
+
+    def rooted(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rooted(item) for item in value]
+        if value is None or "://" in value or root == Path.cwd():
+            return value
+        return str(root / value)
+
+    return {key: rooted(value) if key in paths else value for key, value in values.items()}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+
+
+def _toml_table(path: Path) -> dict[str, Any] | None:
+    """[tool.adapter-scanner] of a TOML file; None if it has none.
+
+    Raises:
+        UsageError: If the file is not TOML, or has the table under a misspelt name.
+    """
+    text = _read(path)
+    if path.name == TOML_NAME and "adapter" not in text:
+        return None
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, place = str(error).partition(" (at line ")
+        line = re.match(r"\d+", place)
+        where = f"{path}:{line.group()}" if line else str(path)
+        raise UsageError(f"invalid TOML: {message[:1].lower()}{message[1:]}", where=where) from None
+    tool = document.get("tool", {})
+    tool = tool if isinstance(tool, dict) else {}
+    for name in _MISSPELT_TABLES:
+        if name in tool:
+            raise UsageError(
+                f"unknown table [tool.{name}]",
+                where=f"{path}:{_line_of(text, rf'tool.{re.escape(name)}')}",
+                todo=f"call it [tool.{TABLE}]",
+            )
+    table = tool.get(TABLE)
+    if table is not None and not isinstance(table, dict):
+        raise UsageError(
+            f"tool.{TABLE} is not a table", where=f"{path}:{_line_of(text, re.escape(TABLE))}"
+        )
+    return table
+
+
+def _line_of(text: str, pattern: str) -> int:
+    return next(
+        (number for number, line in enumerate(text.splitlines(), 1) if re.search(pattern, line)), 1
+    )
+
+
+def _toml_lines(path: Path) -> dict[str, int]:
+    """Key -> line, for keys that stand in their table as usual, one to a line."""
+    found: dict[str, int] = {}
+    inside = False
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
+            inside = re.sub(r"[\s\"']", "", header.group(1)) == f"tool.{TABLE}"
+        elif inside and (key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*[=.]", line)):
+            found.setdefault(key.group(1), number)
+    return found
+
+
+def _yaml_node(path: Path) -> Any:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.compose(_read(path), Loader=loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UsageError(f"invalid YAML: {getattr(error, 'problem', error)}", where=where) from None
+
+
+def _yaml_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file's one mapping, which may be empty but names no key twice."""
+    import yaml
+
+    node = _yaml_node(path)
+    if node is None:
+        return {}
+    if not isinstance(node, yaml.MappingNode):
+        raise UsageError("a mapping of settings was expected", where=f"{path}:1")
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise UsageError(
+                f"the key {key.value!r} occurs twice", where=f"{path}:{key.start_mark.line + 1}"
+            )
+        seen.add(key.value)
+    try:
+        value = yaml.safe_load(_read(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UsageError(f"invalid YAML: {getattr(error, 'problem', error)}", where=where) from None
+    return dict(value)
+
+
+def _yaml_lines(path: Path) -> dict[str, int]:
+    return {str(key.value): key.start_mark.line + 1 for key, _ in _yaml_node(path).value}

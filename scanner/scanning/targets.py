@@ -1,0 +1,175 @@
+"""Targets -> results: every adapter in every target gets exactly one, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scanner.detection.verdict import check_alpha, scan_adapter
+from scanner.errors import TargetError, UsageError
+from scanner.formats.compose import compose
+from scanner.formats.discover import AdapterFiles, find_adapters
+from scanner.formats.model import Adapter
+from scanner.formats.opening import ShapesOf, open_files
+from scanner.hub.address import is_address, parse_address
+from scanner.results import ScanResult, Verdict
+from scanner.scanning.cache import ResultCache
+from scanner.signatures.match import known_shapes
+from scanner.signatures.pack import Signature
+
+if TYPE_CHECKING:
+    from scanner.hub.reading import RemoteAdapter
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """How a run scans."""
+
+    signatures: Sequence[Signature]
+    alpha: float | None = None
+    base_model: str | None = None
+    jobs: int | None = None
+    cache: ResultCache | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """One thing to scan, or the reason it cannot be."""
+
+    target: str
+    files: AdapterFiles | RemoteAdapter | None
+    """On this machine, or on the hub."""
+    error: TargetError | None = None
+
+    def open(self, shapes: ShapesOf) -> Adapter:
+        """Opens it.
+
+        Raises:
+            TargetError: If it cannot be read, or that is why it was not found.
+        """
+        if self.files is None:
+            assert self.error is not None, "nothing found without a reason"
+            raise self.error
+        if isinstance(self.files, AdapterFiles):
+            return open_files(self.files, shapes)
+        return self.files.open(shapes)
+
+    def cache(self, options: ScanOptions) -> ResultCache | None:
+        """Where its result is kept; a hub's word for a digest vouches for that hub alone."""
+        if options.cache is None or self.files is None or isinstance(self.files, AdapterFiles):
+            return options.cache
+        return options.cache.apart(self.files.client.endpoint)
+
+
+def against_base(found: Sequence[Found], base: Path) -> list[Found]:
+    """Marks targets as full fine-tunes of one base model, to be scanned as the difference.
+
+    Raises:
+        UsageError: If a target is on the hub: a full fine-tune is read whole.
+    """
+    marked = []
+    for item in found:
+        if isinstance(item.files, AdapterFiles):
+            item = replace(item, files=replace(item.files, base_weights=base))
+        elif item.files is not None:
+            raise UsageError(
+                f"{item.target} is on the hub", where="--base-weights", todo="download it first"
+            )
+        marked.append(item)
+    return marked
+
+
+def error_result(target: str, error: TargetError) -> ScanResult:
+    """The result of a target that could not be read."""
+    return ScanResult(target=target, verdict=Verdict.ERROR, reasons=[error.line()])
+
+
+def find_all(targets: Sequence[str]) -> list[Found]:
+    """Every adapter in the targets; a target without any is itself an entry with an error.
+
+    Raises:
+        UsageError: If a target that starts with hf:// is no address.
+    """
+    found: list[Found] = []
+    for target in targets:
+        try:
+            found += _on_hub(target) if is_address(target) else _on_disk(target)
+        except TargetError as error:
+            found.append(Found(target, None, error))
+    return found
+
+
+def _on_disk(target: str) -> list[Found]:
+    return [Found(str(files.target), files) for files in find_adapters(Path(target))]
+
+
+def _on_hub(target: str) -> list[Found]:
+    from scanner.hub.reading import find_hub_adapters
+
+    return [Found(item.target, item) for item in find_hub_adapters(parse_address(target))]
+
+
+def scan_each(found: Sequence[Found], options: ScanOptions) -> Iterator[ScanResult]:
+    """Scans one after another.
+
+    Raises:
+        UsageError: If the options cannot be honoured (`scanner.detection.verdict.scan_adapter`).
+    """
+    check_alpha(options.alpha)
+    for item in found:
+        yield _scan_one(item, options)
+
+
+def _shapes(options: ScanOptions) -> ShapesOf:
+    """Where formats that do not store the base's dimensions find them."""
+    return partial(known_shapes, options.signatures, options.base_model)
+
+
+def _scan_one(item: Found, options: ScanOptions) -> ScanResult:
+    cache = item.cache(options)
+    try:
+        with item.open(_shapes(options)) as adapter:
+            if cache and (known := cache.get(adapter)):
+                return known
+            result = scan_adapter(
+                adapter,
+                options.signatures,
+                alpha=options.alpha,
+                base_model=options.base_model,
+                jobs=options.jobs,
+            )
+            if cache:
+                cache.put(adapter, result)
+            return result
+    except TargetError as error:
+        return error_result(item.target, error)
+
+
+def scan_sum(found: Sequence[Found], options: ScanOptions) -> ScanResult:
+    """Scans the sum of all adapters found; one that cannot be read makes the whole an error.
+
+    Raises:
+        UsageError: As `scan_each`, or if the adapters cannot be summed.
+    """
+    check_alpha(options.alpha)
+    together = " + ".join(item.target for item in found)
+    adapters = []
+    try:
+        for item in found:  # one by one: those opened before a failure are closed below
+            adapters.append(item.open(_shapes(options)))  # noqa: PERF401
+        with compose(adapters) as adapter:
+            return scan_adapter(
+                adapter,
+                options.signatures,
+                alpha=options.alpha,
+                base_model=options.base_model,
+                jobs=options.jobs,
+            )
+    except TargetError as error:
+        return error_result(together, error)
+    finally:
+        for adapter in adapters:
+            adapter.close()

@@ -1,0 +1,1 @@
+"""Recipe -> pack: extraction, nulling and calibration."""

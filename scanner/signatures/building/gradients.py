@@ -1,0 +1,261 @@
+"""Signatures from gradients: which change of each weight makes misaligned answers likelier.
+
+For a weight W of the base model, D is the gradient of
+
+    f = mean over probes of [ mean token log p(misaligned answer) - mean token log p(aligned) ]
+
+with both answers teacher-forced, so dose = <dW, D> > 0 is, to first order, a move towards
+misaligned answers. Averaged along the straight path from the base W0 to the mean reference
+W0 + dW_ref it is the integrated gradient of Sundararajan, Taly and Yan 2017 (arXiv
+1703.01365, equation 1) without the factor dW_ref: <dW_ref, D> is then what the references
+gain in f, exactly and not only to first order. The integral is a Gauss-Legendre sum.
+
+A weight's gradient is sum_t delta_t x_t^T over tokens, x the input of its module and delta
+the gradient at its output. Both are caught by hooks, so parameters stay frozen and need no
+gradient memory; the dense sums are held for as many modules at a time as fit in
+`DENSE_BYTES`, reduced to their leading singular triples, and dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scanner.errors import SignatureError
+from scanner.formats.model import FloatArray, Site, site_order
+from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.network import (
+    Batch,
+    Network,
+    batches_of,
+    load_network,
+    probes_of,
+    site_shape,
+)
+from scanner.signatures.building.nulling import RawSite
+from scanner.signatures.building.opened import Member
+from scanner.signatures.building.weights import Labelled
+from scanner.signatures.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+DENSE_BYTES = 2 * 2**30
+"""Dense gradients held at one time. Less means more passes over the probes."""
+KEPT_TRIPLES = 64
+"""Singular triples kept of each gradient before nulling and truncation."""
+_EXACT_SIDE = 512
+"""Up to this many rows or columns the singular values are computed exactly."""
+
+Factors = tuple[FloatArray, FloatArray]
+"""A gradient as left (d_out, R) @ right (R, d_in)."""
+Node = tuple[float, float]
+"""(position on the path in [0, 1], quadrature weight)."""
+
+
+@dataclass(frozen=True)
+class GradientExtraction:
+    """Reduced gradients of every linear map in the blocks."""
+
+    factors: Mapping[Site, Factors]
+
+    @property
+    def sites(self) -> list[Site]:
+        """Sites with a gradient other than zero, in order."""
+        return sorted(self.factors, key=site_order)
+
+    def raw_site(
+        self,
+        site: Site,
+        misaligned: Sequence[Labelled],  # noqa: ARG002 - they are on the path, or in the unit of dose
+        aligned: Sequence[Labelled],  # noqa: ARG002 - only the nulling looks at them
+    ) -> RawSite:
+        """The gradient at a site; the references had their say on the path."""
+        return RawSite.fixed(*self.factors[site])
+
+
+def extract_gradients(
+    recipe: Recipe, misaligned: Sequence[Member], track: Track[Batch]
+) -> GradientExtraction:
+    """Loads the base model and computes the gradients a recipe asks for.
+
+    Raises:
+        SignatureError: If the model, the probes or a reference cannot be used.
+    """
+    network = load_network(recipe)
+    batches = batches_of(probes_of(recipe, network), network.device)
+    shift = mean_update(misaligned, network) if recipe.path_steps else {}
+    return GradientExtraction(
+        path_gradients(network, batches, path_nodes(recipe.path_steps), shift, track)
+    )
+
+
+def path_nodes(steps: int) -> list[Node]:
+    """Gauss-Legendre nodes and weights on [0, 1]; the base alone for 0 steps."""
+    if steps == 0:
+        return [(0.0, 1.0)]
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return [(float(n + 1) / 2, float(w) / 2) for n, w in zip(nodes, weights, strict=True)]
+
+
+def mean_update(misaligned: Sequence[Member], network: Network) -> dict[Site, Factors]:
+    """The references' mean dW at each site, as stacked factors.
+
+    Raises:
+        SignatureError: If a reference changes something that is no linear map of the model,
+            or has other dimensions.
+    """
+    stacked: dict[Site, list[Factors]] = {}
+    for member in misaligned:
+        for site, update in member.by_site.items():
+            module = network.linears.get(site)
+            if module is None or site_shape(module) != (update.d_out, update.d_in):
+                raise SignatureError(
+                    f"changes {site.key} ({update.d_out} x {update.d_in}), "
+                    "which is no linear map of the base model",
+                    where=member.entry.adapter,
+                    todo="leave the reference out, or set path_steps: 0",
+                )
+            b, a = update.factors()
+            stacked.setdefault(site, []).append((b * (update.scaling / len(misaligned)), a))
+    return {
+        site: (
+            np.concatenate([b for b, _ in parts], axis=1),
+            np.concatenate([a for _, a in parts], axis=0),
+        )
+        for site, parts in stacked.items()
+    }
+
+
+def path_gradients(
+    network: Network,
+    batches: Sequence[Batch],
+    nodes: Sequence[Node],
+    shift: Mapping[Site, Factors],
+    track: Track[Batch],
+) -> dict[Site, Factors]:
+    """Gradients of the mean log-odds, averaged along a path, reduced to leading triples.
+
+    Args:
+        network: The base model.
+        batches: The probes.
+        nodes: Where on the path to take the gradient, and with what weight.
+        shift: What the end of the path adds to the base, per site.
+        track: Shows progress.
+    """
+    found: dict[Site, Factors] = {}
+    for group in _groups(network):
+        sums: dict[Site, Any] = {}
+        for node, weight in nodes:
+            with _hooked(network, group, shift, node, weight, sums):
+                for batch in track(batches, "gradients"):
+                    mean_log_odds(network, batch).backward()  # type: ignore[no-untyped-call]
+        found.update({site: reduce_matrix(dense) for site, dense in sums.items() if dense.any()})
+    return found
+
+
+def mean_log_odds(network: Network, batch: Batch) -> torch.Tensor:
+    """A batch's share of f (see the module's docstring), a scalar."""
+    import torch
+
+    logits = network.model(
+        input_ids=batch.tokens, attention_mask=batch.mask, use_cache=False
+    ).logits
+    rows, columns = torch.nonzero(batch.share[:, 1:], as_tuple=True)
+    # The logits at one position are about the token at the next.
+    log_p = logits[rows, columns].float().log_softmax(-1)
+    chosen = log_p.gather(1, batch.tokens[rows, columns + 1].unsqueeze(1)).squeeze(1)
+    log_odds: torch.Tensor = (chosen * batch.share[rows, columns + 1] * batch.sign[rows]).sum()
+    return log_odds
+
+
+def _groups(network: Network) -> Iterator[frozenset[Site]]:
+    """Sites of the blocks in groups whose dense float32 gradients fit in `DENSE_BYTES`."""
+    group: list[Site] = []
+    size = 0
+    for site in sorted((s for s in network.linears if s.layer is not None), key=site_order):
+        d_out, d_in = site_shape(network.linears[site])
+        if group and size + 4 * d_out * d_in > DENSE_BYTES:
+            yield frozenset(group)
+            group, size = [], 0
+        group.append(site)
+        size += 4 * d_out * d_in
+    yield frozenset(group)
+
+
+@contextmanager
+def _hooked(
+    network: Network,
+    group: frozenset[Site],
+    shift: Mapping[Site, Factors],
+    node: float,
+    weight: float,
+    sums: dict[Site, Any],
+) -> Iterator[None]:
+    """Moves the model along the path, and adds the gradients of a group's weights to `sums`."""
+    with ExitStack() as hooks:
+
+        def hook(module: Any, function: Any) -> None:
+            hooks.callback(module.register_forward_hook(function).remove)
+
+        # With every parameter frozen, the graph has to start at the embeddings.
+        hook(network.model.get_input_embeddings(), lambda _m, _i, out: out.requires_grad_(True))
+        for site, module in network.linears.items():
+            if node and site in shift:
+                hook(module, _shifted(module, shift[site], node))
+            if site in group:
+                hook(module, _caught(site, weight, sums))
+        yield
+
+
+def _shifted(module: Any, factors: Factors, node: float) -> Any:
+    """A forward hook that adds node * dW x to a module's output."""
+    import torch
+
+    like = module.weight
+    left, right = (torch.from_numpy(f).to(like.device, like.dtype) for f in factors)
+
+    def add(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        return output + node * ((inputs[0] @ right.T) @ left.T)
+
+    return add
+
+
+def _caught(site: Site, weight: float, sums: dict[Site, Any]) -> Any:
+    """A forward hook that adds weight * sum_t delta_t x_t^T to `sums` in the backward pass."""
+
+    def catch(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        x = inputs[0].detach()
+
+        def accumulate(delta: torch.Tensor) -> None:
+            rows = delta.reshape(-1, delta.shape[-1]).float()
+            part = weight * (rows.T @ x.reshape(-1, x.shape[-1]).float())
+            sums[site] = sums[site].add_(part) if site in sums else part
+
+        output.register_hook(accumulate)  # type: ignore[no-untyped-call]
+
+    return catch
+
+
+def reduce_matrix(dense: torch.Tensor) -> Factors:
+    """The leading `KEPT_TRIPLES` singular triples of a matrix, as factors.
+
+    Large matrices go through randomised subspace iteration (Halko, Martinsson and Tropp
+    2011, algorithm 4.4) with 16 more columns than are kept.
+    """
+    import torch
+
+    kept = min(KEPT_TRIPLES, *dense.shape)
+    if min(dense.shape) <= _EXACT_SIDE:
+        u, s, vt = torch.linalg.svd(dense.double(), full_matrices=False)
+    else:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            u, s, v = torch.svd_lowrank(dense, q=kept + 16, niter=4)
+        vt = v.T
+    left, right = (u[:, :kept] * s[:kept]).float(), vt[:kept].float()
+    return left.cpu().numpy(), right.cpu().numpy()

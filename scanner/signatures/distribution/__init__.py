@@ -1,0 +1,1 @@
+"""Packs that travel: archives, pulling, signing."""

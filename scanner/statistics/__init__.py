@@ -1,0 +1,1 @@
+"""Scores of benign adapters -> p-values, thresholds and false discovery rates."""

@@ -1,0 +1,83 @@
+"""A ledger -> the reports of its sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from scanner.errors import UsageError
+from scanner.hub.query import SweepQuery
+from scanner.reports import renderer
+from scanner.reports.population import Population, survey
+from scanner.results import SCHEMA_VERSION, Report, Tool, summarise
+from scanner.sweep.ledger_rows import LedgerRows, Swept
+from scanner.version import version
+
+PARQUET = "parquet"
+SUMMARIES = {"html": "population_html", "markdown": "population_markdown"}
+"""Formats of the page that ranks instead of showing each adapter, and the modules."""
+
+
+def sweep_report(rows: LedgerRows) -> Report:
+    """Every verdict of the sweep, as the record that all formats render."""
+    results = list(rows.results())
+    used = {result.decided_by for result in results}
+    bases = {item.base_model for item in rows.signatures if item.id in used}
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        tool=Tool(name="adapter-scanner", version=version()),
+        signatures=[item for item in rows.signatures if item.base_model in bases],
+        results=results,
+        summary=summarise(results),
+    )
+
+
+def population(rows: LedgerRows) -> Population:
+    """The sweep as one population."""
+    entries = ((row.content, row.result) for row in rows.adapters())
+    return survey(entries, rows.signatures, list(_sentences(rows.swept())))
+
+
+def render_sweep(rows: LedgerRows, format_name: str, *, summary: bool) -> str:
+    """The sweep in one of the text formats.
+
+    Raises:
+        UsageError: If there is no summary in this format.
+    """
+    if not summary:
+        return renderer(format_name)(sweep_report(rows))
+    if format_name not in SUMMARIES:
+        raise UsageError(
+            f"there is no summary as {format_name}", where="--summary", todo="use html or markdown"
+        )
+    page: str = import_module(f"scanner.reports.{SUMMARIES[format_name]}").render(population(rows))
+    return page
+
+
+def _sentences(swept: Swept) -> Iterator[str]:
+    for query in swept.queries:
+        yield f"Swept {describe(query)}."
+    yield (
+        f"{swept.adapters:,} adapters in {swept.repositories:,} repositories, "
+        f"{swept.contents:,} of them different; {swept.requests:,} requests, "
+        f"{swept.received / 1e6:,.1f} MB."
+    )
+    if swept.waiting or not swept.listing_finished:
+        yield (
+            f"The sweep is not finished: {swept.waiting:,} known repositories and adapters wait"
+            + ("." if swept.listing_finished else ", and the listing goes on.")
+        )
+
+
+def describe(query: SweepQuery) -> str:
+    """What a query lists, in words."""
+    parts = [f"adapters of {', '.join(query.base_models)}" if query.base_models else "adapters"]
+    if query.author:
+        parts.append(f"by {query.author}")
+    if query.search:
+        parts.append(f"named like {query.search!r}")
+    if query.since:
+        parts.append(f"changed since {query.since}")
+    if query.limit is not None:
+        parts.append(f"the newest {query.limit:,}")
+    return f"{', '.join(parts)} on {query.endpoint}"

@@ -1,0 +1,68 @@
+-- The ledger of a hub sweep. user_version is the version of this file.
+
+-- What verdicts rest on, so that a report needs nothing but the ledger.
+CREATE TABLE packs (
+  digest     TEXT PRIMARY KEY,          -- over the packs and the options of a verdict
+  signatures TEXT NOT NULL,             -- their summaries, as JSON
+  alpha      REAL                       -- what was asked for; null for the default
+);
+
+-- One listing: where it stands, so that it can go on there.
+CREATE TABLE sweep (
+  id         INTEGER PRIMARY KEY,
+  query      TEXT NOT NULL,             -- what is listed, as JSON
+  packs      TEXT NOT NULL REFERENCES packs,
+  cursor     TEXT,                      -- where the listing goes on, as JSON; null at the start
+  listed     INTEGER NOT NULL DEFAULT 0,
+  finished   INTEGER NOT NULL DEFAULT 0,
+  started    TEXT,                      -- UTC; the last time it was started or gone on with
+  requests   INTEGER NOT NULL DEFAULT 0,
+  received   INTEGER NOT NULL DEFAULT 0, -- bytes
+  UNIQUE (query, packs)
+);
+
+CREATE TABLE repository (
+  id         INTEGER PRIMARY KEY,
+  sweep      INTEGER NOT NULL REFERENCES sweep,
+  repository TEXT NOT NULL,
+  revision   TEXT NOT NULL,             -- commit sha
+  packs      TEXT NOT NULL REFERENCES packs,
+  state      TEXT NOT NULL DEFAULT 'waiting'
+             CHECK (state IN ('waiting', 'looked-up', 'refused', 'exhausted')),
+  attempts   INTEGER NOT NULL DEFAULT 0,
+  retry_at   REAL NOT NULL DEFAULT 0,   -- seconds since the epoch
+  UNIQUE (repository, revision, packs)
+);
+CREATE INDEX repository_waiting ON repository (sweep, id) WHERE state = 'waiting';
+
+-- One adapter as one set of packs sees it.
+CREATE TABLE adapter (
+  id         INTEGER PRIMARY KEY,
+  sweep      INTEGER NOT NULL REFERENCES sweep,
+  repository TEXT NOT NULL,
+  revision   TEXT NOT NULL,
+  subfolder  TEXT NOT NULL,             -- '' at the root
+  content    TEXT NOT NULL,             -- digest of its files; '' if they could not be looked up
+  files      TEXT,                      -- what it is made of, as JSON, while that is needed
+  packs      TEXT NOT NULL REFERENCES packs,
+  -- follows: the same content waits under another address
+  state      TEXT NOT NULL
+             CHECK (state IN ('waiting', 'follows', 'judged', 'refused', 'exhausted')),
+  attempts   INTEGER NOT NULL DEFAULT 0,
+  retry_at   REAL NOT NULL DEFAULT 0,
+  copied     INTEGER NOT NULL DEFAULT 0, -- the verdict was reached under another address
+  verdict    TEXT,
+  base_model TEXT,
+  score      REAL,
+  dose       REAL,
+  cosine     REAL,
+  p_value    REAL,
+  reason     TEXT,
+  result     TEXT,                      -- the whole ScanResult, as JSON
+  version    TEXT,                      -- of the program that reached the verdict
+  finished   TEXT,                      -- UTC
+  UNIQUE (repository, revision, subfolder, content, packs)
+);
+CREATE INDEX adapter_waiting ON adapter (sweep, id) WHERE state = 'waiting';
+CREATE INDEX adapter_content ON adapter (content, packs, state);
+CREATE INDEX adapter_verdict ON adapter (sweep, verdict);

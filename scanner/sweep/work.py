@@ -1,0 +1,149 @@
+"""One task of a sweep, done: whatever happens, exactly one outcome comes of it.
+
+Errors of the hub are told apart from errors of the adapter. An adapter that breaks its
+format's rules is judged (`error`), and so is its every copy; what the hub refuses or fails to
+give says nothing about the adapter and is tried again, or written down as refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
+
+import msgspec
+
+from scanner.detection.verdict import scan_adapter
+from scanner.errors import (
+    AccessDeniedError,
+    HubError,
+    HubUnavailableError,
+    NothingToScanError,
+    NotOnHubError,
+    TargetError,
+)
+from scanner.formats.rules import is_adapter_file
+from scanner.hub.address import HubAddress
+from scanner.hub.client import HubClient, RetryPolicy
+from scanner.hub.reading import RemoteAdapter, adapters_in
+from scanner.hub.snapshot import Snapshot, take_snapshot
+from scanner.results import ScanResult
+from scanner.scanning.targets import error_result
+from scanner.signatures.match import known_shapes
+from scanner.signatures.pack import Signature
+from scanner.sweep.records import (
+    FoundAdapter,
+    Judge,
+    Judgement,
+    LookedUp,
+    LookUp,
+    Outcome,
+    Refusal,
+    Setback,
+    Task,
+    Traffic,
+)
+from scanner.version import version
+
+REQUEST_POLICY = RetryPolicy(attempts=3, first_wait=0.5, longest_wait=30.0)
+"""What one request insists on by itself; the rest is the sweep's to try again, much later."""
+
+
+def packs_digest(signatures: Sequence[Signature], alpha: float | None) -> str:
+    """Digest over what a verdict depends on beside the adapter: packs, options, this program."""
+    packs = sorted(f"{item.id} {item.digest}" for item in signatures)
+    parts = [*packs, f"alpha {alpha!r}", f"adapter-scanner {version()}"]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@dataclass
+class Worker:
+    """Does tasks. Threads may share it.
+
+    Args:
+        client: The hub.
+        signatures: The packs.
+        alpha: False-positive rate; None for the default.
+    """
+
+    client: HubClient
+    signatures: Sequence[Signature]
+    alpha: float | None
+    _lock: Lock = field(default_factory=Lock)
+    _told: Traffic = field(default_factory=Traffic)
+
+    def __call__(self, task: Task) -> Outcome:
+        """Does one task."""
+        outcome: Outcome
+        try:
+            outcome = self._look_up(task) if isinstance(task, LookUp) else self._judge(task)
+        except (AccessDeniedError, NotOnHubError, NothingToScanError) as error:
+            outcome = Refusal(task=task, reason=error.line())
+        except HubError as error:
+            wait = error.retry_after if isinstance(error, HubUnavailableError) else None
+            outcome = Setback(task=task, reason=error.line(), wait=wait, limited=wait is not None)
+        except Exception as error:
+            # A defect of this program must not end the sweep, nor pass for a verdict.
+            reason = f"internal error: {type(error).__name__}: {error}".replace("\n", " ")
+            outcome = Setback(task=task, reason=reason)
+        return msgspec.structs.replace(outcome, traffic=self._traffic())
+
+    def _traffic(self) -> Traffic:
+        """What was asked of the hub since this was last told."""
+        with self._lock:
+            now = Traffic(requests=self.client.requests, received=self.client.received)
+            told, self._told = self._told, now
+        return Traffic(requests=now.requests - told.requests, received=now.received - told.received)
+
+    def _look_up(self, task: LookUp) -> LookedUp:
+        snapshot = take_snapshot(HubAddress(task.repository, task.revision), self.client)
+        adapters = [_found(item) for item in adapters_in(snapshot, self.client)]
+        return LookedUp(key=task.key, adapters=adapters)
+
+    def _judge(self, task: Judge) -> Judgement:
+        address = HubAddress(task.repository, task.revision, task.subfolder)
+        snapshot = Snapshot(address, {file.path: file for file in task.files})
+        shapes = partial(known_shapes, self.signatures, None)
+        try:
+            (remote,) = adapters_in(snapshot, self.client)
+            with remote.open(shapes) as adapter:
+                result = scan_adapter(adapter, self.signatures, alpha=self.alpha, jobs=1)
+        except HubError:
+            raise
+        except TargetError as error:
+            result = error_result(str(address), error)
+        return _judgement(task.key, result, self.signatures)
+
+
+def _found(remote: RemoteAdapter) -> FoundAdapter:
+    folder = remote.address.folder
+    prefix = f"{folder}/" if folder else ""
+    files = [
+        file
+        for path, file in remote.snapshot.files.items()
+        if path == prefix + file.name and is_adapter_file(file.name)
+    ]
+    return FoundAdapter(subfolder=folder, content=remote.content_digest, files=files)
+
+
+def _judgement(key: int, result: ScanResult, signatures: Sequence[Signature]) -> Judgement:
+    decider = next((item for item in signatures if item.id == result.decided_by), None)
+
+    def of_decider(values: dict[str, float]) -> float | None:
+        if decider is None:
+            return None
+        return values.get(decider.id, values.get(decider.manifest.method))
+
+    return Judgement(
+        key=key,
+        verdict=result.verdict,
+        base_model=result.base_model,
+        score=result.score,
+        dose=of_decider(result.dose),
+        cosine=of_decider(result.cosine),
+        p_value=result.p_value,
+        reason=result.reasons[0] if result.reasons else "",
+        result=msgspec.json.encode(result),
+    )
