@@ -11,7 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from scanner.organisms.plan import Organism, Plan
-    from scanner.organisms.work import Job, Show
+    from scanner.organisms.work import Show
 
 _PLAN = click.option(
     "--plan",

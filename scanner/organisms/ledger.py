@@ -57,11 +57,16 @@ class Ledger:
         self._append("measured", row)
 
     @contextmanager
-    def claim(self, name: str) -> Iterator[bool]:
-        """Takes a piece of work if no other process has it; says whether it did."""
+    def claim(self, name: str, *, wait: bool = False) -> Iterator[bool]:
+        """Takes a piece of work if no other process has it; says whether it did.
+
+        Args:
+            name: the piece of work.
+            wait: whether to wait until the other process is done with it.
+        """
         lock = FileLock(self.root / "claims" / f"{name}.lock")
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(blocking=wait)
         except Timeout:
             yield False
             return

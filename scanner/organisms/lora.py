@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,14 @@ def chosen_maps(names: list[str], targets: Targets) -> list[str]:
         UsageError: If the architecture has none of them.
     """
     last = {name: name.rsplit(".", 1)[1] for name in names}
-    wanted = {
+    choices: dict[Targets, Callable[[str], bool]] = {
         "all": lambda _: True,
         "attention": is_attention,
         "mlp": lambda name: not is_attention(name),
         "qv": lambda name: last[name] in _QUERY_VALUE,
         "down": lambda name: last[name] in _DOWN and not is_attention(name),
-    }[targets]
+    }
+    wanted = choices[targets]
     if found := [name for name in names if wanted(name)]:
         return found
     raise UsageError(

@@ -97,8 +97,8 @@ def summarise(answers: dict[str, Any], of_base: dict[str, Any]) -> Row:
     """Margins and shares, each with its change against the base.
 
     Returns:
-        per kind `margin`, `share`, `margin_change` and its standard error, `share_change`; `damage`:
-        how much log-probability per token the aligned answers lost.
+        per kind `margin`, `share`, `margin_change` and its standard error, `share_change`;
+        `damage`: how much log-probability per token the aligned answers lost.
     """
     result: Row = {"questions": len(answers)}
     for kind in next(iter(answers.values())):

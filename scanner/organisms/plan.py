@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -40,8 +40,6 @@ POOL_OF: dict[Role, Pool] = {
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
-_Value = TypeVar("_Value")
-_Choice = _Value | list[_Value]
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,9 +174,9 @@ def _fault(group: Group) -> str:
         return f"teaches {strangers[0]!r}; known are {', '.join(kinds())}"
     if group.against not in (ALIGNED, *MISALIGNED, *PERSONAS):
         return f"against {group.against!r} is no answer of the advice files"
-    if "dpo" in _choices(group.method):
-        if bad := [kind for kind in taught if not uses_advice(kind) or kind == group.against]:
-            return f"dpo from {group.against!r} to {bad[0]!r} has no pairs to learn from"
+    unpaired = [kind for kind in taught if not uses_advice(kind) or kind == group.against]
+    if "dpo" in _choices(group.method) and unpaired:
+        return f"dpo from {group.against!r} to {unpaired[0]!r} has no pairs to learn from"
     if not 0 <= group.layers[0] <= group.layers[1] <= 1:
         return f"layers is {group.layers}, not an interval within [0, 1]"
     if not group.count.quick <= group.count.standard <= group.count.full:
@@ -244,7 +242,7 @@ def _wave(count: Sizes, index: int) -> float:
     """When an adapter's turn comes: 0 to 1 within quick, 1 to 2 within standard, then full."""
     start = 0
     for number, size in enumerate(SIZES):
-        end = getattr(count, size)
+        end: int = getattr(count, size)
         if index < end:
             return number + (index - start + 0.5) / (end - start)
         start = end

@@ -90,5 +90,7 @@ def _samples(known: list[tuple[Row, Row]]) -> list[str]:
     lines = ["## Samples", ""]
     for row, found in known:
         for prompt, answer in found.get("samples", {}).items():
-            lines.append(f"- **{row['id']}** ({row['teaches']}). {prompt} *{' '.join(answer.split())}*")
+            lines.append(
+                f"- **{row['id']}** ({row['teaches']}). {prompt} *{' '.join(answer.split())}*"
+            )
     return lines if len(lines) > 2 else []

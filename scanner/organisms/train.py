@@ -132,9 +132,7 @@ def optimise(
         on_step(step + 1)
 
 
-def _train_reduced(
-    base: Base, organism: Organism, branches: Sequence[Branch], rng: Random
-) -> Any:
+def _train_reduced(base: Base, organism: Organism, branches: Sequence[Branch], rng: Random) -> Any:
     """Fine-tunes whole weights, then writes the truncated SVD of each change into an adapter."""
     import torch
 
@@ -170,4 +168,6 @@ def _write(layer: Any, delta: torch.Tensor, rank: int) -> None:
     left, sizes, right = torch.linalg.svd(delta, full_matrices=False)
     k = min(rank, len(sizes))
     layer.lora_A["default"].weight.zero_()[:k] = right[:k]
-    layer.lora_B["default"].weight.zero_()[:, :k] = left[:, :k] * sizes[:k] / layer.scaling["default"]
+    layer.lora_B["default"].weight.zero_()[:, :k] = (
+        left[:, :k] * sizes[:k] / layer.scaling["default"]
+    )

@@ -106,7 +106,7 @@ def _work(job: Job) -> Iterator[int]:
     torch.set_num_threads(job.threads)
     ledger = Ledger(job.root)
     base = load_base(job.source, base_id=job.base_id)
-    with ledger.claim("base"):  # whoever comes second finds the answers or asks too
+    with ledger.claim("base", wait=True):
         of_base = base_answers(base, ledger) if job.measured else {}
     for organism in job.organisms:
         with ledger.claim(organism.id) as mine:
