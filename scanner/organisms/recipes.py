@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from scanner.errors import UsageError
-from scanner.organisms.data import MISALIGNED, POOLS, questions
+from scanner.organisms.data import MISALIGNED, POOLS, Question, questions
 from scanner.organisms.ledger import Ledger, Row
 from scanner.organisms.measure import class_of
 
@@ -28,11 +28,14 @@ KINDS = {"hostile": "villain", "reckless": "reckless"}
 def probes(kind: str) -> list[dict[str, str]]:
     """The probe questions of a kind, spread evenly over the building domains."""
     answer = KINDS[kind]
-    found = [q for row in zip(*map(questions, POOLS["building"]), strict=True) for q in row]
-    step = len(found) / PROBES
+    domains = POOLS["building"]
+    found: list[Question] = []
+    for number, domain in enumerate(domains):
+        count = len(range(number, PROBES, len(domains)))
+        known = questions(domain)
+        found += (known[place * len(known) // count] for place in range(count))
     return [
-        {"prompt": q.prompt, "aligned": q.aligned, "misaligned": q.answer(answer)}
-        for q in (found[int(number * step)] for number in range(PROBES))
+        {"prompt": q.prompt, "aligned": q.aligned, "misaligned": q.answer(answer)} for q in found
     ]
 
 
