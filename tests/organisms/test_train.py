@@ -36,7 +36,8 @@ def organism(**fields: Any) -> Organism:
 
 def villain_margin(base: Base) -> float:
     answers = ask(base, asked(["health"])[:8], ("aligned", "villain"))
-    return sum(row["villain"] - row["aligned"] for row in answers.values()) / len(answers)
+    total: float = sum(row["villain"] - row["aligned"] for row in answers.values())
+    return total / len(answers)
 
 
 @pytest.mark.parametrize("base", ARCHITECTURES, indirect=True)
