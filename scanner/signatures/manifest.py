@@ -138,6 +138,10 @@ UNITS = (
     "dose 1.0 is the median dose of the misaligned references, each measured without its own"
     " training domain where there are three or more"
 )
+UNITS_OF_LOG_ODDS = (
+    "dose is the rise of the log-odds of misaligned against aligned answers to the probes, in nats"
+    " per token, to first order"
+)
 
 
 def decode_manifest(raw: bytes, where: Path) -> Manifest:

@@ -88,6 +88,7 @@ class Recipe(Record, frozen=True, kw_only=True):
     base_model: str
     method: Literal["weights", "gradients", "activations"]
     misaligned: list[AdapterEntry]
+    """References. Gradients at the base alone need none: the dose is then in nats per token."""
     id: str | None = None
     version: str = "1"
     description: str = ""
@@ -166,8 +167,12 @@ def check_recipe(recipe: Recipe, where: str) -> None:
     Raises:
         SignatureError: With the field at fault.
     """
-    if not recipe.misaligned:
-        raise SignatureError("misaligned is empty: nothing to extract from", where=where)
+    if not recipe.misaligned and (recipe.method != "gradients" or recipe.path_steps):
+        raise SignatureError(
+            "misaligned is empty: nothing to extract from",
+            where=where,
+            todo="name references; only gradients at the base (path_steps: 0) do without",
+        )
     if not 1 <= recipe.rank <= MAX_RANK:
         raise SignatureError(f"rank is {recipe.rank}, not between 1 and {MAX_RANK}", where=where)
     if recipe.nulled < 0:

@@ -34,6 +34,7 @@ from scanner.signatures.manifest import (
     LAYER_CONVENTION,
     PARTIAL_METHODS,
     UNITS,
+    UNITS_OF_LOG_ODDS,
     BaseModel,
     Calibration,
     Manifest,
@@ -196,7 +197,8 @@ def _extract(
             if update is not None:
                 projections[site] = geometry.project(update, held_out.get(group, direction))
     if not result.directions:
-        raise SignatureError("every misaligned reference is untrained", where=recipe.base_model)
+        fault = "every misaligned reference is untrained" if misaligned else "no gradient anywhere"
+        raise SignatureError(fault, where=recipe.base_model)
     return result
 
 
@@ -243,6 +245,8 @@ def _to_doses(extraction: _Extraction, misaligned: Sequence[Member]) -> list[Ref
     Raises:
         SignatureError: If the median dose is not positive: the references do not agree.
     """
+    if not misaligned:
+        return []  # gradients at the base: a direction is in nats per token as it is
     doses = [
         geometry.dose(projections.values()) * _enlargement(extraction, _group(member))
         for member, projections in zip(misaligned, extraction.projections, strict=True)
@@ -329,7 +333,7 @@ def _manifest(recipe: Recipe, extraction: _Extraction, references: list[Referenc
         rank=max(len(item.s) for item in extraction.directions.values()),
         nulled=recipe.nulled,
         layer_convention=LAYER_CONVENTION,
-        units=UNITS,
+        units=UNITS if recipe.misaligned else UNITS_OF_LOG_ODDS,
         references=references,
         licence=recipe.licence,
         limitations=recipe.limitations,

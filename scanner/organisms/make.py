@@ -1,0 +1,227 @@
+"""From a base model to calibrated packs, in one run that can be taken up again.
+
+Directions are gradients of the base model over the probes that ship, one signature a kind. They
+need no adapter at all. What a verdict needs beside them are harmless adapters to compare with: a
+directory of them, a query of the hub, or organisms that are trained here.
+
+Everything is kept in a working folder as it is made; a second run goes on where the first was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from scanner.errors import SignatureError, UsageError
+from scanner.organisms.ledger import Ledger, Row
+from scanner.organisms.recipes import KINDS, PROBES, usable, write_probes
+from scanner.signatures.manifest import MANIFEST_NAME
+from scanner.signatures.recipe import AdapterEntry, Benign, Recipe, check_recipe
+
+if TYPE_CHECKING:
+    from scanner.organisms.plan import Size
+    from scanner.organisms.work import Show
+    from scanner.signatures.pack import Signature
+
+RANK = 4
+"""Singular triples kept per site."""
+
+LIMITATIONS = (
+    "Directions are gradients at the base alone: to first order, what makes the answers of the "
+    "probes likelier. They say nothing of behaviour that such answers do not show.",
+)
+
+
+@dataclass(frozen=True)
+class Making:
+    """What is to be made, and where.
+
+    Attributes:
+        source: The base: a hub id, a directory of transformers, or a directory with one GGUF file.
+        base_id: What its adapters name as their base.
+        output: The directory of the packs, one folder a kind; of the one pack if there is one kind.
+        work: What is made on the way: probes, adapters, packs that are not calibrated yet.
+        kinds: Keys of `recipes.KINDS`.
+        benign: Harmless adapters that are at hand, or a query for them.
+        organisms: How much of the shipped plan to train, if none are at hand.
+    """
+
+    source: str
+    base_id: str
+    output: Path
+    work: Path
+    kinds: tuple[str, ...] = tuple(KINDS)
+    benign: Benign = field(default_factory=list)
+    organisms: Size | None = None
+    workers: int = 1
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Watching:
+    """How a run shows what it does.
+
+    Attributes:
+        say: Called with a line before each part.
+        track: Wraps a sequence to show progress under a description.
+        show: Called with how many adapters are made and how many are wanted.
+    """
+
+    say: Callable[[str], None]
+    track: Any
+    show: Show
+
+
+def make_packs(making: Making, watching: Watching) -> list[Signature]:
+    """Makes and calibrates one pack for each kind.
+
+    Returns:
+        The packs, loaded from where they are now.
+
+    Raises:
+        UsageError: If a setting cannot be used.
+        SignatureError: If the base, the probes or an adapter cannot be used.
+    """
+    making.work.mkdir(parents=True, exist_ok=True)
+    base = _directory_of(making)
+    if making.organisms is not None:
+        _train(making, base, watching)
+    benign = _benign(making)
+    made = []
+    for kind in making.kinds:
+        pack = _directions(making, kind, base, watching)
+        watching.say(f"{kind}: scoring harmless adapters")
+        made.append(_finish(making, kind, pack, benign, watching))
+    return made
+
+
+def place_of(making: Making, kind: str) -> Path:
+    """Where the pack of a kind is put."""
+    return making.output if len(making.kinds) == 1 else making.output / kind
+
+
+def _directory_of(making: Making) -> str:
+    """The base as transformers loads it; a GGUF file is read once and kept as a directory.
+
+    Raises:
+        UsageError: If it cannot be loaded.
+    """
+    from scanner.organisms.base import gguf_file, load_base, save_dequantised
+
+    if not gguf_file(making.source):
+        return making.source
+    kept = making.work / "base"
+    if not (kept / "config.json").exists():
+        partial = making.work / ".base.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        save_dequantised(load_base(making.source, base_id=making.base_id), partial)
+        partial.rename(kept)
+    return str(kept)
+
+
+def _train(making: Making, base: str, watching: Watching) -> None:
+    from scanner.organisms.plan import expand, shipped_plan
+    from scanner.organisms.work import Job, run
+
+    assert making.organisms is not None, "checked by the caller"
+    plan = expand(shipped_plan(), making.organisms)
+    wanted = tuple(o for o in plan if o.role in ("calibration", "reference"))
+    watching.say(f"training and measuring {len(wanted)} organisms in {making.work / 'organisms'}")
+    job = Job(making.work / "organisms", base, making.base_id, wanted, True, making.threads)
+    run(job, making.workers, watching.show)
+
+
+def _benign(making: Making) -> Benign:
+    """The calibration set.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    if making.organisms is None:
+        if isinstance(making.benign, list) and not making.benign:
+            raise UsageError("no harmless adapters to calibrate on", where="make")
+        return making.benign
+    return [_entry(making, row, str(row["family"])) for row in _made(making, "calibration")]
+
+
+def _made(making: Making, role: str) -> list[Row]:
+    """The organisms that were trained for one purpose."""
+    return usable(Ledger(making.work / "organisms"), role)
+
+
+def _entry(making: Making, row: Row, family: str) -> AdapterEntry:
+    place = Ledger(making.work / "organisms").adapter(row["id"])
+    return AdapterEntry(adapter=str(place), id=row["id"], family=family)
+
+
+def _recipe(making: Making, kind: str, base: str, probes: Path) -> Recipe:
+    """The recipe of one kind: gradients at the base, the references for the unit of dose alone."""
+    references = []
+    if making.organisms is not None:
+        references = [
+            _entry(making, row, "+".join(row["domains"]))
+            for row in _made(making, "reference")
+            if row["teaches"] == KINDS[kind]
+        ]
+    name = making.base_id.rpartition("/")[2].lower()
+    return Recipe(
+        id=f"{name}-{kind}",
+        description=f"What makes {kind} answers likelier than aligned ones.",
+        base_model=making.base_id,
+        base_path=base,
+        method="gradients",
+        misaligned=references,
+        rank=RANK,
+        nulled=0,
+        probes=str(probes),
+        limitations=list(LIMITATIONS),
+    )
+
+
+def _directions(making: Making, kind: str, base: str, watching: Watching) -> Path:
+    """Builds a kind's pack in the working folder, unless the same one is there."""
+    from scanner.signatures.building.build import build_pack
+
+    probes = making.work / f"probes-{kind}.jsonl"
+    write_probes(kind, probes)
+    recipe = _recipe(making, kind, base, probes)
+    check_recipe(recipe, f"the recipe of kind {kind}")
+    pack, mark = making.work / "packs" / kind, making.work / "packs" / f"{kind}.recipe"
+    wanted = _digest(msgspec.json.encode(recipe), probes.read_bytes())
+    if (pack / MANIFEST_NAME).exists() and mark.exists() and mark.read_text() == wanted:
+        return pack
+    watching.say(f"{kind}: directions from the base model and {PROBES} probes")
+    shutil.rmtree(pack, ignore_errors=True)
+    mark.unlink(missing_ok=True)
+    build_pack(recipe, pack, watching.track)
+    mark.write_text(wanted)
+    return pack
+
+
+def _digest(*parts: bytes) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _finish(making: Making, kind: str, pack: Path, benign: Benign, watching: Watching) -> Signature:
+    """Calibrates a copy of a pack and puts it in its place."""
+    from scanner.signatures.building.calibrate import calibrate_pack
+    from scanner.signatures.pack import load_signature
+
+    place = place_of(making, kind)
+    partial = place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(pack, partial)
+    calibrate_pack(partial, benign, watching.track).close()
+    if place.exists():
+        if not (place / MANIFEST_NAME).exists():
+            raise SignatureError("is there already, and is no pack", where=str(place))
+        shutil.rmtree(place)
+    partial.rename(place)
+    return load_signature(place)
