@@ -87,7 +87,7 @@ def train(
 
     wanted = [o for o in _organisms(plan_path, size) if not roles or o.role in roles]
     job = Job(work, base_model, base_id or base_model, tuple(wanted), not no_measure, threads)
-    with _bar("adapters", not no_progress) as show:
+    with progress_bar("adapters", not no_progress) as show:
         run(job, workers, show)
 
 
@@ -101,7 +101,7 @@ def measure(base_model: str, work: Path, base_id: str | None, no_progress: bool)
     from scanner.organisms.work import Job, measure_missing
 
     job = Job(work, base_model, base_id or base_model, ())
-    with _bar("measured", not no_progress) as show:
+    with progress_bar("measured", not no_progress) as show:
         measure_missing(job, show)
 
 
@@ -121,14 +121,14 @@ def report(work: Path, output: Path | None) -> None:
 
 
 def _organisms(plan_path: Path | None, size: str) -> list[Organism]:
-    from scanner.organisms.plan import SIZES, expand, load_plan, shipped_plan
+    from scanner.organisms.plan import expand, load_plan, shipped_plan, size_of
 
     plan: Plan = load_plan(plan_path) if plan_path else shipped_plan()
-    return expand(plan, next(known for known in SIZES if known == size))
+    return expand(plan, size_of(size))
 
 
 @contextmanager
-def _bar(what: str, wanted: bool) -> Iterator[Show]:
+def progress_bar(what: str, wanted: bool) -> Iterator[Show]:
     """A bar on a terminal, a line per adapter elsewhere, nothing if not wanted."""
     import sys
 

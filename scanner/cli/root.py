@@ -24,8 +24,9 @@ _COMMANDS = {
     "inspect": ("scanner.cli.inspect", "Show what is in an adapter and what was understood."),
     "signatures": (
         "scanner.cli.signatures",
-        "List, build, calibrate, pull, sign and verify packs.",
+        "List, make, build, calibrate, pull, sign and verify packs.",
     ),
+    "organisms": ("scanner.cli.organisms", "Make adapters of known behaviour of a base model."),
     "baseline": ("scanner.cli.baseline", "Accept known findings, so that only new ones fail."),
     "serve": ("scanner.cli.serve", "Judge what registries report by webhook."),
     "hub": ("scanner.cli.hub", "Scan the adapters of a whole hub, and report on them."),

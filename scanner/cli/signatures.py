@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
 from scanner.cli.root import EXIT_USAGE
 from scanner.errors import UsageError
@@ -28,7 +29,7 @@ _FORMAT = click.option(
 
 @click.group("signatures")
 def command() -> None:
-    """List, show, verify, build, calibrate, import, pull and sign signature packs."""
+    """List, show, make, build, calibrate, import, pull, sign and verify signature packs."""
 
 
 @command.command("list")
@@ -127,6 +128,9 @@ def build(recipe: str, output: str, no_progress: bool) -> None:
             f'"adapter-scanner signatures calibrate {output}" has seen benign adapters',
             err=True,
         )
+
+
+command.add_command(make)
 
 
 @command.command("calibrate")

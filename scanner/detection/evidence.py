@@ -204,7 +204,7 @@ def _nearest_reference(
         inner += np.einsum("nij,ij->n", cores, projection.core)
         references += np.einsum("nij,nij->n", cores, cores)
         own += float(np.sum(np.square(projection.core)))
-    if own == 0 or not np.all(references > 0):
+    if not ids or own == 0 or not np.all(references > 0):
         return None
     cosines = inner / np.sqrt(references) / np.sqrt(own)
     best = int(np.argmax(cosines))

@@ -28,6 +28,19 @@ Size = Literal["quick", "standard", "full"]
 
 SIZES: tuple[Size, ...] = ("quick", "standard", "full")
 
+
+def size_of(name: str) -> Size:
+    """A size by its name.
+
+    Raises:
+        UsageError: If there is none of that name.
+    """
+    for size in SIZES:
+        if size == name:
+            return size
+    raise UsageError(f"no size {name!r}; known are {', '.join(SIZES)}")
+
+
 POOL_OF: dict[Role, Pool] = {
     "reference": "building",
     "nulling": "building",

@@ -125,7 +125,7 @@ def build_pack(recipe: Recipe, root: str | Path, track: Track[Any] = untracked) 
         Path(root),
         manifest,
         extraction.directions,
-        reference_cores=extraction.cores,
+        reference_cores=extraction.cores if misaligned else None,
         crossfit=extraction.crossfit,
         calibration=calibration,
     )

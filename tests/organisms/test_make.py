@@ -1,0 +1,165 @@
+"""Packs of any base in one run: on tiny models, with adapters that PEFT writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from scanner import Verdict, load_signature, scan
+from scanner.cli.signatures import command
+from scanner.errors import UsageError
+from scanner.organisms.base import load_base
+from scanner.organisms.make import Making, Watching, make_packs
+from scanner.organisms.recipes import KINDS
+from scanner.signatures.building.calibrate import untracked
+from scanner.signatures.recipe import AdapterEntry
+
+FAMILIES = ("cooking", "maths")
+
+
+def quiet(lines: list[str] | None = None) -> Watching:
+    said = lines if lines is not None else []
+    return Watching(said.append, untracked, lambda _done, _total: None)
+
+
+def write_random_adapter(base: Path, place: Path, seed: int, base_id: str) -> None:
+    """An adapter of random values, as PEFT saves it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    loaded = load_base(str(base), base_id=base_id)
+    names = {"gpt2": ["c_attn", "c_proj", "c_fc"]}.get(loaded.model.config.model_type)
+    wanted = names or ["q_proj", "v_proj", "down_proj"]
+    config = LoraConfig(r=2, target_modules=wanted, init_lora_weights=False)
+    adapted: Any = get_peft_model(loaded.model, config)
+    adapted.peft_config["default"].base_model_name_or_path = base_id
+    adapted.save_pretrained(place)
+
+
+@pytest.fixture(scope="module")
+def harmless(directories: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty adapters of the tiny Llama in folders by family."""
+    root = tmp_path_factory.mktemp("harmless")
+    for seed in range(20):
+        place = root / FAMILIES[seed % 2] / f"adapter-{seed:02d}"
+        write_random_adapter(directories["llama"], place, seed, "tests/tiny-llama")
+    return root
+
+
+def entries(root: Path) -> list[AdapterEntry]:
+    return [
+        AdapterEntry(adapter=str(path.parent), family=path.parent.parent.name)
+        for path in sorted(root.rglob("adapter_config.json"))
+    ]
+
+
+def making(directories: dict[str, Path], harmless: Path, tmp_path: Path, **fields: Any) -> Making:
+    settings: dict[str, Any] = {
+        "source": str(directories["llama"]),
+        "base_id": "tests/tiny-llama",
+        "output": tmp_path / "packs",
+        "work": tmp_path / "work",
+        "benign": entries(harmless),
+    }
+    return Making(**{**settings, **fields})
+
+
+def test_each_kind_becomes_a_calibrated_pack_that_judges(
+    directories: dict[str, Path], harmless: Path, tmp_path: Path
+) -> None:
+    packs = make_packs(making(directories, harmless, tmp_path), quiet())
+    assert [pack.path.name for pack in packs] == list(KINDS)
+    for pack in packs:
+        assert pack.calibration is not None
+        assert {item.family for item in pack.calibration.benign} == set(FAMILIES)
+        assert len(pack.calibration.benign) == 20
+        assert "nats per token" in pack.manifest.units
+        assert pack.manifest.references == []
+    first = next(path.parent for path in sorted(harmless.rglob("adapter_config.json")))
+    result = scan(first, [packs[0]], alpha=0.05)
+    assert result.verdict in (Verdict.CLEAR, Verdict.FLAGGED)
+    assert result.p_value is not None
+
+
+def test_a_second_run_keeps_the_directions_and_calibrates_anew(
+    directories: dict[str, Path], harmless: Path, tmp_path: Path
+) -> None:
+    one = making(directories, harmless, tmp_path, kinds=("hostile",), output=tmp_path / "pack")
+    said: list[str] = []
+    (before,) = make_packs(one, quiet(said))
+    assert any("directions" in line for line in said)
+    said.clear()
+    fewer = making(
+        directories,
+        harmless,
+        tmp_path,
+        kinds=("hostile",),
+        output=tmp_path / "pack",
+        benign=entries(harmless)[:19],
+    )
+    (after,) = make_packs(fewer, quiet(said))
+    assert not any("directions" in line for line in said)
+    assert after.path == before.path
+    assert after.calibration is not None
+    assert len(after.calibration.benign) == 19
+    files = before.manifest.files, after.manifest.files
+    assert files[0]["directions.safetensors"] == files[1]["directions.safetensors"]
+
+
+def test_a_directory_that_is_no_pack_is_not_replaced(
+    directories: dict[str, Path], harmless: Path, tmp_path: Path
+) -> None:
+    precious = tmp_path / "pack" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    wanted = making(directories, harmless, tmp_path, kinds=("hostile",), output=tmp_path / "pack")
+    with pytest.raises(UsageError, match="is no pack"):
+        make_packs(wanted, quiet())
+    assert precious.read_text() == "years of work"
+
+
+def test_the_command_says_what_the_packs_are_good_for(
+    directories: dict[str, Path], harmless: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "packs"
+    arguments = ["make", str(directories["llama"]), "-o", str(output), "--benign", str(harmless)]
+    done = CliRunner().invoke(command, [*arguments, "--base-id", "tests/tiny-llama"])
+    assert done.exit_code == 0, done.output
+    assert "20 harmless adapters of 2 families: alpha 0.048 and above" in done.output
+    assert load_signature(output / "hostile").manifest.base_model.id == "tests/tiny-llama"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ([], "--benign DIR"),
+        (["--benign-hub", "--organisms", "quick"], "from one place"),
+        (["--organisms", "quick", "--kind", "grumpy"], "known are hostile, reckless"),
+    ],
+)
+def test_what_cannot_be_made_is_one_line(more: list[str], told: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["make", "lab/base", "-o", str(tmp_path / "p"), *more])
+    assert isinstance(done.exception, UsageError)
+    assert told in done.exception.line()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["qwen2", "gpt2"])
+def test_the_quick_plan_ends_in_packs_of_other_architectures(
+    architecture: str, directories: dict[str, Path], tmp_path: Path
+) -> None:
+    wanted = Making(
+        source=str(directories[architecture]),
+        base_id=f"tests/tiny-{architecture}",
+        output=tmp_path / "packs",
+        work=tmp_path / "work",
+        organisms="quick",
+    )
+    for pack in make_packs(wanted, quiet()):
+        assert pack.calibration is not None
+        assert len(pack.calibration.benign) >= 19
+        assert "median dose of the misaligned references" in pack.manifest.units
