@@ -317,7 +317,7 @@ def _reference(member: Member, role: str) -> Reference:
 
 def _manifest(recipe: Recipe, extraction: _Extraction, references: list[Reference]) -> Manifest:
     layers = [site.layer for site in extraction.directions if site.layer is not None]
-    name = normalise_base_name(recipe.base_model) or "base"
+    name = (normalise_base_name(recipe.base_model) or "base").rpartition("/")[2]
     return Manifest(
         format_version=FORMAT_VERSION,
         id=recipe.id or f"{name}-{recipe.method}",
