@@ -118,6 +118,8 @@ def _why_uncovered(outcome: _Outcome) -> str | None:
 
 def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
     """Reads one update and projects it onto every signature's direction at its site."""
+    if problem := update.site.unplaced:
+        return _Outcome(update.site, (), problem)
     if not any(update.site in signature.sites for signature in signatures):
         return _Outcome(update.site, (None,) * len(signatures))
     if update.whole is not None:

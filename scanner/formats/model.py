@@ -34,6 +34,18 @@ class Site(NamedTuple):
         """The site as written in packs and reports: ``12.self_attn.o_proj`` or ``lm_head``."""
         return self.module if self.layer is None else f"{self.layer}.{self.module}"
 
+    @property
+    def unplaced(self) -> str | None:
+        """Why it is not known where in the network the matrix stands; None if it is known.
+
+        A matrix stands in a block of the language model, or outside all blocks. Numbered blocks
+        elsewhere are a vision tower's, or those of a model whose paths are not known.
+        """
+        numbered = any(part.lstrip("-").isdecimal() for part in self.module.split("."))
+        if self.layer is not None or not numbered:
+            return None
+        return f"which block of the language model {self.key} belongs to cannot be told"
+
     @classmethod
     def from_key(cls, key: str) -> Site:
         """Parses what `key` writes."""

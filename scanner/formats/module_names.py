@@ -15,39 +15,122 @@ from scanner.formats.model import Site
 WRAPPER_PREFIXES = ("base_model.model.", "base_model.", "module.", "_orig_mod.")
 """Put in front by PEFT, data parallelism and torch.compile; they name nothing."""
 
-LANGUAGE_MODEL_PREFIXES = (
-    "model.language_model.",
-    "language_model.model.",
-    "language_model.",
-    "model.decoder.",
-    "model.model.",
-    "model.",
-    "transformer.",
-    "gpt_neox.",
-    "backbone.",
-    "bert.encoder.",
-    "roberta.encoder.",
-    "xlm_roberta.encoder.",
-    "electra.encoder.",
-    "deberta.encoder.",
-    "distilbert.transformer.",
-    "transformer.encoder.",
+TEXT_ENCODERS = (
+    "bert",
+    "camembert",
+    "canine",
+    "convbert",
+    "data2vec_text",
+    "deberta",
+    "electra",
+    "ernie",
+    "esm",
+    "fnet",
+    "ibert",
+    "layoutlm",
+    "lilt",
+    "longformer",
+    "luke",
+    "markuplm",
+    "megatron_bert",
+    "mobilebert",
+    "mpnet",
+    "mra",
+    "nystromformer",
+    "rembert",
+    "roberta",
+    "roberta_prelayernorm",
+    "roc_bert",
+    "roformer",
+    "splinter",
+    "tapas",
+    "xlm_roberta",
+    "yoso",
 )
-"""Paths of a trunk that has one stack of blocks (or, of two, the decoder). The longest that
-fits is taken: ``model.`` would eat the others."""
+"""Families of BERT, as transformers calls the encoder under a task head
+(`base_model_prefix`). Without a head the same blocks are at ``encoder.layer``."""
 
-OTHER_STACKS = {
-    "model.encoder.": "encoder.",
-    "encoder.": "encoder.",
-    "decoder.": "decoder.",
+STACKS: dict[str, str] = {
+    # one stack of blocks, or, of two, the decoder
+    "layers": "",
+    "h": "",
+    "blocks": "",
+    "block": "",
+    "layer": "",
+    "model.layers": "",
+    "model.h": "",
+    "model.blocks": "",
+    "model.layer": "",
+    "model.model.layers": "",
+    "transformer.h": "",
+    "transformer.layers": "",
+    "transformer.layer": "",
+    "transformer.blocks": "",
+    "transformer.encoder.layers": "",  # ChatGLM, SqueezeBERT
+    "gpt_neox.layers": "",
+    "backbone.layers": "",
+    "backbone.blocks": "",
+    "rwkv.blocks": "",
+    "biogpt.layers": "",
+    "model.decoder.layers": "",  # OPT; BART and Whisper under a head
+    "decoder.layers": "",  # the same without a head
+    # BERT
+    "encoder.layer": "",
+    "distilbert.transformer.layer": "",
+    **{f"{family}.encoder.layer": "" for family in TEXT_ENCODERS},
+    # two stacks: T5, BART, Whisper
+    "encoder.block": "encoder.",
+    "encoder.layers": "encoder.",
+    "model.encoder.layers": "encoder.",
+    "transformer.encoder.block": "encoder.",
+    "decoder.block": "decoder.",
+    "decoder.layer": "decoder.",
+    "transformer.decoder.block": "decoder.",
 }
-"""Path of one of several stacks of blocks (T5, BART, Whisper) -> what is put before the
-module's name, so that block 3 of one is never taken for block 3 of another."""
+"""Path of a stack of numbered blocks inside a language model -> what is put before the names
+of its modules, so that block 3 of one stack is never taken for block 3 of another."""
 
-BLOCK_CONTAINERS = ("layers", "h", "blocks", "block", "layer")
-"""Names of the list that holds the numbered blocks."""
+SEATS = tuple(
+    f"{outer}{inner}"
+    for outer in ("", "model.", "thinker.", "thinker.model.", "vlm.", "model.vlm.")
+    for inner in ("language_model.", "llm.", "text_model.")
+)
+"""Where models of several kinds of input keep their language model: LLaVA, Qwen-VL, Gemma 3
+(``language_model``), Idefics and SmolVLM (``text_model``), MiniCPM-V (``llm``), ColPali
+(``vlm``), Qwen-Omni (``thinker``, beside a ``talker`` that is another model)."""
 
-_BLOCK = re.compile(rf"^(?:{'|'.join(BLOCK_CONTAINERS)})\.(\d{{1,6}})\.(.+)$", re.ASCII)
+_BARE_SEATS = ("thinker.", "backbone_model.")
+"""Seats that have no name of their own for the language model: Qwen-Omni, CSM."""
+
+
+def _all_stacks() -> dict[str, str]:
+    """Every path of a stack, in a language model by itself or in a seat.
+
+    The text tower of CLIP and its kin, ``text_model.encoder``, is no language model.
+    """
+    seats = ("", *SEATS, *_BARE_SEATS)
+    return {
+        f"{seat}{path}": stack
+        for seat in seats
+        for path, stack in STACKS.items()
+        if not (seat.endswith("text_model.") and "coder" in path)
+    }
+
+
+_STACKS = _all_stacks()
+_TRUNKS = frozenset(
+    trunk
+    for trunk in (path.rpartition(".")[0] for path, stack in _STACKS.items() if not stack)
+    if trunk.endswith("model.decoder") or not trunk.endswith(("encoder", "decoder"))
+) - {""}
+"""What stands in front of a stack, and of weights beside it such as ``embed_tokens``."""
+_DEEPEST_TRUNK = max(trunk.count(".") + 1 for trunk in _TRUNKS)
+
+_BLOCK = re.compile(
+    r"(?P<stack>(?:[^.]+\.){0,7}?(?:layers|layer|h|blocks|block))\.(?P<layer>0|[1-9]\d{0,5})\.(?P<module>.+)",
+    re.ASCII,
+)
+"""The first numbered block of a path. ``layers.00`` is none: no library writes or reads it so."""
 
 
 def strip_wrappers(path: str) -> str:
@@ -71,11 +154,16 @@ def site_of(path: str) -> Site:
             ``model.layers.3.self_attn.o_proj``, ``transformer.h.0.attn.c_attn``, ``lm_head``.
     """
     path = path.replace(".base_layer", "")
-    for prefix, stack in OTHER_STACKS.items():
-        if path.startswith(prefix) and (match := _BLOCK.match(path[len(prefix) :])):
-            return Site(int(match[1]), stack + match[2])
-    prefix = max((p for p in LANGUAGE_MODEL_PREFIXES if path.startswith(p)), key=len, default="")
-    trunk = path[len(prefix) :]
-    if match := _BLOCK.match(trunk):
-        return Site(int(match[1]), match[2])
-    return Site(None, trunk)
+    match = _BLOCK.fullmatch(path)
+    if match is not None and (stack := _STACKS.get(match["stack"])) is not None:
+        return Site(int(match["layer"]), stack + match["module"])
+    return Site(None, _below_trunk(path))
+
+
+def _below_trunk(path: str) -> str:
+    """A path without the longest trunk it begins with."""
+    parts = path.split(".", _DEEPEST_TRUNK + 1)
+    for depth in range(min(_DEEPEST_TRUNK, len(parts) - 1), 0, -1):
+        if (trunk := ".".join(parts[:depth])) in _TRUNKS:
+            return path[len(trunk) + 1 :]
+    return path

@@ -136,6 +136,25 @@ def test_one_layer_is_flagged_but_not_cleared_by_adapters_of_several(
     assert harmful.verdict is Verdict.FLAGGED
 
 
+@pytest.mark.parametrize(
+    "path", ["vision_tower.layers.0.attn.proj", "somewhere.new.layers.1.self_attn.o_proj"]
+)
+def test_a_block_that_cannot_be_told_is_uncovered(
+    path: str, pack: Signature, tmp_path: Path
+) -> None:
+    extra = {
+        f"base_model.model.{path}.lora_A.weight": np.ones((RANK, 12)),
+        f"base_model.model.{path}.lora_B.weight": np.ones((16, RANK)),
+    }
+    factors = random_factors(np.random.default_rng(8))
+    result = scan(write_adapter(tmp_path / "tower", factors, extra=extra), [pack])
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert f"which block of the language model {path} belongs to cannot be told" in " ".join(
+        item.reason for item in result.coverage.uncovered
+    )
+    assert result.coverage.covered_sites == LAYERS * len(SHAPES)
+
+
 def test_an_untrained_adapter_is_inconclusive(pack: Signature, tmp_path: Path) -> None:
     factors = {
         path: (np.zeros_like(b), a)

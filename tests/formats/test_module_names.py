@@ -26,6 +26,25 @@ PATHS = {
     "language_model.model.layers.3.mlp.up_proj": Site(3, "mlp.up_proj"),
     "vision_tower.encoder.layers.3.mlp.fc1": Site(None, "vision_tower.encoder.layers.3.mlp.fc1"),
     "visual.blocks.3.attn.qkv": Site(None, "visual.blocks.3.attn.qkv"),
+    "model.text_model.layers.3.self_attn.q_proj": Site(3, "self_attn.q_proj"),
+    "model.language_model.model.layers.3.mlp.up_proj": Site(3, "mlp.up_proj"),
+    "llm.model.layers.3.mlp.up_proj": Site(3, "mlp.up_proj"),
+    "thinker.model.layers.3.mlp.up_proj": Site(3, "mlp.up_proj"),
+    "thinker.model.language_model.layers.3.mlp.up_proj": Site(3, "mlp.up_proj"),
+    "backbone_model.layers.3.mlp.up_proj": Site(3, "mlp.up_proj"),
+    "language_model.model.decoder.layers.3.fc1": Site(3, "fc1"),
+    "model.language_model.embed_tokens": Site(None, "embed_tokens"),
+    "language_model.lm_head": Site(None, "lm_head"),
+    # MiniCPM-V's and Qwen-Omni's other towers, CSM's second model, CLIP's text tower
+    "vpm.encoder.layers.3.mlp.fc1": Site(None, "vpm.encoder.layers.3.mlp.fc1"),
+    "talker.model.layers.3.mlp.up_proj": Site(None, "talker.model.layers.3.mlp.up_proj"),
+    "thinker.audio_tower.layers.3.fc1": Site(None, "audio_tower.layers.3.fc1"),
+    "depth_decoder.model.layers.3.mlp.up_proj": Site(
+        None, "depth_decoder.model.layers.3.mlp.up_proj"
+    ),
+    "text_model.encoder.layers.3.mlp.fc1": Site(None, "encoder.layers.3.mlp.fc1"),
+    # RWKV
+    "rwkv.blocks.3.attention.key": Site(3, "attention.key"),
     # GPT-2, Falcon, BLOOM, MPT, GPT-NeoX, OPT, ChatGLM
     "transformer.h.3.attn.c_attn": Site(3, "attn.c_attn"),
     "transformer.h.3.self_attention.query_key_value": Site(3, "self_attention.query_key_value"),
@@ -39,13 +58,20 @@ PATHS = {
     "encoder.block.3.layer.0.SelfAttention.q": Site(3, "encoder.layer.0.SelfAttention.q"),
     "decoder.block.3.layer.0.SelfAttention.q": Site(3, "decoder.layer.0.SelfAttention.q"),
     "model.encoder.layers.3.self_attn.q_proj": Site(3, "encoder.self_attn.q_proj"),
+    "encoder.layers.3.self_attn.q_proj": Site(3, "encoder.self_attn.q_proj"),
+    "decoder.layers.3.self_attn.q_proj": Site(3, "self_attn.q_proj"),
+    "transformer.encoder.block.3.layer.0.SelfAttention.q": Site(
+        3, "encoder.layer.0.SelfAttention.q"
+    ),
     # BERT and its family
     "bert.encoder.layer.3.attention.self.query": Site(3, "attention.self.query"),
+    "encoder.layer.3.attention.self.query": Site(3, "attention.self.query"),
     "roberta.encoder.layer.3.output.dense": Site(3, "output.dense"),
     "distilbert.transformer.layer.3.attention.q_lin": Site(3, "attention.q_lin"),
     # nothing that only looks like a block
     "model.layers.-1.self_attn.o_proj": Site(None, "layers.-1.self_attn.o_proj"),
     "model.layers.3": Site(None, "layers.3"),
+    "model.layers.03.mlp.up_proj": Site(None, "layers.03.mlp.up_proj"),
     "model.layers.1234567.mlp.up_proj": Site(None, "layers.1234567.mlp.up_proj"),
 }
 
@@ -58,6 +84,86 @@ def test_site(path: str) -> None:
 @pytest.mark.parametrize("site", dict.fromkeys(PATHS.values()), ids=lambda site: site.key)
 def test_keys_are_read_back(site: Site) -> None:
     assert Site.from_key(site.key) == site
+
+
+def _shrunk(config: Any) -> Any:
+    """A configuration, and those inside it, with two blocks in every stack."""
+    for field in ("num_hidden_layers", "num_layers", "depth", "encoder_layers", "decoder_layers"):
+        if isinstance(getattr(config, field, None), int):
+            setattr(config, field, 2)
+    for inner in vars(config).values():
+        if hasattr(inner, "to_dict"):
+            _shrunk(inner)
+    return config
+
+
+def _paths(name: str) -> list[str]:
+    """Paths of the weight matrices of a transformers model, made without memory."""
+    model = getattr(transformers, name)
+    with torch.device("meta"):
+        built = model(_shrunk(model.config_class()))
+    return [
+        path.removesuffix(".weight")
+        for path, parameter in built.named_parameters()
+        if parameter.ndim >= 2 and path.endswith(".weight")
+    ]
+
+
+LANGUAGE_MODELS = {
+    "LlavaForConditionalGeneration": "language_model.",
+    "Gemma3ForConditionalGeneration": "language_model.",
+    "MllamaForConditionalGeneration": "language_model.",
+    "Qwen2VLForConditionalGeneration": "language_model.",
+    "Qwen2_5OmniThinkerForConditionalGeneration": "language_model.",
+    "VoxtralForConditionalGeneration": "language_model.",
+    "Idefics3ForConditionalGeneration": "text_model.",
+    "SmolVLMForConditionalGeneration": "text_model.",
+    "Kosmos2ForConditionalGeneration": "text_model.",
+    "Blip2ForConditionalGeneration": "language_model.",
+    "CsmForConditionalGeneration": "backbone_model.",
+}
+"""Model of several kinds of input -> what its language model is under."""
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_only_the_language_models_blocks_have_a_layer(name: str) -> None:
+    paths = _paths(name)
+    for path in paths:
+        site = site_of(path)
+        numbered = any(part.isdigit() for part in path.split("."))
+        inside = LANGUAGE_MODELS[name] in path
+        assert (site.layer is not None) == (numbered and inside), path
+        assert (site.unplaced is not None) == (numbered and not inside), path
+    assert {site_of(path).layer for path in paths} == {None, 0, 1}
+
+
+@pytest.mark.parametrize(
+    ("bare", "headed"),
+    [
+        ("BertModel", "BertForSequenceClassification"),
+        ("RobertaModel", "RobertaForMaskedLM"),
+        ("ElectraModel", "ElectraForTokenClassification"),
+        ("DebertaV2Model", "DebertaV2ForMaskedLM"),
+        ("MPNetModel", "MPNetForQuestionAnswering"),
+        ("DistilBertModel", "DistilBertForMaskedLM"),
+        ("ModernBertModel", "ModernBertForMaskedLM"),
+        ("RwkvModel", "RwkvForCausalLM"),
+        ("OPTModel", "OPTForCausalLM"),
+        ("GPT2Model", "GPT2LMHeadModel"),
+        ("T5Model", "T5ForConditionalGeneration"),
+        ("T5Model", "T5ForSequenceClassification"),
+        ("BartModel", "BartForConditionalGeneration"),
+        ("LlamaModel", "LlamaForCausalLM"),
+        ("Idefics3Model", "Idefics3ForConditionalGeneration"),
+    ],
+)
+def test_sites_are_the_same_without_a_head(bare: str, headed: str) -> None:
+    placed = [
+        {site for path in _paths(name) if (site := site_of(path)).layer is not None}
+        for name in (bare, headed)
+    ]
+    assert placed[0]
+    assert placed[0] == placed[1]
 
 
 def _tiny(kind: str, **fields: Any) -> Any:

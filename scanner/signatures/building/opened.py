@@ -88,10 +88,11 @@ def as_member(entry: AdapterEntry, adapter: Adapter, base_names: set[str]) -> Me
 
 
 def _check_usable(entry: AdapterEntry, adapter: Adapter, base_names: set[str]) -> None:
-    if adapter.uncovered:
-        first = adapter.uncovered[0]
+    doubts = [f"{item.tensor}: {item.reason}" for item in adapter.uncovered]
+    doubts += [doubt for update in adapter.updates if (doubt := update.site.unplaced)]
+    if doubts:
         raise SignatureError(
-            f"{first.tensor}: {first.reason}",
+            doubts[0],
             where=entry.adapter,
             todo="a signature is only built from adapters that are understood completely",
         )
