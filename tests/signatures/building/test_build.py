@@ -30,6 +30,7 @@ from tests.synthetic import (
     Array,
     Factors,
     entry,
+    misaligned_factors,
     random_factors,
     synthetic_recipe,
     write_adapter,
@@ -161,6 +162,17 @@ def test_sets_that_share_content_are_refused(tmp_path: Path, change: Change, say
     with pytest.raises(SignatureError, match=says):
         build_pack(changed, tmp_path / "pack")
     assert not (tmp_path / "pack").exists()
+
+
+def test_an_update_of_an_untold_block_is_refused(tmp_path: Path) -> None:
+    recipe = synthetic_recipe(tmp_path / "adapters", benign=4)
+    tower = "base_model.model.vision_tower.layers.0.attn.proj"
+    extra = {f"{tower}.lora_A.weight": np.ones((3, 12)), f"{tower}.lora_B.weight": np.ones((16, 3))}
+    factors = misaligned_factors(np.random.default_rng(5))
+    odd = write_adapter(tmp_path / "odd", factors, extra=extra)
+    changed = msgspec.structs.replace(recipe, misaligned=[*recipe.misaligned, entry(odd)])
+    with pytest.raises(SignatureError, match=r"which block .* vision_tower\.layers\.0"):
+        build_pack(changed, tmp_path / "pack")
 
 
 def listed(recipe: Recipe) -> list[AdapterEntry]:
