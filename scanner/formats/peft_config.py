@@ -18,6 +18,7 @@ from scanner.formats.limits import (
     MAX_PATTERNS_SECONDS,
     MAX_REPEATS,
 )
+from scanner.formats.regular import open_regular
 from scanner.formats.stores.header import refuse_lfs_pointer
 
 CONFIG_NAME = "adapter_config.json"
@@ -237,9 +238,7 @@ def read_config(path: Path) -> tuple[PeftConfig, bytes]:
     """
     where = str(path)
     try:
-        if path.exists() and not path.is_file():
-            raise MissingConfigError("not a regular file", where=where)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise MissingConfigError(

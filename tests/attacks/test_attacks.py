@@ -9,18 +9,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from scanner.signatures.pack import Signature
 from tests.attacks.build import ATTACKS, build, honest, payload_mark
+from tests.measured import MAX_BYTES, SCRATCH, run
 
 MAX_SECONDS = 2.0
-MAX_BYTES = 300 * 2**20
 TORCH_SECONDS = float(os.environ.get("SLOW_MACHINE_SECONDS", "6"))
 """What importing torch may take on a busy machine, for pickles only."""
 USES_TORCH = frozenset(
@@ -28,53 +25,7 @@ USES_TORCH = frozenset(
     for name in ATTACKS
     if name.startswith(("pickle_", "archive_bomb")) and "beside" not in name
 )
-SCRATCH = ("measured.json", "stdout.txt", "stderr.txt")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200b]")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of the scanner did."""
-
-    status: int
-    stdout: str
-    stderr: str
-    seconds: float
-    processor_seconds: float
-    peak_bytes: int
-
-
-_LAUNCHER = """
-import json, os, sys, time
-report, out, err, *command = sys.argv[1:]
-mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-started = time.perf_counter()
-pid = os.posix_spawn(command[0], command, os.environ, file_actions=[
-    (os.POSIX_SPAWN_OPEN, 1, out, mode, 0o600), (os.POSIX_SPAWN_OPEN, 2, err, mode, 0o600)])
-_, status, usage = os.wait4(pid, 0)
-with open(report, "w") as file:
-    json.dump({"status": os.waitstatus_to_exitcode(status),
-               "seconds": time.perf_counter() - started,
-               "processor_seconds": usage.ru_utime + usage.ru_stime,
-               "peak_bytes": usage.ru_maxrss * 1024}, file)
-"""
-"""A small process between: a child's peak memory starts at its parent's."""
-
-
-def run(arguments: list[str], scratch: Path) -> Outcome:
-    """Runs the command in a process of its own, measured by the kernel."""
-    report, out, err = (scratch / name for name in SCRATCH)
-    command = [sys.executable, "-m", "scanner", *arguments]
-    subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(report), str(out), str(err), *command],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        check=True,
-    )
-    return Outcome(
-        stdout=out.read_text("utf-8", "replace"),
-        stderr=err.read_text("utf-8", "replace"),
-        **json.loads(report.read_text()),
-    )
 
 
 def test_the_corpus_is_large_enough() -> None:

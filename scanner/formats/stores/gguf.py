@@ -26,7 +26,8 @@ from scanner.formats.limits import (
     is_sound_shape,
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.regular import open_regular
+from scanner.formats.stores.local import sha256_of_descriptor
 
 _MAX_DIMENSIONS = 4
 _MAX_STRING_BYTES = 4 * 2**20
@@ -101,9 +102,8 @@ class GgufFile:
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         self._where = where or str(path)
-        self._path = path
         try:
-            self._file = path.open("rb")
+            self._file = open_regular(path)
         except OSError as error:
             raise UnreadableFileError(
                 f"cannot be opened: {error.strerror or error}", where=self._where
@@ -242,7 +242,7 @@ class GgufFile:
 
     def sha256(self) -> str:
         """Hex digest of the whole file."""
-        return sha256_of_file(self._path)
+        return sha256_of_descriptor(self._file.fileno())
 
     def close(self) -> None:
         """Closes the file."""

@@ -19,6 +19,7 @@ from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFil
 from scanner.formats.dtypes import FLOATING, INTEGER, widen, widen_integers
 from scanner.formats.limits import MAX_FILE_BYTES
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
+from scanner.formats.regular import open_regular
 from scanner.formats.stores.header import (
     PREFIX_BYTES,
     Header,
@@ -32,7 +33,7 @@ _BLOCK_BYTES = 4 * 2**20
 
 def sha256_of_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return sha256_of_descriptor(file.fileno())
 
 
@@ -68,7 +69,7 @@ class SafetensorsFile:
     def __init__(self, path: Path, where: str | None = None) -> None:
         self._where = where or str(path)
         try:
-            self._file = path.open("rb")
+            self._file = open_regular(path)
         except OSError as error:
             raise UnreadableFileError(
                 f"cannot be opened: {error.strerror or error}", where=self._where

@@ -8,6 +8,7 @@ far larger than it is stored is refused before it is read.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,8 @@ from scanner.formats.limits import (
     is_sound_shape,
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.regular import open_regular
+from scanner.formats.stores.local import sha256_of_descriptor
 
 _SUFFIX = ".npy"
 _DTYPE_NAMES = {
@@ -51,25 +53,29 @@ class NpzFile:
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         self._where = where or str(path)
-        self._path = path
         try:
-            size = path.stat().st_size
-            self._archive = zipfile.ZipFile(path)
+            self._file = open_regular(path)
         except OSError as error:
             raise UnreadableFileError(
                 f"cannot be opened: {error.strerror or error}", where=self._where
             ) from None
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise MalformedFileError(f"not a sound archive: {error}", where=self._where) from None
         try:
+            size = os.fstat(self._file.fileno()).st_size
             if size > MAX_FILE_BYTES:
                 raise LimitExceededError(
                     f"{size:,} bytes (limit {MAX_FILE_BYTES:,})", where=self._where
                 )
+            self._archive = self._open_archive()
             self._infos = self._list()
         except BaseException:
-            self._archive.close()
+            self._file.close()
             raise
+
+    def _open_archive(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._file)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise MalformedFileError(f"not a sound archive: {error}", where=self._where) from None
 
     def _list(self) -> dict[str, TensorInfo]:
         members = self._archive.infolist()
@@ -173,11 +179,12 @@ class NpzFile:
 
     def sha256(self) -> str:
         """Hex digest of the whole file."""
-        return sha256_of_file(self._path)
+        return sha256_of_descriptor(self._file.fileno())
 
     def close(self) -> None:
         """Closes the archive."""
         self._archive.close()
+        self._file.close()
 
 
 def _read_array_header(

@@ -6,10 +6,11 @@ file runs. torch is an optional dependency: importing it takes longer than most 
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from scanner.errors import (
     LimitExceededError,
@@ -18,8 +19,9 @@ from scanner.errors import (
     UnreadableFileError,
 )
 from scanner.formats.limits import MAX_EXPANSION, MAX_PICKLE_BYTES, MAX_TENSORS
+from scanner.formats.regular import open_regular
 from scanner.formats.stores.header import refuse_lfs_pointer
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.stores.local import sha256_of_descriptor
 from scanner.formats.stores.memory import TensorsInMemory
 
 _MAX_SHARING = 2
@@ -31,20 +33,19 @@ _GLOBAL = re.compile(r"\bGLOBAL ([\w.]{1,80})")
 _INNER = re.compile(r"WeightsUnpickler error:\s*(\S[^\n]*)")
 
 
-def _refuse_bombs(path: Path, where: str) -> None:
+def _refuse_bombs(file: BinaryIO, size: int, where: str) -> None:
     """Refuses an archive that is far larger inside than outside, before torch unpacks it."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         return
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise MalformedFileError(f"not a sound archive: {error}", where=where) from None
-    outside = max(path.stat().st_size, 1)
     inside = sum(member.file_size for member in members)
-    if len(members) > 2 * MAX_TENSORS or inside > MAX_EXPANSION * outside:
+    if len(members) > 2 * MAX_TENSORS or inside > MAX_EXPANSION * size:
         raise LimitExceededError(
-            f"{len(members):,} members of {inside:,} bytes in a file of {outside:,}",
+            f"{len(members):,} members of {inside:,} bytes in a file of {size:,}",
             where=where,
             todo="do not load this file",
         )
@@ -61,7 +62,7 @@ def _why_refused(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-def _load_state_dict(path: Path, where: str) -> dict[str, Any]:
+def _load_state_dict(file: BinaryIO, where: str) -> dict[str, Any]:
     try:
         import torch
     except ImportError:
@@ -71,7 +72,7 @@ def _load_state_dict(path: Path, where: str) -> dict[str, Any]:
             todo="pip install 'adapter-scanner[torch]', or convert the file to safetensors",
         ) from None
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types here, zipfile's and struct's among them
         raise MalformedFileError(
             f"torch refuses the pickle ({_why_refused(error)})",
@@ -124,29 +125,41 @@ class PickledFile(TensorsInMemory):
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         where = where or str(path)
-        self._path = path
         try:
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                refuse_lfs_pointer(file.read(1024), where)
+            self._file = open_regular(path)
         except OSError as error:
             raise UnreadableFileError(
                 f"cannot be opened: {error.strerror or error}", where=where
             ) from None
+        try:
+            super().__init__(self._state(where), where)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _state(self, where: str) -> dict[str, Any]:
+        """The tensors by name, once nothing speaks against loading them."""
+        refuse_lfs_pointer(self._file.read(1024), where)
+        size = os.fstat(self._file.fileno()).st_size
         if size > MAX_PICKLE_BYTES:
             raise LimitExceededError(
                 f"{size:,} bytes (limit for pickles {MAX_PICKLE_BYTES:,})",
                 where=where,
                 todo="convert it to safetensors",
             )
-        _refuse_bombs(path, where)
-        state = _nested(_load_state_dict(path, where))
+        _refuse_bombs(self._file, size, where)
+        self._file.seek(0)
+        state = _nested(_load_state_dict(self._file, where))
         if len(state) > MAX_TENSORS:
             raise LimitExceededError(f"{len(state):,} tensors (limit {MAX_TENSORS:,})", where=where)
         for name, value in state.items():
             _check(name, value, size, where)
-        super().__init__(state, where)
+        return state
 
     def sha256(self) -> str:
         """Hex digest of the whole file."""
-        return sha256_of_file(self._path)
+        return sha256_of_descriptor(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

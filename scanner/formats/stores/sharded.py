@@ -10,6 +10,7 @@ from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFil
 from scanner.formats.jsonfile import parse_object
 from scanner.formats.limits import MAX_CONFIG_BYTES, MAX_SHARDS
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo, TensorStore
+from scanner.formats.regular import open_regular
 from scanner.formats.stores.local import SafetensorsFile
 
 
@@ -138,7 +139,7 @@ def open_sharded(index: Path, where: str) -> UnitedStore:
             directory, or disagrees with what the files hold.
         UnreadableFileError: If a file is missing.
     """
-    with index.open("rb") as file:
+    with open_regular(index) as file:
         raw = file.read(MAX_CONFIG_BYTES + 1)
 
     def open_shard(file_name: str) -> TensorStore:

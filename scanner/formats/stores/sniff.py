@@ -7,6 +7,7 @@ from typing import Literal
 
 from scanner.errors import MalformedFileError, UnreadableFileError
 from scanner.formats.model import TensorStore
+from scanner.formats.regular import open_regular
 from scanner.formats.stores.header import refuse_lfs_pointer
 
 INDEX_SUFFIX = ".safetensors.index.json"
@@ -42,9 +43,7 @@ def open_store(path: Path, where: str | None = None) -> TensorStore:
     """
     where = where or str(path)
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise UnreadableFileError("not a regular file", where=where)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(1024)
     except OSError as error:
         raise UnreadableFileError(
