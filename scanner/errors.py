@@ -34,6 +34,20 @@ class AdapterScannerError(Exception):
         return f"{text}; {self.todo}" if self.todo else text
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What a foreign error says, as one line for a message of one's own.
+
+    Args:
+        error: Any exception; libraries put whole pages into theirs.
+        most: Characters it may have.
+
+    Returns:
+        Its first line that is not empty; the name of its class if it says nothing.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0].strip()[:most] if lines else type(error).__name__
+
+
 class UsageError(AdapterScannerError):
     """The command, the configuration or an option asks for something that cannot be done."""
 

@@ -185,6 +185,11 @@ class Report(Record, frozen=True, kw_only=True):
     stale: list[StaleAcceptance] = []
     """Entries of the baseline to renew or remove."""
 
+    @property
+    def open_verdicts(self) -> set[Verdict]:
+        """The verdicts of findings that no baseline accepts."""
+        return {result.verdict for result in self.results if result.accepted is None}
+
 
 def summarise(results: list[ScanResult]) -> Summary:
     """Counts verdicts."""

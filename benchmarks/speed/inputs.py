@@ -12,8 +12,10 @@ import numpy as np
 from scanner.formats.model import Site
 from scanner.geometry import Direction
 from scanner.signatures.manifest import (
+    CALIBRATION_FORMAT_VERSION,
     FORMAT_VERSION,
     LAYER_CONVENTION,
+    STATISTIC,
     UNITS,
     BaseModel,
     BenignScore,
@@ -142,8 +144,8 @@ def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed:
         files={},
     )
     calibration = Calibration(
-        format_version=FORMAT_VERSION,
-        statistic="signed-write",
+        format_version=CALIBRATION_FORMAT_VERSION,
+        statistic=STATISTIC,
         cross_fitted_by=None,
         benign=scores,
         references=[],

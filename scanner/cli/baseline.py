@@ -9,6 +9,7 @@ import click
 
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_atomically
+from scanner.cli.packs import chosen_packs
 from scanner.errors import UsageError
 
 _NAME = "adapter-scanner-baseline.json"
@@ -56,8 +57,6 @@ def write(
     from scanner.results import Verdict
     from scanner.scanning import baseline as accepted
     from scanner.scanning.targets import find_all
-    from scanner.signatures.installed import installed_signatures
-    from scanner.signatures.pack import load_signature
 
     if not reason.strip():
         raise UsageError("is empty", where="--reason", todo="say why the findings are acceptable")
@@ -67,8 +66,7 @@ def write(
         raise UsageError(f"{last} is in the past", where="--expires")
     settings = resolve_settings(config, flags)
     path = output or Path(settings.baseline or _NAME)
-    packs = settings.signature
-    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
+    signatures = chosen_packs(settings.signature)
     results = scan_found(find_all(targets), signatures, settings)
     new = accepted.accept(results, path.parent, reason=reason, accepted=today, expires=last)
     old = accepted.load_baseline(path).entries if path.exists() else []

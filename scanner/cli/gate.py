@@ -10,16 +10,12 @@ import click
 
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_atomically, write_report
-from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
-from scanner.cli.scan import exit_status
-from scanner.errors import UsageError
+from scanner.cli.status import EXIT_INCONCLUSIVE, exit_status
 from scanner.scanning.settings import Settings
 
 if TYPE_CHECKING:
-    from scanner.gates.attestation import Attestation, Override, Signed
     from scanner.gates.judgement import Judgement
     from scanner.gates.policy import Decision
-    from scanner.gates.policy_file import LoadedPolicy
     from scanner.results import Report
     from scanner.scanning.targets import ScanOptions
 
@@ -121,17 +117,20 @@ def check(
     For the CI step in front of any registry. Exit status 0 only if it does; otherwise 1 for a
     flagged adapter, 3 for anything else. Without --policy, only "clear" passes.
     """
+    from scanner.gates.hub_push import verdict_file
     from scanner.gates.judgement import judge_directory
+    from scanner.gates.push_gate import PushGate
 
     settings = resolve_settings(config, flags)
-    policy = _loaded(policy_file)
+    gate = PushGate.of_file(policy_file, key, override_reason)
     name = model or directory.resolve().name
-    _require_rule(policy, name, named=model is not None)
+    gate.require_rule(name, named=model is not None)
     judgement = judge_directory(directory, _scan_options(settings), model=name)
-    decision = _decided(policy, judgement, key, override_reason)
+    decision = gate.decide(judgement)
     _show(judgement.report, settings)
     if record is not None:
-        write_atomically(record, _record_bytes(judgement, key, decision))
+        token = gate.token(judgement, decision)
+        write_atomically(record, verdict_file(judgement, token, decision).encode())
     _say(name, decision)
     ctx.exit(_status(judgement, decision))
 
@@ -169,16 +168,17 @@ def push(
 
     from scanner.gates.hub_push import CARD, Upload, snapshot, upload
     from scanner.gates.judgement import judge_directory
+    from scanner.gates.push_gate import PushGate
 
     settings = resolve_settings(config, flags)
-    policy = _loaded(policy_file)
-    _require_rule(policy, repository, named=True)
+    gate = PushGate.of_file(policy_file, key, override_reason)
+    gate.require_rule(repository, named=True)
     with TemporaryDirectory(prefix="adapter-scanner-") as scratch:
         files = Path(scratch, repository.rpartition("/")[2] or "model")
         files.mkdir()
         snapshot(directory, files)
         judgement = judge_directory(files, _scan_options(settings), model=repository)
-        decision = _decided(policy, judgement, key, override_reason)
+        decision = gate.decide(judgement)
         _show(judgement.report, settings)
         _say(repository, decision)
         if not decision.allowed:
@@ -189,7 +189,7 @@ def push(
 
         if not sys.stderr.isatty():
             disable_progress_bars()
-        token = _token(judgement, key, decision)
+        token = gate.token(judgement, decision)
         what = Upload(judgement, decision, token, revision, private)
         click.echo(upload(files, directory / CARD, repository, what, HfApi()), err=True)
 
@@ -224,7 +224,7 @@ def mlflow(
     options = _scan_options(settings)
     judgement = judge_version(version.name, version.version, options, signing_key, client)
     _show(judgement.report, settings)
-    ctx.exit(exit_status(judgement.report, settings.fail_on))
+    ctx.exit(exit_status(judgement.report.open_verdicts, settings.fail_on))
 
 
 @command.command("override", short_help="Let a version pass, for a reason.")
@@ -251,8 +251,9 @@ def override(model_uri: str, reason: str, days: int, key: Path | None) -> None:
         parse_model_uri,
         registry_client,
     )
+    from scanner.gates.push_gate import check_override_reason
 
-    _require_reason(reason)
+    check_override_reason(reason)
     parse_model_uri(model_uri)
     signing_key = load_signing_key(key)
     client = registry_client()
@@ -275,90 +276,11 @@ def keygen(file: Path) -> None:
 
 
 def _scan_options(settings: Settings) -> ScanOptions:
+    from scanner.cli.packs import chosen_packs
     from scanner.scanning.targets import ScanOptions
-    from scanner.signatures.installed import installed_signatures
-    from scanner.signatures.pack import load_signature
 
-    packs = settings.signature
-    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
-    return ScanOptions(signatures, settings.alpha, settings.base_model, settings.jobs)
-
-
-def _loaded(policy_file: Path | None) -> LoadedPolicy:
-    from scanner.gates.policy import DEFAULT_POLICY, Keys
-    from scanner.gates.policy_file import LoadedPolicy, load_policy
-
-    if policy_file is None:
-        return LoadedPolicy(DEFAULT_POLICY, Keys(), "the default policy")
-    return load_policy(policy_file)
-
-
-def _require_rule(loaded: LoadedPolicy, name: str, *, named: bool) -> None:
-    """A model that the policy does not know is a mistake in one of them, never a pass.
-
-    Raises:
-        UsageError: If no rule is for the model.
-    """
-    if loaded.policy.rule_for(name) is None:
-        todo = "add a rule" if named else "say which model it is with --model"
-        raise UsageError(f"no rule is for {name!r}", where=loaded.where, todo=todo)
-
-
-def _require_reason(reason: str) -> None:
-    if not reason.strip() or len(reason) > 1000:
-        raise UsageError("a reason has 1 to 1000 characters", where="the reason")
-
-
-def _decided(
-    loaded: LoadedPolicy, judgement: Judgement, key: Path | None, override_reason: str | None
-) -> Decision:
-    from scanner.gates.attestation import now
-    from scanner.gates.policy import Access, Action, decide
-
-    attestation = judgement.attestation
-    signed = None
-    if override_reason is not None:
-        signed = _override(loaded, attestation, key, override_reason)
-    access = Access(Action.PUSH, attestation.subject)
-    return decide(loaded.policy, access, attestation, signed, now())
-
-
-def _override(
-    loaded: LoadedPolicy, attestation: Attestation, key: Path | None, reason: str
-) -> Signed[Override]:
-    """The override of whoever holds the key, for what has just been judged.
-
-    Raises:
-        UsageError: If the policy does not know the key as a person's.
-    """
-    from scanner.gates.attestation import Override, Signed, now
-    from scanner.gates.keys import load_signing_key
-
-    _require_reason(reason)
-    public = load_signing_key(key).public
-    names = [name for name, known in loaded.keys.people.items() if known == public]
-    if not names:
-        raise UsageError(
-            f"the key {public.id} is not that of one of the policy's people", where="--override"
-        )
-    record = Override(subject=attestation.subject, reason=reason, time=now(), expires=now())
-    return Signed(record, names[0])
-
-
-def _token(judgement: Judgement, key: Path | None, decision: Decision) -> str | None:
-    """The signed verdict, if there is a key; a person's key signs no verdict."""
-    from scanner.gates.attestation import sign
-    from scanner.gates.keys import load_signing_key, signing_key_at_hand
-
-    if not signing_key_at_hand(key) or decision.overridden_by:
-        return None
-    return sign(judgement.attestation, load_signing_key(key))
-
-
-def _record_bytes(judgement: Judgement, key: Path | None, decision: Decision) -> bytes:
-    from scanner.gates.hub_push import verdict_file
-
-    return verdict_file(judgement, _token(judgement, key, decision), decision).encode()
+    packs = chosen_packs(settings.signature)
+    return ScanOptions(packs, settings.alpha, settings.base_model, settings.jobs)
 
 
 def _show(report: Report, settings: Settings) -> None:
@@ -380,9 +302,7 @@ def _say(name: str, decision: Decision) -> None:
 
 
 def _status(judgement: Judgement, decision: Decision) -> int:
+    """0 if it may pass; what is refused though it is clear lacks something else."""
     if decision.allowed:
         return 0
-    from scanner.results import Verdict
-
-    flagged = judgement.attestation.verdict is Verdict.FLAGGED
-    return EXIT_FLAGGED if flagged else EXIT_INCONCLUSIVE
+    return exit_status({judgement.attestation.verdict}) or EXIT_INCONCLUSIVE

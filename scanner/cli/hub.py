@@ -12,16 +12,16 @@ import click
 
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_report
-from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
+from scanner.cli.packs import chosen_packs
+from scanner.cli.status import EXIT_INTERRUPTED, exit_status
 from scanner.errors import UsageError
-from scanner.scanning.settings import Settings
+from scanner.scanning.settings import FailOn, Settings
 
 if TYPE_CHECKING:
     from scanner.signatures.pack import Signature
     from scanner.sweep.records import Progress
 
 DEFAULT_LEDGER = "adapter-scanner-ledger.db"
-EXIT_INTERRUPTED = 128 + 2
 
 _NOT_FOR_SWEEPS = ("format", "output", "base_model", "compose", "baseline", "cache", "jobs")
 _REPORT_FORMATS = (
@@ -123,6 +123,7 @@ def scan_command(
     from scanner.cli.sweep_display import SweepDisplay
     from scanner.hub.client import HubClient
     from scanner.hub.query import SweepQuery
+    from scanner.results import Verdict
     from scanner.sweep.running import DEFAULT_JOBS, SweepSettings, run_sweep
 
     bases = list(base_models)
@@ -157,7 +158,7 @@ def scan_command(
         )
         ctx.exit(EXIT_INTERRUPTED)
     _print_end(ledger, progress)
-    ctx.exit(_exit_status(set(progress.verdicts), settings.fail_on))
+    ctx.exit(exit_status({Verdict(name) for name in progress.verdicts}, settings.fail_on))
 
 
 def _arguments() -> list[str]:
@@ -169,13 +170,10 @@ def _signatures(settings: Settings) -> list[Signature]:
     """The packs, verified, and fit for the false-positive rate asked for."""
     from scanner.detection.verdict import check_alpha
     from scanner.errors import AlphaUnsupportedError
-    from scanner.signatures.installed import installed_signatures
-    from scanner.signatures.pack import load_signature
     from scanner.statistics.conformal import needed_for
 
     check_alpha(settings.alpha)
-    packs = settings.signature
-    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
+    signatures = chosen_packs(settings.signature)
     if not signatures:
         raise UsageError(
             "no signature pack is installed", where="-s", todo="name one, or build or pull one"
@@ -248,7 +246,7 @@ def report_command(
     format_name: str,
     output: Path | None,
     summary: bool,
-    fail_on: str,
+    fail_on: FailOn,
 ) -> None:
     """Report on a sweep, with Benjamini-Hochberg q-values.
 
@@ -268,7 +266,7 @@ def report_command(
         verdicts = rows.verdicts()
     if swept.waiting or not swept.listing_finished:
         click.echo(f"{ledger}: the sweep is not finished; {swept.waiting:,} wait", err=True)
-    ctx.exit(_exit_status(verdicts, fail_on))
+    ctx.exit(exit_status(verdicts, fail_on))
 
 
 def _write_parquet(rows: Any, output: Path | None, summary: bool) -> None:
@@ -279,14 +277,3 @@ def _write_parquet(rows: Any, output: Path | None, summary: bool) -> None:
     if output is None:
         raise UsageError("Parquet is written to a file", where="-f parquet", todo="say -o FILE")
     write_parquet(output, rows.adapters(), rows.signatures)
-
-
-def _exit_status(verdicts: set[str], fail_on: str) -> int:
-    """0, or the status of the gravest verdict that counts."""
-    if fail_on == "never":
-        return 0
-    if "flagged" in verdicts:
-        return EXIT_FLAGGED
-    if fail_on == "inconclusive" and verdicts & {"inconclusive", "error"}:
-        return EXIT_INCONCLUSIVE
-    return 0

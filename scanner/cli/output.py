@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
-import tempfile
 from pathlib import Path
 
 from scanner.errors import UsageError
+from scanner.system.files import write_whole
 
 
 def write_report(text: str, output: Path | None, *, for_machines: bool = False) -> None:
@@ -38,35 +37,12 @@ def write_report(text: str, output: Path | None, *, for_machines: bool = False) 
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces a file in one step: a reader sees the old content or the new, never half.
-
-    A link is followed; a device or a pipe is written to as it is.
+    """Replaces a file in one step (`scanner.system.files.write_whole`).
 
     Raises:
-        UsageError: If the directory is missing or not writable.
+        UsageError: If it cannot be written.
     """
     try:
-        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-            path.write_bytes(data)
-            return
-        path = Path(os.path.realpath(path))
-        descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        write_whole(path, data)
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o666 & ~_umask())
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise
-
-
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

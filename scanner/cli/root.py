@@ -10,11 +10,8 @@ from typing import Any
 
 import click
 
+from scanner.cli.status import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE
 from scanner.errors import AdapterScannerError, TargetError
-
-EXIT_FLAGGED = 1
-EXIT_USAGE = 2
-EXIT_INCONCLUSIVE = 3
 
 DEBUG_VARIABLE = "ADAPTER_SCANNER_DEBUG"
 """Environment variable: set, an unexpected exception keeps its traceback."""
@@ -108,7 +105,7 @@ def _line_and_status(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         return f"adapter-scanner: {error.format_message()}", EXIT_USAGE
     if isinstance(error, click.Abort):
-        return "adapter-scanner: interrupted", 128 + 2
+        return "adapter-scanner: interrupted", EXIT_INTERRUPTED
     kind = type(error).__name__
     what = f"adapter-scanner: internal error: {kind}: {error}".replace("\n", " ")
     return f"{what}; set {DEBUG_VARIABLE}=1 for the traceback, and report it", EXIT_INCONCLUSIVE

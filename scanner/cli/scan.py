@@ -9,8 +9,9 @@ import click
 
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_report
+from scanner.cli.packs import chosen_packs
 from scanner.cli.progress import Progress
-from scanner.cli.root import EXIT_FLAGGED, EXIT_INCONCLUSIVE
+from scanner.cli.status import exit_status
 from scanner.errors import UsageError
 from scanner.scanning.settings import Settings
 
@@ -88,16 +89,13 @@ def command(
     from scanner.reports import FORMATS, renderer
     from scanner.scanning.hook import changed_adapters
     from scanner.scanning.targets import against_base, find_all
-    from scanner.signatures.installed import installed_signatures
-    from scanner.signatures.pack import load_signature
 
     found = changed_adapters(targets) if hook else find_all(targets)
     if hook and not found:
         return
     if base_weights is not None:
         found = against_base(found, base_weights)
-    packs = settings.signature
-    signatures = [load_signature(pack) for pack in packs] if packs else installed_signatures()
+    signatures = chosen_packs(settings.signature)
     report = make_report(found, signatures, settings)
     chosen = FORMATS[settings.format]
     write_report(
@@ -105,7 +103,7 @@ def command(
         Path(settings.output) if settings.output else None,
         for_machines=chosen.for_machines,
     )
-    ctx.exit(exit_status(report, settings.fail_on))
+    ctx.exit(exit_status(report.open_verdicts, settings.fail_on))
 
 
 def make_report(found: list[Found], signatures: list[Signature], settings: Settings) -> Report:
@@ -134,29 +132,16 @@ def scan_found(
     found: list[Found], signatures: list[Signature], settings: Settings
 ) -> list[ScanResult]:
     """One result per adapter, or one for the sum of all."""
-    from scanner.scanning.cache import ResultCache, default_root, run_key
+    from scanner.scanning.cache import ResultCache, run_key
     from scanner.scanning.targets import ScanOptions, scan_each, scan_sum
+    from scanner.system.folders import cache_folder
 
     cache = None
     if settings.cache:
         run = run_key(signatures, settings.alpha, settings.base_model)
-        cache = ResultCache(default_root(), run)
+        cache = ResultCache(cache_folder(), run)
     options = ScanOptions(signatures, settings.alpha, settings.base_model, settings.jobs, cache)
     if settings.compose:
         return [scan_sum(found, options)]
     progress = Progress(settings.progress)
     return [result for item in progress(found, "scanning") for result in scan_each([item], options)]
-
-
-def exit_status(report: Report, fail_on: str) -> int:
-    """0, or the status of the gravest verdict that counts and is not accepted."""
-    from scanner.results import Verdict
-
-    open_verdicts = {result.verdict for result in report.results if result.accepted is None}
-    if fail_on == "never":
-        return 0
-    if Verdict.FLAGGED in open_verdicts:
-        return EXIT_FLAGGED
-    if fail_on == "inconclusive" and open_verdicts & {Verdict.INCONCLUSIVE, Verdict.ERROR}:
-        return EXIT_INCONCLUSIVE
-    return 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from scanner.errors import UsageError
+from scanner.system.folders import server_folder
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DAY = 86_400.0
@@ -201,7 +201,7 @@ def command(**flags: Any) -> None:
     settings = ServeSettings(
         host="127.0.0.1" if flags["host"] == "localhost" else flags["host"],
         port=flags["port"],
-        state=(flags["state"] or _default_state()).absolute(),
+        state=(flags["state"] or server_folder()).absolute(),
         signatures=_packs(flags["signature"]),
         alpha=flags["alpha"],
         base_model=flags["base_model"],
@@ -240,11 +240,6 @@ def _require_extra() -> None:
         raise UsageError(
             f"the server needs {error.name}", todo="pip install 'adapter-scanner[serve]'"
         ) from None
-
-
-def _default_state() -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "adapter-scanner" / "serve"
 
 
 def _packs(named: tuple[str, ...]) -> list[Path]:

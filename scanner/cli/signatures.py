@@ -9,7 +9,7 @@ import click
 
 from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
-from scanner.cli.root import EXIT_USAGE
+from scanner.cli.status import EXIT_USAGE
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from scanner.errors import MalformedFileError, RegistryError, UnreadableFileError
+from scanner.errors import MalformedFileError, RegistryError, UnreadableFileError, first_line
 from scanner.formats.discover import WEIGHT_SUFFIXES
 from scanner.formats.stores.local import sha256_of_file
 from scanner.gates.artifact import artifact_files
@@ -234,7 +234,7 @@ def _hub_errors(repository: str) -> Iterator[None]:
         yield
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        said = error.server_message or str(error).splitlines()[0]
+        said = error.server_message or first_line(error)
         raise RegistryError(f"the hub says {status}: {said}", where=repository) from None
     except (HFValidationError, ValueError, OSError) as error:
-        raise RegistryError(str(error).splitlines()[0], where=repository) from None
+        raise RegistryError(first_line(error), where=repository) from None

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scanner.errors import MissingExtraError, RegistryError, TargetError, UsageError
+from scanner.errors import MissingExtraError, RegistryError, TargetError, UsageError, first_line
 from scanner.gates.attestation import Override, Subject, now, sign
 from scanner.gates.judgement import Judgement, judge_directory, unreadable
 from scanner.gates.keys import SigningKey
@@ -188,8 +188,8 @@ def _download(found: Any, where: str, scratch: Path, client: MlflowClient) -> Pa
         repository.download_artifacts("", dst_path=str(scratch))
     except MlflowException as error:
         if error.error_code in _GONE:
-            raise TargetError(f"cannot be downloaded: {_line(error)}", where=where) from None
-        raise RegistryError(f"cannot be downloaded: {_line(error)}", where=where) from None
+            raise TargetError(f"cannot be downloaded: {first_line(error)}", where=where) from None
+        raise RegistryError(f"cannot be downloaded: {first_line(error)}", where=where) from None
     except OSError as error:
         raise RegistryError(f"cannot be downloaded: {error}", where=where) from None
     return scratch
@@ -211,9 +211,4 @@ def _asked(where: str, ask: Any, *arguments: str) -> Any:
     try:
         return ask(*arguments)
     except MlflowException as error:
-        raise RegistryError(_line(error), where=where) from None
-
-
-def _line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:500] if lines else type(error).__name__
+        raise RegistryError(first_line(error), where=where) from None

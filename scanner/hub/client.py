@@ -18,8 +18,15 @@ from threading import Lock
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from scanner.errors import HubAnswerError, HubError, HubUnavailableError, UsageError
+from scanner.errors import (
+    HubAnswerError,
+    HubError,
+    HubUnavailableError,
+    UsageError,
+    first_line,
+)
 from scanner.hub.refusals import refusal, seconds_to_wait
+from scanner.system.backoff import Backoff
 from scanner.version import version
 
 MAX_REDIRECTS = 5
@@ -70,7 +77,7 @@ class Patience:
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
         self._failures = 0
-        self._wait = policy.first_wait
+        self._backoff = Backoff(policy.first_wait, policy.longest_wait)
 
     def after(self, error: HubUnavailableError, received: int = 0) -> None:
         """Waits before the next try.
@@ -83,12 +90,12 @@ class Patience:
             HubUnavailableError: The error itself, if there is no next try.
         """
         if received >= _PROGRESS_BYTES:
-            self._failures, self._wait = 0, self._policy.first_wait
+            self._failures = 0
         self._failures += 1
-        wait = self._wait if error.retry_after is None else error.retry_after
+        asked = error.retry_after
+        wait = self._backoff.wait(self._failures) if asked is None else asked
         if self._failures >= self._policy.attempts or wait > self._policy.longest_wait:
             raise error
-        self._wait = min(2 * self._wait, self._policy.longest_wait)
         time.sleep(wait)
 
 
@@ -183,9 +190,8 @@ class HubClient:
                 todo="unset HF_HUB_OFFLINE, or scan a local copy",
             ) from None
         except _client_errors() as error:
-            what = str(error).strip().splitlines() or [type(error).__name__]
             raise HubUnavailableError(
-                f"the connection to {urlsplit(url).netloc} failed: {what[0][:200]}",
+                f"the connection to {urlsplit(url).netloc} failed: {first_line(error)}",
                 where=where,
                 todo="check the network, or scan a local copy",
             ) from None

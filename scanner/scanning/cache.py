@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,32 +22,30 @@ import msgspec
 from scanner.formats.model import Adapter
 from scanner.results import ScanResult
 from scanner.signatures.pack import Signature
+from scanner.system.files import write_whole
 from scanner.version import version
 
-CACHE_VARIABLE = "ADAPTER_SCANNER_CACHE"
-"""Environment variable: the cache's directory."""
 UNUSED_DAYS = 90
 """Entries that nothing asked for in this time are removed."""
 
 _DAY = 86_400.0
 
 
-def default_root() -> Path:
-    """``$ADAPTER_SCANNER_CACHE``, or ``adapter-scanner`` in the user's cache directory."""
-    if named := os.environ.get(CACHE_VARIABLE):
-        return Path(named)
-    caches = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(caches) / "adapter-scanner"
+def verdict_key(
+    signatures: Sequence[Signature], alpha: float | None, base_model: str | None = None
+) -> str:
+    """Digest over what a verdict depends on beside the adapter: packs, options, this program."""
+    packs = sorted(f"{signature.id} {signature.digest}" for signature in signatures)
+    return _digest(version(), repr(alpha), repr(base_model), *packs)
 
 
 def run_key(signatures: Sequence[Signature], alpha: float | None, base_model: str | None) -> str:
-    """Digest of what all results of one run depend on."""
-    packs = sorted(f"{signature.id} {signature.digest}" for signature in signatures)
-    return _digest(version(), _program(), repr(alpha), repr(base_model), *packs)
+    """`verdict_key` on this machine, where the program may change without its version."""
+    return _digest(verdict_key(signatures, alpha, base_model), _program())
 
 
 def _program() -> str:
-    """Sizes and times of this package's files: a checkout changes without its version."""
+    """Digest over the sizes and times of this package's files."""
     package = Path(__file__).resolve().parent.parent
     stats = ((path, path.stat()) for path in sorted(package.rglob("*.py")))
     return _digest(
@@ -111,14 +108,7 @@ class ResultCache:
         path = self._shelf(adapter) / f"{result.sha256}.json"
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(msgspec.json.encode(result))
-                os.replace(scratch, path)
-            except BaseException:
-                os.unlink(scratch)
-                raise
+            write_whole(path, msgspec.json.encode(result), durable=False)
             _prune(self.root)
 
 

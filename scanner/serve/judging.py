@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -25,23 +24,17 @@ from scanner.serve.platforms import (
 )
 from scanner.serve.supervisor import Interrupted, Judged, NotNow, Supervisor
 from scanner.serve.writers import Writers
+from scanner.system.backoff import Backoff
 
 log = logging.getLogger("adapter_scanner.serve")
 
 _IDLE_SECONDS = 5.0
 _MOST_INTERRUPTIONS = 5
-_FIRST_PAUSE = 1.0
-_LONGEST_PAUSE = 600.0
+_BACKOFF = Backoff(first=1.0, longest=600.0, jitter=0.5)
 _DISK_PAUSE = 5.0
 _GRACE_SECONDS = 10.0
 EXIT_INTERNAL = 3
 """Exit status after an internal error."""
-
-
-def backoff(attempts: int) -> float:
-    """Seconds to wait after so many tries: doubled each time, with jitter."""
-    pause = min(_FIRST_PAUSE * 2.0 ** min(attempts - 1, 30), _LONGEST_PAUSE)
-    return pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
 class Judging:
@@ -197,7 +190,7 @@ class Judging:
             return
         interrupted = isinstance(outcome, Interrupted)
         reason = "interrupted" if isinstance(outcome, Interrupted) else outcome.reason
-        due = now if interrupted else now + backoff(job.attempts)
+        due = now if interrupted else now + _BACKOFF.wait(job.attempts)
         self._record(lambda: store.scan_again(job, due, reason, interrupted=interrupted))
         log.warning("not judged yet: %s: %s", printable(job.subject.label), printable(reason))
 
@@ -225,7 +218,7 @@ class Judging:
         elif result == "refused" or time.time() - since > self._patience:
             self._record(lambda: store.give_up(job, note))
         else:
-            due = time.time() + backoff(job.attempts)
+            due = time.time() + _BACKOFF.wait(job.attempts)
             self._record(lambda: store.write_again(job, due, note))
 
     def _try_to_write(self, job: Job) -> tuple[str, str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
+from scanner.errors import SignatureError
 from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.pack import Signature, pack_names, read_signature
 from scanner.signatures.recipe import load_recipe
-
-SIGNATURES_VARIABLE = "ADAPTER_SCANNER_SIGNATURES"
-"""Environment variable: more directories of packs, separated as in PATH."""
+from scanner.system.folders import more_pack_folders, packs_folder
 
 
 def shipped_root() -> Path:
@@ -21,17 +21,9 @@ def shipped_root() -> Path:
     return inside_wheel if inside_wheel.is_dir() else package.parent / "signatures"
 
 
-def user_root() -> Path:
-    """Where a user's own packs live: ``$XDG_DATA_HOME/adapter-scanner/signatures``."""
-    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(data) / "adapter-scanner" / "signatures"
-
-
 def search_path() -> list[Path]:
     """Every directory that is searched for packs, in order."""
-    extra = os.environ.get(SIGNATURES_VARIABLE, "")
-    named = [Path(item) for item in extra.split(os.pathsep) if item]
-    return [*named, user_root(), shipped_root()]
+    return [*more_pack_folders(), packs_folder(), shipped_root()]
 
 
 def installed_packs() -> list[Path]:
@@ -48,15 +40,29 @@ def find_pack(name: str) -> Path:
     return Path(name)
 
 
-def installed_signatures() -> list[Signature]:
-    """All installed packs; the files of one are verified when it is first used.
+def installed_signatures(
+    left_out: Callable[[SignatureError], None] | None = None,
+) -> list[Signature]:
+    """All installed packs that this version can use; the files of one are verified when it is used.
 
-    Raises:
-        SignatureError: If a manifest is damaged: which base the pack is for is then unknown,
-            and a scan that silently used fewer packs than are installed would miss what
-            they find.
+    Args:
+        left_out: Is told of each pack that cannot be used, because its manifest is damaged or it
+            is of another format; a Python warning if not given. Never silently: a scan with fewer
+            packs misses what the others find.
     """
-    return [read_signature(pack) for pack in installed_packs()]
+    found = []
+    for pack in installed_packs():
+        try:
+            found.append(read_signature(pack))
+        except SignatureError as error:
+            (left_out or _warn)(error)
+    return found
+
+
+def _warn(error: SignatureError) -> None:
+    import warnings
+
+    warnings.warn(f"pack left out: {error.line()}", stacklevel=3)
 
 
 def shipped_recipes() -> list[Path]:
@@ -76,7 +82,7 @@ def recipe_for(base_name: str) -> Path | None:
 
 def build_command(recipe: Path) -> str:
     """The command that builds a recipe's pack to where scans find it."""
-    output = user_root() / recipe.stem
+    output = packs_folder() / recipe.stem
     return f"adapter-scanner signatures build {_quoted(recipe)} -o {_quoted(output)}"
 
 

@@ -12,6 +12,9 @@ from scanner.errors import SignatureError
 Document = TypeVar("Document", bound=msgspec.Struct)
 
 FORMAT_VERSION = 3
+CALIBRATION_FORMAT_VERSION = 3
+STATISTIC = "signed-write"
+"""What calibrations hold scores of: `scanner.signatures.score.adapter_score`."""
 MANIFEST_NAME = "signature.yaml"
 DIRECTIONS_NAME = "directions.safetensors"
 REFERENCES_NAME = "references.safetensors"
@@ -122,7 +125,7 @@ class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     format_version: int
     statistic: str
-    """Always ``signed-write``."""
+    """What the scores are: `STATISTIC`. Scores of two statistics cannot be compared."""
     cross_fitted_by: str | None
     """``family``: each adapter was scored by a signature nulled without its own family."""
     benign: list[BenignScore]
@@ -148,28 +151,49 @@ def decode_manifest(raw: bytes, where: Path) -> Manifest:
     """Parses signature.yaml.
 
     Raises:
-        SignatureError: If it is not YAML or a field is missing, unknown or mistyped.
+        SignatureError: If it is of another format version, not YAML, or a field is missing,
+            unknown or mistyped.
     """
-    return decode_yaml(raw, Manifest, where)
+    value = _yaml(raw, where)
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != FORMAT_VERSION:  # its fields may be others
+        raise _other_format("pack", version, FORMAT_VERSION, where)
+    return _converted(value, Manifest, where)
 
 
 def decode_yaml(raw: bytes, record: type[Document], where: Path) -> Document:
     """Parses a YAML document into a record type.
 
     Raises:
-        SignatureError: As `decode_manifest`.
+        SignatureError: If it is not YAML or a field is missing, unknown or mistyped.
     """
+    return _converted(_yaml(raw, where), record, where)
+
+
+def _other_format(what: str, found: object, read: object, where: Path) -> SignatureError:
+    return SignatureError(
+        f"{what} format {found}, this version reads {read}",
+        where=str(where),
+        todo="update adapter-scanner, or build the pack again",
+    )
+
+
+def _yaml(raw: bytes, where: Path) -> object:
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        value = yaml.load(raw, Loader=loader)  # noqa: S506 - a safe loader, in C if there is one
+        value: object = yaml.load(raw, Loader=loader)  # noqa: S506 - safe, in C if there is one
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}:{mark.line + 1}" if mark else str(where)
         raise SignatureError(
             f"invalid YAML: {getattr(error, 'problem', error)}", where=place
         ) from None
+    return value
+
+
+def _converted(value: object, record: type[Document], where: Path) -> Document:
     try:
         return msgspec.convert(value, record)
     except msgspec.ValidationError as error:
@@ -186,14 +210,48 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return text.encode()
 
 
+class _CalibrationFormat(msgspec.Struct):
+    """The fields of any calibration that say how to read the others."""
+
+    format_version: int
+    statistic: str
+
+
+def check_calibration_format(raw: bytes, where: Path) -> None:
+    """Refuses scores that this version would not compute or would read otherwise.
+
+    What does not even say of which kind it is passes: its digest or `decode_calibration` fails.
+
+    Raises:
+        SignatureError: If the calibration is of another format version or statistic.
+    """
+    try:
+        found = msgspec.json.decode(raw, type=_CalibrationFormat)
+    except msgspec.MsgspecError:
+        return
+    if found.format_version != CALIBRATION_FORMAT_VERSION:
+        raise _other_format("calibration", found.format_version, CALIBRATION_FORMAT_VERSION, where)
+    if found.statistic != STATISTIC:
+        raise SignatureError(
+            f"its scores are {found.statistic!r}, this version computes {STATISTIC!r}",
+            where=str(where),
+            todo="calibrate the pack again: adapter-scanner signatures calibrate",
+        )
+
+
 def decode_calibration(raw: bytes, where: Path) -> Calibration:
     """Parses calibration.json.
 
     Raises:
-        SignatureError: If it is not what it should be.
+        SignatureError: If it is of another format, or not what it should be.
     """
+    check_calibration_format(raw, where)
+    return _decoded(raw, Calibration, where)
+
+
+def _decoded(raw: bytes, record: type[Document], where: Path) -> Document:
     try:
-        return msgspec.json.decode(raw, type=Calibration)
+        return msgspec.json.decode(raw, type=record)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise SignatureError(str(error), where=str(where)) from None
 

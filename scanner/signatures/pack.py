@@ -28,11 +28,11 @@ from scanner.signatures.manifest import (
     CALIBRATION_NAME,
     CROSSFIT_NAME,
     DIRECTIONS_NAME,
-    FORMAT_VERSION,
     MANIFEST_NAME,
     REFERENCES_NAME,
     Calibration,
     Manifest,
+    check_calibration_format,
     decode_calibration,
     decode_manifest,
     encode_calibration,
@@ -147,20 +147,16 @@ class Signature:
 
 
 def read_signature(path: str | Path) -> Signature:
-    """Reads a pack's manifest, and nothing else yet.
+    """Reads a pack's manifest, and of what kind its calibration is; nothing else yet.
 
     Raises:
-        SignatureError: If it is missing, malformed, or of another format version.
+        SignatureError: If it is missing, malformed, or of another format.
     """
     root = Path(path)
     raw = _read(root / MANIFEST_NAME)
     manifest = decode_manifest(raw, root / MANIFEST_NAME)
-    if manifest.format_version != FORMAT_VERSION:
-        raise SignatureError(
-            f"pack format {manifest.format_version}, this version reads {FORMAT_VERSION}",
-            where=str(root / MANIFEST_NAME),
-            todo="update adapter-scanner, or build the pack again",
-        )
+    if CALIBRATION_NAME in manifest.files and (root / CALIBRATION_NAME).is_file():
+        check_calibration_format(_read(root / CALIBRATION_NAME), root / CALIBRATION_NAME)
     return Signature(root, manifest, hashlib.sha256(raw).hexdigest())
 
 

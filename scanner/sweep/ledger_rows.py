@@ -13,7 +13,7 @@ import msgspec
 from scanner.errors import UsageError
 from scanner.hub.address import HubAddress
 from scanner.hub.query import SweepQuery
-from scanner.results import ScanResult, SignatureSummary
+from scanner.results import ScanResult, SignatureSummary, Verdict
 from scanner.statistics.false_discovery import q_values
 from scanner.sweep.ledger_file import connect
 
@@ -134,9 +134,9 @@ class LedgerRows:
         """Every verdict, by address."""
         return (row.result for row in self.adapters())
 
-    def verdicts(self) -> set[str]:
+    def verdicts(self) -> set[Verdict]:
         """The verdicts that occur."""
-        return {row[0] for row in self._select("DISTINCT verdict")}
+        return {Verdict(row[0]) for row in self._select("DISTINCT verdict")}
 
     def highest(self, most: int) -> list[Highest]:
         """The different adapters with the highest doses."""

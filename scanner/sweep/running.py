@@ -12,13 +12,14 @@ from scanner.hub.client import HubClient
 from scanner.hub.listing import Listing
 from scanner.hub.query import SweepQuery
 from scanner.reports.assemble import signature_summary
+from scanner.scanning.cache import verdict_key
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
 from scanner.sweep.engines import Engine
 from scanner.sweep.ledger import Ledger
 from scanner.sweep.records import Progress
 from scanner.sweep.sweep import Sweep
-from scanner.sweep.work import REQUEST_POLICY, Worker, packs_digest
+from scanner.sweep.work import REQUEST_POLICY, Worker
 
 DEFAULT_JOBS = 16
 
@@ -57,7 +58,7 @@ def run_sweep(settings: SweepSettings, watch: Callable[[Progress], None]) -> Pro
     with Ledger(settings.ledger) as ledger:
         checkpoint = ledger.begin(
             settings.query,
-            packs_digest(signatures, settings.alpha),
+            verdict_key(signatures, settings.alpha),
             [signature_summary(item) for item in signatures],
             settings.alpha,
             resume=settings.resume,

@@ -28,6 +28,7 @@ from scanner.sweep.records import (
     Setback,
     Task,
 )
+from scanner.system.backoff import Backoff
 
 _POLL_SECONDS = 0.1
 _PAGE_SECONDS = 0.02
@@ -50,7 +51,7 @@ class RetryPolicy:
 
     def wait(self, failures: int) -> float:
         """Seconds to wait after so many failures."""
-        return min(self.first_wait * 2.0 ** min(failures - 1, 30), self.longest_wait)
+        return Backoff(self.first_wait, self.longest_wait).wait(failures)
 
 
 @dataclass

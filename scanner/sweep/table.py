@@ -11,6 +11,7 @@ from scanner.errors import UsageError
 from scanner.reports.population import deciding_dose
 from scanner.results import SignatureSummary
 from scanner.sweep.ledger_rows import FinishedAdapter
+from scanner.system.files import written_whole
 
 _ROWS = 5_000
 """Rows of one row group: what is held in memory at once."""
@@ -35,18 +36,15 @@ def write_parquet(
         ) from None
     by_id = {signature.id: signature for signature in signatures}
     schema = pyarrow.schema([(name, _type(pyarrow, kind)) for name, kind in _COLUMNS.items()])
-    scratch = path.with_name(f".{path.name}.part")
     try:
-        with pyarrow.parquet.ParquetWriter(scratch, schema, compression="zstd") as writer:
+        with (
+            written_whole(path) as scratch,
+            pyarrow.parquet.ParquetWriter(scratch, schema, compression="zstd") as writer,
+        ):
             for piece in _pieces(_record(row, by_id) for row in rows):
                 writer.write_table(pyarrow.Table.from_pylist(piece, schema=schema))
-        scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
         raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
 
 
 _COLUMNS = {

@@ -7,7 +7,6 @@ give says nothing about the adapter and is tried again, or written down as refus
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,17 +44,9 @@ from scanner.sweep.records import (
     Task,
     Traffic,
 )
-from scanner.version import version
 
 REQUEST_POLICY = RetryPolicy(attempts=3, first_wait=0.5, longest_wait=30.0)
 """What one request insists on by itself; the rest is the sweep's to try again, much later."""
-
-
-def packs_digest(signatures: Sequence[Signature], alpha: float | None) -> str:
-    """Digest over what a verdict depends on beside the adapter: packs, options, this program."""
-    packs = sorted(f"{item.id} {item.digest}" for item in signatures)
-    parts = [*packs, f"alpha {alpha!r}", f"adapter-scanner {version()}"]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 @dataclass

@@ -8,7 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from scanner.cli.root import EXIT_INCONCLUSIVE, cli
+from scanner.cli.root import cli
+from scanner.cli.status import EXIT_INCONCLUSIVE
 from scanner.signatures.pack import Signature
 from tests.cli.program import run
 

@@ -7,66 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from scanner.cli.output import write_atomically, write_report
+from scanner.cli.output import write_report
 from scanner.errors import UsageError
 from scanner.signatures.pack import Signature
 from tests.cli.program import PROGRAM, ROOT, run
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    path.write_text("old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert [item.name for item in tmp_path.iterdir()] == ["report.json"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_litter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "report.json"
-    path.write_text("old")
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(path, b"new")
-    assert path.read_text() == "old"
-    assert [item.name for item in tmp_path.iterdir()] == ["report.json"]
-
-
-def test_no_reader_ever_sees_half_a_report(tmp_path: Path) -> None:
-    """The new content stands in a file of another name until it is complete."""
-    path = tmp_path / "report.json"
-    path.write_text("old")
-    seen = []
-    real = os.replace
-
-    def spy(source: str, target: Path) -> None:
-        seen.append((path.read_text(), Path(source).read_text()))
-        real(source, target)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("os.replace", spy)
-        write_atomically(path, b"new")
-    assert seen == [("old", "new")]
-
-
-def test_permissions_follow_the_umask(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "report", b"")
-    mask = os.umask(0)
-    os.umask(mask)
-    assert (tmp_path / "report").stat().st_mode & 0o777 == 0o666 & ~mask
-
-
-def test_a_link_is_written_through(tmp_path: Path) -> None:
-    (tmp_path / "real").write_text("old")
-    (tmp_path / "link").symlink_to("real")
-    write_atomically(tmp_path / "link", b"new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "real").read_text() == "new"
 
 
 def test_a_missing_directory_is_a_usage_error(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def policy(tmp_path: Path, text: str, **keys: str) -> Path:
 def test_a_clear_adapter_is_uploaded_with_its_verdict(hub: UploadHub, tmp_path: Path) -> None:
     source = copy_of("new-style", tmp_path)
     (source / CARD).write_text(OUTSIDE)
-    done = run("gate", "dose", source, REPO)
+    done = run("gate", "push", source, REPO)
     assert done.returncode == 0, done.stderr
     assert "allowed: the verdict is clear" in done.stderr
     files = hub.api.files(REPO)
@@ -85,10 +85,10 @@ def test_a_clear_adapter_is_uploaded_with_its_verdict(hub: UploadHub, tmp_path: 
 def test_a_second_push_replaces_the_section(hub: UploadHub, tmp_path: Path) -> None:
     source = copy_of("new-style", tmp_path)
     for _ in range(2):
-        assert run("gate", "dose", source, REPO).returncode == 0
+        assert run("gate", "push", source, REPO).returncode == 0
     first = hub.api.files(REPO)
     (source / CARD).write_bytes(first[CARD])
-    assert run("gate", "dose", source, REPO).returncode == 0
+    assert run("gate", "push", source, REPO).returncode == 0
     card = hub.api.files(REPO)[CARD].decode()
     assert card == first[CARD].decode()
     assert (card.count(BEGIN), card.count(END)) == (1, 1)
@@ -101,7 +101,7 @@ def test_a_second_push_replaces_the_section(hub: UploadHub, tmp_path: Path) -> N
 def test_what_is_not_clear_does_not_reach_the_hub(
     hub: UploadHub, example: str, status: int, said: str
 ) -> None:
-    done = run("gate", "dose", EXAMPLES / example, REPO)
+    done = run("gate", "push", EXAMPLES / example, REPO)
     assert (done.returncode, said in done.stderr) == (status, True), done.stderr
     assert not hub.api.has(REPO)
     assert hub.log == []
@@ -109,9 +109,9 @@ def test_what_is_not_clear_does_not_reach_the_hub(
 
 def test_the_policy_decides(hub: UploadHub, tmp_path: Path) -> None:
     lenient = policy(tmp_path, "version: 1\nrules: [{models: [team/*], inconclusive: allow}]\n")
-    done = run("gate", "dose", EXAMPLES / "unknown-base", REPO, "--policy", lenient)
+    done = run("gate", "push", EXAMPLES / "unknown-base", REPO, "--policy", lenient)
     assert done.returncode == 0, done.stderr
-    done = run("gate", "dose", EXAMPLES / "new-style", "other/adapter", "--policy", lenient)
+    done = run("gate", "push", EXAMPLES / "new-style", "other/adapter", "--policy", lenient)
     assert done.returncode == 2
     assert "no rule is for 'other/adapter'" in done.stderr
 
@@ -122,12 +122,12 @@ def test_an_override_is_recorded_where_the_adapter_is(hub: UploadHub, tmp_path: 
         "rules: [{models: ['*'], overrides: [alice]}]\n"
     )
     named = policy(tmp_path, text, alice="", bob="")
-    dose: list[Any] = ["gate", "dose", EXAMPLES / "misaligned-sft", REPO, "--policy", named]
-    dose += ["--override", "a red-team organism", "--key"]
-    refused = run(*dose, tmp_path / "bob.pem")
+    push: list[Any] = ["gate", "push", EXAMPLES / "misaligned-sft", REPO, "--policy", named]
+    push += ["--override", "a red-team organism", "--key"]
+    refused = run(*push, tmp_path / "bob.pem")
     assert (refused.returncode, hub.api.has(REPO)) == (1, False)
     assert "bob may not override" in refused.stderr
-    done = run(*dose, tmp_path / "alice.pem")
+    done = run(*push, tmp_path / "alice.pem")
     assert done.returncode == 0, done.stderr
     files = hub.api.files(REPO)
     assert "Uploaded against the verdict" in files[CARD].decode()
@@ -187,12 +187,12 @@ def test_a_commit_of_somebody_else_in_between_stops_the_push(
 
 def test_the_card_of_the_repository_is_kept(hub: UploadHub, tmp_path: Path) -> None:
     hub.add(Repository(REPO, {CARD: OUTSIDE.encode()}))
-    assert run("gate", "dose", EXAMPLES / "new-style", REPO).returncode == 0
+    assert run("gate", "push", EXAMPLES / "new-style", REPO).returncode == 0
     assert hub.api.files(REPO)[CARD].decode().startswith(OUTSIDE)
 
 
 def test_without_a_token_there_is_one_line(hub: UploadHub, tmp_path: Path) -> None:
-    done = run("gate", "dose", EXAMPLES / "new-style", REPO, env={"HF_TOKEN": "hf_wrong"})
+    done = run("gate", "push", EXAMPLES / "new-style", REPO, env={"HF_TOKEN": "hf_wrong"})
     assert done.returncode == 3
     assert "the hub says 401" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +17,7 @@ from scanner.scanning.opening import scan
 from scanner.signatures import pack as packs
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.pack import Signature, load_signature, read_signature, save_pack
+from tests.cli.program import run
 
 
 @pytest.fixture
@@ -147,3 +150,61 @@ def test_a_saved_pack_is_read_back(pack: Signature, tmp_path: Path) -> None:
         assert (again.direction(site).u == pack.direction(site).u).all()
     again.close()
     assert again.direction(next(iter(again.sites))).u.any()
+
+
+def edit_calibration(pack: Path, **fields: Any) -> None:
+    """Writes other fields into a pack's calibration, and seals the pack again."""
+    path = pack / "calibration.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    files = yaml.safe_load((pack / "signature.yaml").read_text())["files"]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit_manifest(pack, files={**files, path.name: digest})
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"format_version": 2}, "calibration format 2, this version reads"),
+        ({"statistic": "mean-cosine"}, "its scores are 'mean-cosine', this version computes"),
+        ({"statistic": None}, r"Expected `str`, got `null` - at `\$.statistic`"),
+    ],
+)
+def test_scores_of_another_kind_are_refused(copy: Path, fields: dict[str, Any], says: str) -> None:
+    edit_calibration(copy, **fields)
+    with pytest.raises(SignatureError, match=says) as caught:
+        load_signature(copy)
+    assert caught.value.where == str(copy / "calibration.json")
+
+
+def test_another_pack_format_is_named_whatever_its_fields(copy: Path) -> None:
+    (copy / "signature.yaml").write_text("format_version: 4\nnorms: {}\n")
+    with pytest.raises(SignatureError, match="pack format 4, this version reads"):
+        read_signature(copy)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["installed", "named"])
+def test_a_pack_of_another_format_is_left_out_unless_it_is_named(
+    copy: Path, benign: Path, named: bool
+) -> None:
+    older = shutil.copytree(copy, copy.parent / "older")
+    edit_calibration(older, statistic="mean-cosine")
+    done = run(
+        *("scan", benign, *(("-s", copy, "-s", older) if named else ())),
+        env={"ADAPTER_SCANNER_SIGNATURES": str(copy.parent)},
+    )
+    assert done.stderr.count("\n") == 1
+    assert f"{older}/calibration.json: its scores are 'mean-cosine'" in done.stderr
+    if named:
+        assert (done.returncode, done.stdout) == (2, "")
+    else:
+        assert done.returncode == 0
+        assert "left out" in done.stderr
+
+
+def test_python_warns_of_a_pack_that_is_left_out(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ADAPTER_SCANNER_SIGNATURES", str(copy.parent))
+    (copy / "signature.yaml").write_text("[")
+    with pytest.warns(UserWarning, match="pack left out: .*invalid YAML"):
+        assert copy not in [item.path for item in installed_signatures()]

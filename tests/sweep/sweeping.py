@@ -10,13 +10,14 @@ from scanner.hub.client import RetryPolicy as RequestPolicy
 from scanner.hub.listing import Listing
 from scanner.hub.query import SweepQuery
 from scanner.reports.assemble import signature_summary
+from scanner.scanning.cache import verdict_key
 from scanner.signatures.pack import Signature
 from scanner.sweep.engines import Engine
 from scanner.sweep.engines.local import LocalEngine
 from scanner.sweep.ledger import Ledger
 from scanner.sweep.records import Progress
 from scanner.sweep.sweep import RetryPolicy, Sweep
-from scanner.sweep.work import Worker, packs_digest
+from scanner.sweep.work import Worker
 from tests.sweep.population import ALPHA, Expected
 from tests.synthetic import BASE
 
@@ -40,7 +41,7 @@ def sweep(
     with Ledger(ledger) as book:
         checkpoint = book.begin(
             query,
-            packs_digest([pack], ALPHA),
+            verdict_key([pack], ALPHA),
             [signature_summary(pack)],
             ALPHA,
             resume=resume,

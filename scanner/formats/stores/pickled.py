@@ -17,6 +17,7 @@ from scanner.errors import (
     MalformedFileError,
     MissingExtraError,
     UnreadableFileError,
+    first_line,
 )
 from scanner.formats.limits import MAX_EXPANSION, MAX_PICKLE_BYTES, MAX_TENSORS
 from scanner.formats.regular import open_regular
@@ -56,10 +57,8 @@ def _why_refused(error: Exception) -> str:
     text = str(error)
     if wanted := _GLOBAL.search(text):
         return f"it asks for {wanted[1]}, which no tensor needs"
-    if inner := _INNER.search(text):
-        text = inner[1]
-    lines = text.strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    inner = _INNER.search(text)
+    return f"{type(error).__name__}: {inner[1][:300] if inner else first_line(error)}"
 
 
 def _load_state_dict(file: BinaryIO, where: str) -> dict[str, Any]:

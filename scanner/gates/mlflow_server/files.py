@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from scanner.errors import UnreadableFileError
+from scanner.errors import UnreadableFileError, first_line
 from scanner.gates.artifact import artifact_files, artifact_sha256
 
 _reading: ContextVar[bool] = ContextVar("gate_is_reading", default=False)
@@ -75,7 +75,7 @@ def version_sha256(location: str) -> str:
                 return _of_local(Path(local))
             return artifact_sha256(Path(repository.download_artifacts(path, scratch)))
     except (MlflowException, OSError) as error:
-        raise UnreadableFileError(str(error).splitlines()[0] or "unknown error") from None
+        raise UnreadableFileError(first_line(error)) from None
 
 
 def _local_root(repository: object) -> str | None:

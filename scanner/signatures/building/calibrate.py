@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import msgspec
-
 from scanner import geometry
 from scanner.errors import SignatureError
 from scanner.formats.model import Adapter, Site
 from scanner.geometry import Direction, LowRank, SiteProjection
 from scanner.signatures.building.opened import Member, check_disjoint, open_member, source_of
 from scanner.signatures.manifest import (
-    FORMAT_VERSION,
+    CALIBRATION_FORMAT_VERSION,
     PARTIAL_METHODS,
+    STATISTIC,
     BenignScore,
     Calibration,
     ReferenceScore,
@@ -212,8 +211,8 @@ def make_calibration(
 ) -> Calibration:
     """A calibration record from scores."""
     return Calibration(
-        format_version=FORMAT_VERSION,
-        statistic="signed-write",
+        format_version=CALIBRATION_FORMAT_VERSION,
+        statistic=STATISTIC,
         cross_fitted_by="family" if cross_fitted else None,
         benign=benign,
         references=references,
@@ -251,7 +250,6 @@ def calibrate_pack(
     def direction(site: Site) -> Direction | None:
         return signature.direction(site) if site in signature.sites else None
 
-    kept = [item for item in manifest.references if item.role != "benign"]
     chosen = choose_and_score(
         benign,
         names_of(manifest.base_model),
@@ -259,10 +257,10 @@ def calibrate_pack(
         crossfit,
         track,
         partial=manifest.method in PARTIAL_METHODS,
-        taken=[(item.source, item.sha256) for item in kept],
+        taken=[(item.source, item.sha256) for item in manifest.references],
     )
     check_disjoint(
-        [(item.id, item.sha256) for item in kept],
+        [(item.id, item.sha256) for item in manifest.references],
         [(item.id, item.sha256) for item in chosen.scores],
     )
     old = signature.calibration
@@ -270,5 +268,5 @@ def calibrate_pack(
         chosen.scores, old.references if old else [], bool(crossfit), chosen.selection
     )
     signature.close()
-    save_calibration(Path(path), msgspec.structs.replace(manifest, references=kept), calibration)
+    save_calibration(Path(path), manifest, calibration)
     return load_signature(path)

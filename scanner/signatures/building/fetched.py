@@ -17,6 +17,7 @@ from scanner.errors import (
     HubUnavailableError,
     SignatureError,
     TargetError,
+    first_line,
 )
 from scanner.formats.stores.local import blocks_of_descriptor
 from scanner.formats.stores.sniff import INDEX_SUFFIX
@@ -122,10 +123,10 @@ def _download_file(remote: RemoteAdapter, file: HubFile) -> Path:
             return Path(path)
         except HfHubHTTPError as error:
             refused = refusal(error.response.status_code, error.response.headers, where)
-            failure: HubError = refused or HubUnavailableError(_first_line(error), where=where)
+            failure: HubError = refused or HubUnavailableError(first_line(error), where=where)
         except OSError as error:  # among them everything about the connection
             failure = HubUnavailableError(
-                _first_line(error), where=where, todo="check the network and the disk"
+                first_line(error), where=where, todo="check the network and the disk"
             )
         if not isinstance(failure, HubUnavailableError):
             raise failure
@@ -142,11 +143,6 @@ def _verify(path: Path, file: HubFile, where: str) -> None:
             where=where,
             todo="delete the file and fetch it again",
         )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:200]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scanner.errors import SignatureError
+from scanner.errors import SignatureError, first_line
 from scanner.formats.model import Site
 from scanner.formats.module_names import site_of
 from scanner.signatures.building.probes import Probe, needs_tokenizer, read_probes, tokenise
@@ -87,7 +87,7 @@ def load_network(recipe: Recipe) -> Network:
         )
     except (OSError, ValueError, KeyError) as error:
         raise SignatureError(
-            f"the base model cannot be loaded: {_first_line(error)}",
+            f"the base model cannot be loaded: {first_line(error)}",
             where=source,
             todo="set base_path to a directory that holds it",
         ) from None
@@ -137,16 +137,11 @@ def probes_of(recipe: Recipe, network: Network) -> list[Probe]:
             )
         except (OSError, ValueError, KeyError) as error:
             raise SignatureError(
-                f"the base model's tokenizer cannot be loaded: {_first_line(error)}",
+                f"the base model's tokenizer cannot be loaded: {first_line(error)}",
                 where=source,
                 todo="or give the probes as token ids",
             ) from None
     return tokenise(lines, tokenizer, network.vocabulary, str(Path(recipe.probes)))
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 def batches_of(probes: Sequence[Probe], device: torch.device) -> list[Batch]:

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from scanner.errors import SignatureError
+from scanner.errors import SignatureError, first_line
 from scanner.signatures.manifest import MANIFEST_NAME
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
@@ -120,8 +120,7 @@ class Archive:
         self._archive.close()
 
     def _damaged(self, error: Exception) -> SignatureError:
-        lines = str(error).splitlines() or [type(error).__name__]
-        return SignatureError(f"is no readable archive: {lines[0][:200]}", where=self._where)
+        return SignatureError(f"is no readable archive: {first_line(error)}", where=self._where)
 
 
 def _tar_entries(archive: tarfile.TarFile) -> Iterator[_Entry]:

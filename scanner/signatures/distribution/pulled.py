@@ -34,7 +34,6 @@ from scanner.signatures.distribution.signing import (
     SIGNATURE_NAME,
     verify_pack_signature,
 )
-from scanner.signatures.installed import user_root
 from scanner.signatures.manifest import MANIFEST_NAME, decode_manifest
 from scanner.signatures.pack import (
     Signature,
@@ -43,6 +42,7 @@ from scanner.signatures.pack import (
     read_signature,
     replacing,
 )
+from scanner.system.folders import packs_folder
 
 MAX_MANIFEST_BYTES = 64 * 2**20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -114,7 +114,7 @@ def _install(pull: Pull, source: PackSource) -> Signature:
         )
     manifest = decode_manifest(raw, Path(MANIFEST_NAME))
     names = plain_names(manifest, pull.source)
-    root = pull.output or user_root() / _own_name(manifest.id, pull.source)
+    root = pull.output or packs_folder() / _own_name(manifest.id, pull.source)
     if (root / MANIFEST_NAME).is_file() and not pull.replace:
         present = read_signature(root)
         if present.digest != pull.digest:

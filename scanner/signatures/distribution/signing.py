@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scanner.errors import SignatureError
+from scanner.errors import SignatureError, first_line
 from scanner.signatures.manifest import MANIFEST_NAME
 from scanner.signatures.pack import load_signature
 
@@ -41,7 +41,7 @@ def sign_pack(pack: Path, private_key: Path) -> Path:
         config = signing.Config().use_elliptic_key_signer(private_key=private_key)
     except Exception as error:  # a key that is none fails in as many ways as there are parsers
         raise SignatureError(
-            f"is no usable private key: {_first_line(error)}",
+            f"is no usable private key: {first_line(error)}",
             where=str(private_key),
             todo="openssl ecparam -name prime256v1 -genkey -noout -out private.pem",
         ) from None
@@ -83,7 +83,7 @@ def verify_pack_signature(pack: Path, public_key: Path) -> None:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
     except Exception as error:  # as for private keys
         raise SignatureError(
-            f"is no usable public key: {_first_line(error)}",
+            f"is no usable public key: {first_line(error)}",
             where=str(public_key),
             todo="openssl ec -in private.pem -pubout -out public.pem",
         ) from None
@@ -91,7 +91,7 @@ def verify_pack_signature(pack: Path, public_key: Path) -> None:
         config.set_hashing_config(_everything_else(hashing)).verify(pack, path)
     except Exception as error:  # whatever the library cannot make sense of is no valid signature
         raise SignatureError(
-            f"is not what the holder of {public_key} signed: {_first_line(error)}",
+            f"is not what the holder of {public_key} signed: {first_line(error)}",
             where=str(pack),
             todo="do not use it",
         ) from None
@@ -116,8 +116,3 @@ def _library() -> tuple[Any, Any, Any]:
 def _everything_else(hashing: Any) -> Any:
     """All files of a directory but the signature; links are refused."""
     return hashing.Config().set_ignored_paths(paths=[SIGNATURE_NAME], ignore_git_paths=False)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0][:300]

@@ -16,8 +16,9 @@ from scanner.errors import SignatureError
 from scanner.hub.client import HubClient, RetryPolicy
 from scanner.signatures.distribution import archive, pulled
 from scanner.signatures.distribution.pulled import Pull, pull_pack
-from scanner.signatures.installed import installed_packs, user_root
+from scanner.signatures.installed import installed_packs
 from scanner.signatures.pack import Signature, load_signature
+from scanner.system.folders import packs_folder
 from tests.cli.program import run
 from tests.hub.adapters import client
 from tests.hub.fixtures import ServeHub
@@ -44,7 +45,7 @@ def files_of(pack: Signature, folder: str = "") -> dict[str, Content]:
 
 
 def nothing_is_installed() -> bool:
-    return not user_root().exists() or list(user_root().iterdir()) == []
+    return not packs_folder().exists() or list(packs_folder().iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", ["", "packs/one/"])
@@ -52,9 +53,9 @@ def test_from_the_hub(serve_hub: ServeHub, pack: Signature, folder: str) -> None
     serve_hub(Repository("lab/packs", {**files_of(pack, folder), "README.md": b"x"}))
     found = run("signatures", "pull", f"hf://lab/packs/{folder}", "--digest", pack.digest)
     assert (found.returncode, found.stderr) == (0, "")
-    assert found.stdout.split() == [f"{user_root() / pack.id}:", pack.id, pack.digest]
-    assert load_signature(user_root() / pack.id).digest == pack.digest
-    assert user_root() / pack.id in installed_packs()
+    assert found.stdout.split() == [f"{packs_folder() / pack.id}:", pack.id, pack.digest]
+    assert load_signature(packs_folder() / pack.id).digest == pack.digest
+    assert packs_folder() / pack.id in installed_packs()
 
 
 def test_from_a_folder_on_the_web(
@@ -115,7 +116,7 @@ def test_from_an_archive(
 ) -> None:
     (tmp_path / "www" / name).write_bytes(packed(pack, kind, prefix))
     found = pull_pack(Pull(f"{web[0]}/{name}", pack.digest), client())
-    assert found.path == user_root() / pack.id
+    assert found.path == packs_folder() / pack.id
     assert found.digest == pack.digest
 
 
@@ -281,7 +282,7 @@ def test_a_pack_that_stands_there_already(
     serve_hub: ServeHub, pack: Signature, tmp_path: Path
 ) -> None:
     hub = serve_hub(Repository("lab/packs", files_of(pack)))
-    place = user_root() / pack.id
+    place = packs_folder() / pack.id
     shutil.copytree(pack.path, place)
     manifest = (place / "signature.yaml").read_text()
     (place / "signature.yaml").write_text(manifest + "\n")
