@@ -12,12 +12,17 @@ from scanner.errors import LimitExceededError, MalformedFileError
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:80]!r} occurs twice")
-    return result
+    """An object's members; no key may occur twice, since parsers differ on which counts.
+
+    Raises:
+        ValueError: With the first key that occurs a second time.
+    """
+    members: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in members:
+            raise ValueError(f"the key {key[:80]!r} occurs twice")
+        members[key] = value
+    return members
 
 
 def _refuse(constant: str) -> Any:
