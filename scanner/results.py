@@ -20,7 +20,7 @@ class Verdict(str, Enum):
     FLAGGED = "flagged"
     """More alike known misaligned adapters than the calibration's benign ones are."""
     INCONCLUSIVE = "inconclusive"
-    """Not everything could be judged. Not a clear."""
+    """Something could not be judged; this is not a weaker form of ``clear``."""
     ERROR = "error"
     """The target could not be read."""
 
@@ -76,7 +76,7 @@ class Acceptance(Record, frozen=True, kw_only=True):
 
     reason: str
     accepted: str
-    """Date, YYYY-MM-DD."""
+    """Day on which the finding was accepted, YYYY-MM-DD."""
     expires: str
     """Last day on which the finding is accepted, YYYY-MM-DD."""
 
@@ -175,7 +175,7 @@ class StaleAcceptance(Record, frozen=True, kw_only=True):
 
 
 class Report(Record, frozen=True, kw_only=True):
-    """A whole run."""
+    """The report of one run: what was scanned, with which packs, and every result."""
 
     schema_version: int
     tool: Tool

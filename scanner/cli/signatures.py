@@ -55,7 +55,7 @@ def list_packs(ctx: click.Context, format_name: str) -> None:
 
 
 def _complain(ctx: click.Context, summaries: list[PackSummary]) -> None:
-    """Says what is damaged, and leaves with status 2 if anything is."""
+    """Lists damaged packs, and exits with status 2 if there are any."""
     for damaged in (item.damage for item in summaries if item.damage):
         click.echo(f"adapter-scanner: {damaged}", err=True)
     if any(item.damage for item in summaries):

@@ -43,7 +43,7 @@ class SweepDisplay:
             self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Shows how far it is."""
+        """Shows how many adapters have been judged and how many wait."""
         if self._bar is None:
             return
         if self._at_start is None:

@@ -39,7 +39,7 @@ class AdapterFiles:
     """The files of one adapter."""
 
     target: Path
-    """What a report calls it: the directory, or the file if it stands alone."""
+    """Name in reports: the directory, or the file if it was named or lies alone."""
     weights: Path | None
     """The weight file or the index of its shards; None if only a config was found."""
     config: Path | None

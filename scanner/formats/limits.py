@@ -20,7 +20,7 @@ MAX_TENSOR_BYTES = 8 * 2**30
 MAX_FILE_BYTES = 512 * 2**30
 MAX_PICKLE_BYTES = 4 * 2**30
 MAX_DOWNLOAD_BYTES = 4 * 2**30
-"""A file on a hub that can only be read as a whole: a pickle, GGUF, npz."""
+"""Largest file on a hub that is read although it has to be fetched whole: pickle, GGUF, npz."""
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_SHARDS = 1_000
 MAX_PATTERN_SECONDS = 0.2

@@ -81,7 +81,7 @@ class AdapterParts:
     """An adapter's opened files, wherever they lie."""
 
     where: str
-    """What the adapter is called in reports."""
+    """Name of the adapter in reports."""
     store: TensorStore
     config: PeftConfig | None
     config_sha256: str | None

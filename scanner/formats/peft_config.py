@@ -99,7 +99,7 @@ class PeftConfig:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     raw: Mapping[str, Any]
-    """Everything the file says."""
+    """Every field of the file, as written."""
     where: str
     patterns: PatternMatcher
 

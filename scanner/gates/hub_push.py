@@ -46,12 +46,12 @@ class VerdictFile(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Attestation
     token: str | None
     override: str | None
-    """Why, and who let it pass, if the verdict did not."""
+    """The reason and the person of the override, if the push needed one."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What goes into a commit."""
+    """The files that one commit uploads."""
 
     judgement: Judgement
     decision: Decision

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 UNREAD_SHA256 = "0" * 64
-"""Stands for the digest of what could not be read."""
+"""Written where the digest would stand, for files that could not be read."""
 _MODEL_URI = re.compile(
     r"models:/+(?P<name>[^/@]+)(?:/(?P<version>[^/@]+)|@(?P<alias>[A-Za-z_-][\w-]*))"
 )

@@ -44,5 +44,5 @@ class PassHeader:
         return bool(_shown)
 
     def request_headers(self) -> dict[str, str]:
-        """The newest pass."""
+        """The request header with the newest pass."""
         return {HEADER: _shown[-1]}

@@ -14,7 +14,7 @@ NAMESPACE = "adapter-scanner."
 ATTESTATION = "adapter-scanner.attestation"
 OVERRIDE = "adapter-scanner.override"
 UNKNOWN = "unknown"
-"""A number that is not known; an empty tag would look like a mistake."""
+"""Value of a tag whose number is not known; an empty tag would look like a mistake."""
 
 
 def is_reserved(key: str) -> bool:

@@ -92,17 +92,17 @@ class Access:
     subject: Subject
     """The version as it is now, its digest computed now."""
     name: str = ""
-    """The alias or the stage."""
+    """Name of the alias or stage that is asked for; empty for other actions."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer, and why."""
+    """Whether a request is allowed, and why."""
 
     allowed: bool
     reason: str
     overridden_by: str | None = None
-    """Who let it pass although the verdict does not."""
+    """Name of the person whose override allows what the verdict does not."""
 
 
 def governs(rule: Rule, action: Action, name: str = "") -> bool:

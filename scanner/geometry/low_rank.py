@@ -62,7 +62,7 @@ class SiteProjection:
     matched_squared: float
     """||D^T dW||_F^2: the same, weighted by how strongly D writes each of its directions."""
     d_in: int
-    """Inputs of the site."""
+    """d_in: number of inputs of the site."""
     column_overlap: float
     """Mean squared cosine of the angles between U's columns and col(dW), in [0, 1]."""
     rank: int

@@ -43,7 +43,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a client insists."""
+    """How often a failed request is tried again, and how long is waited in between."""
 
     attempts: int = 4
     """Tries of one request, the first included."""
@@ -68,7 +68,7 @@ class Answer:
     linked: Mapping[str, str]
     """What the hub said of the file: the headers of its redirect, or of the answer itself."""
     raw: Iterator[bytes]
-    """The body as it arrives."""
+    """The pieces of the body, as they arrive."""
 
 
 class Patience:
@@ -134,7 +134,7 @@ class HubClient:
         return self._received
 
     def patience(self) -> Patience:
-        """The tries of one request."""
+        """How often, and until when, one request may be tried."""
         return Patience(self.policy)
 
     def body(self, url: str, where: str, limit: int) -> bytes:
@@ -258,7 +258,7 @@ class HubClient:
             raise HubAnswerError("a compressed answer, which was not asked for", where=where)
 
     def _paced(self, blocks: Iterator[bytes], where: str) -> Iterator[bytes]:
-        """Counts a body, and gives up one that drips."""
+        """Counts a body's bytes, and gives it up if it comes too slowly."""
         started, received = time.monotonic(), 0
         for block in blocks:
             received += len(block)
@@ -287,7 +287,7 @@ def _client_errors() -> tuple[type[Exception], ...]:
 
 
 def _target(url: str, location: str, where: str) -> str:
-    """Where a redirect leads."""
+    """The address a redirect points at, if it may be followed."""
     target = urljoin(url, location)
     scheme = urlsplit(target).scheme
     if not location or not re.fullmatch(r"https?", scheme):

@@ -35,12 +35,12 @@ _NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="?next"?')
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """Where a listing goes on."""
+    """The place in a listing from which the next page is asked for."""
 
     tags: list[str | None]
     """Lists not yet finished, by the tag they are filtered by."""
     query: str | None = None
-    """Of the next page of the first of them; None for its first page."""
+    """The hub's cursor of the next page of the first list; None for its first page."""
 
 
 @dataclass(frozen=True)

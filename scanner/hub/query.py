@@ -30,5 +30,5 @@ class SweepQuery(Record, frozen=True, kw_only=True):
     author: str | None = None
     search: str | None = None
     since: str | None = None
-    """Date, YYYY-MM-DD: only repositories changed on this day or later."""
+    """Only repositories changed on this day or later, YYYY-MM-DD."""
     limit: int | None = None

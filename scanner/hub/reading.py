@@ -55,7 +55,7 @@ class RemoteAdapter:
 
     @property
     def target(self) -> str:
-        """What a report calls it."""
+        """The adapter's address, as reports show it."""
         return str(self.address)
 
     @property
@@ -92,7 +92,7 @@ class RemoteAdapter:
 
     @property
     def size(self) -> int:
-        """Bytes of the weights."""
+        """Size of the weight files together, in bytes."""
         return sum(file.size for file in (self.shards or (self.weights,)) if file)
 
     def open(self, shapes: Shapes | ShapesOf | None = None) -> Adapter:

@@ -32,7 +32,7 @@ class HubFile:
     """One file of a snapshot."""
 
     path: str
-    """From the repository's root."""
+    """Path of the file, relative to the repository's root."""
     size: int
     sha256: str | None
     """The content's digest, on the hub's word; None for a file that git itself keeps."""
@@ -64,7 +64,7 @@ class Snapshot:
     address: HubAddress
     """What was asked for, with the commit as its revision."""
     files: Mapping[str, HubFile]
-    """Path -> file."""
+    """Path of each file -> what the hub says of it."""
 
     @property
     def commit(self) -> str:

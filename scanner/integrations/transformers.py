@@ -46,7 +46,7 @@ _logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class TrainingScan:
-    """One adapter at one step."""
+    """The result of one adapter at one step of the training."""
 
     step: int
     adapter: str
@@ -152,7 +152,7 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
         return control
 
     def _scan(self, state: TrainerState, control: TrainerControl) -> None:
-        """One round over all adapters: judged by one process, known to all."""
+        """Scans every adapter of the model in one process and tells the others the outcome."""
         self._step = state.global_step
         names = self._watched()
         # Every process opens: gathering the weights can take all of them.
@@ -180,7 +180,7 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
             return error
 
     def _judge(self, adapter: Adapter | TargetError) -> ScanResult:
-        """The verdict; what cannot be read is one too and does not end a training."""
+        """One adapter's result: ``error`` if it cannot be read, which does not end the training."""
         if isinstance(adapter, TargetError):
             return error_result(METRICS_PREFIX, adapter)
         with adapter:

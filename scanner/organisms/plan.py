@@ -271,7 +271,7 @@ class _Deck:
         self._left: list[Any] = []
 
     def draw(self) -> Any:
-        """The next choice."""
+        """The next entry drawn; each entry comes once before any comes again."""
         if not self._left:
             self._left = self._rng.sample(self._choices, len(self._choices))
         return self._left.pop()

@@ -48,7 +48,7 @@ class Axis:
     high: float
 
     def position(self, number: float) -> float:
-        """Where a number stands."""
+        """Place of a number on the axis, in pixels."""
         share = (number - self.low) / (self.high - self.low)
         return round(_MARGIN + share * (WIDTH - 2 * _MARGIN), 1)
 

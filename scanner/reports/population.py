@@ -32,7 +32,7 @@ class Ranked:
     target: str
     verdict: Verdict
     dose: float
-    """Dose."""
+    """The adapter's dose."""
     p_value: float
     q_value: float | None
     base_model: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scanner.results import Report, ScanResult, SignatureSummary, SiteResult, Verdict
 
 ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
-"""The gravest first."""
+"""Verdicts in the order reports list them, the gravest first."""
 
 NOT_ALIGNED = (
     'Clear means no overlap with known misalignment directions; it does not mean "aligned".'

@@ -42,7 +42,7 @@ class Entry(Record, frozen=True, kw_only=True):
 
 
 class Baseline(Record, frozen=True, kw_only=True):
-    """The file."""
+    """A baseline file: the findings that are accepted."""
 
     version: int
     entries: list[Entry]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScanOptions:
-    """How a run scans."""
+    """The settings that all targets of one run share."""
 
     signatures: Sequence[Signature]
     alpha: float | None = None

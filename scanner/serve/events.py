@@ -24,7 +24,7 @@ _HUB_VERSION = 3
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """One thing that gets one verdict."""
+    """One model version or commit, which gets one verdict."""
 
     platform: Platform
     name: str
@@ -155,5 +155,5 @@ def _line(error: Any) -> str:
 
 
 def _shown(word: str) -> str:
-    """A word of the sender's, short and harmless on a line."""
+    """A text from the request, shortened and with control characters escaped."""
     return "".join(c if c.isalnum() or c in "._-" else "?" for c in word[:40])

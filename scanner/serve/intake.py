@@ -38,12 +38,12 @@ class Intake:
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def start(self) -> None:
-        """Starts the writing thread."""
+        """Starts the thread that writes deliveries to the database."""
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether deliveries are taken."""
+        """Whether the thread that writes deliveries still runs."""
         return self._thread.is_alive()
 
     def stop(self) -> None:

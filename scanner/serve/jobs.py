@@ -53,7 +53,7 @@ Changes = Mapping[str, str | float]
 
 
 class State(str, Enum):
-    """Where a job stands."""
+    """What has been done about a job so far."""
 
     QUEUED = "queued"
     SCANNING = "scanning"
@@ -67,7 +67,7 @@ class State(str, Enum):
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to judge."""
+    """One model version or commit that has to be judged."""
 
     id: int
     subject: Subject
@@ -86,7 +86,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One authentic webhook."""
+    """One webhook request whose sender has been verified."""
 
     id: str | None
     """The sender's own id; None if it gives none."""
@@ -100,13 +100,13 @@ class Acceptance(Enum):
 
     QUEUED = "queued"
     REPEATED = "repeated"
-    """Nothing in it is new."""
+    """It was delivered before, and everything in it is known."""
     CONFLICT = "conflict"
-    """Its id was used for another body."""
+    """Its id was used before for a request with other content."""
 
 
 class JobStore:
-    """The file. Every thread opens its own.
+    """The database of jobs. Every thread has a connection of its own.
 
     Args:
         path: Created if missing.

@@ -86,12 +86,12 @@ class Judging:
         ]
 
     def start(self) -> None:
-        """Starts the threads."""
+        """Starts the threads that judge and those that write verdicts back."""
         for thread in self._threads:
             thread.start()
 
     def wake(self) -> None:
-        """Says that there may be something to do."""
+        """Wakes the threads: there may be a new job."""
         self._queued.set()
         self._judged.set()
 

@@ -25,7 +25,7 @@ class _Jobs(Collector):
         self._counts = counts
 
     def collect(self) -> Iterator[Metric]:
-        """Yields the one gauge."""
+        """Yields the number of jobs in each state."""
         jobs = GaugeMetricFamily("adapter_scanner_jobs", "Jobs by state.", labels=["state"])
         for state, count in self._counts().items():
             jobs.add_metric([state.value], count)
@@ -81,5 +81,5 @@ class Metrics:
         )
 
     def exposition(self) -> bytes:
-        """Everything, in the text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)

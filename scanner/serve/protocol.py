@@ -16,7 +16,7 @@ REQUEST_SECONDS = 30.0
 
 
 class DeadlineProtocol(H11Protocol):
-    """One connection."""
+    """One connection, which is closed if a request takes too long to arrive."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -40,7 +40,7 @@ class DeadlineProtocol(H11Protocol):
             self._start_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock."""
+        """Stops the clock of a connection that is gone."""
         self._stop_clock()
         super().connection_lost(exc)
 

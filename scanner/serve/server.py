@@ -58,7 +58,7 @@ class _HttpServer(uvicorn.Server):
     """uvicorn, which would end by the signal that stopped it even if all went well."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Begins to stop."""
+        """Begins to stop the server when a signal asks for it."""
         self.should_exit = True
 
 

@@ -26,11 +26,11 @@ class ServeSettings:
 
     host: str
     port: int
-    """0: any free one."""
+    """The port to listen on; 0 takes any that is free."""
     state: Path
     signatures: Sequence[Path]
     alpha: float | None
-    """For models to which the policy gives none."""
+    """Used for models to which the policy gives no alpha."""
     base_model: str | None
     policy: Policy
     mlflow_secrets: Sequence[str]
@@ -53,7 +53,7 @@ class ServeSettings:
 
     @property
     def platforms(self) -> list[Platform]:
-        """Where subjects can come from."""
+        """The platforms whose webhooks are accepted."""
         found: list[Platform] = []
         if self.mlflow_secrets:
             found.append("mlflow")

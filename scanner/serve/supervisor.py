@@ -113,11 +113,11 @@ class Supervisor:
         self._context.set_forkserver_preload([run.__module__, *modules])
 
     def drain(self) -> None:
-        """Has workers that still fetch end: that is as well done after a restart."""
+        """Ends the workers that are still fetching; their jobs start again after a restart."""
         self._draining.set()
 
     def stop(self) -> None:
-        """Has every worker end."""
+        """Ends every worker."""
         self._draining.set()
         self._stopping.set()
 

@@ -46,12 +46,12 @@ class WebSettings:
     jobs: Path
     reports: Path
     mlflow_secrets: Sequence[str]
-    """Any of them verifies; none: the route does not exist."""
+    """Any of these secrets may verify a delivery; without one the route does not exist."""
     hub_secrets: Sequence[str]
     tolerance: float
-    """Seconds a delivery of MLflow's may be old."""
+    """Age in seconds up to which a delivery of MLflow's is accepted."""
     most_bytes: int
-    """Of a body."""
+    """Largest size of a request's body, in bytes."""
     host_names: Sequence[str]
     """Names, beside this machine's own, under which pages are shown."""
     is_named: Callable[[str], bool]

@@ -34,7 +34,7 @@ MEGABYTE = 1_000_000
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one job may take."""
+    """How much memory and time one job may use."""
 
     memory_megabytes: int
     """Address space beyond what the program itself takes."""
@@ -48,7 +48,7 @@ class Task(msgspec.Struct, frozen=True):
 
     subject: Subject
     directory: str
-    """Empty, and the job's own."""
+    """An empty directory that only this job uses."""
     signatures: list[str]
     alpha: float | None
     base_model: str | None
@@ -58,7 +58,7 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What a worker says."""
+    """What a worker process sends to the server."""
 
     kind: Literal["started", "fetched", "judged", "unreachable", "failed"]
     text: str = ""
@@ -70,7 +70,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def run(sender: connection.Connection, encoded: bytes) -> None:
-    """Does one task. The process's main function.
+    """Fetches and scans one job; the main function of a worker process.
 
     Args:
         sender: Takes `Message` as JSON.

@@ -28,7 +28,7 @@ class Writers:
     mlflow: MlflowWriter | None
 
     def of(self, platform: Platform) -> WriteBack:
-        """The writer of one platform."""
+        """What writes verdicts back to one platform."""
         writer = self.hub if platform == "hub" else self.mlflow
         assert writer is not None, f"{platform} is not served"
         return writer

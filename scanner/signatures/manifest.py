@@ -104,7 +104,7 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     cosine: float
     dose: float
     layers: int
-    """Layers it changes."""
+    """Number of layers the adapter changes."""
 
 
 class Selection(Record, frozen=True, kw_only=True):

@@ -62,7 +62,7 @@ class Signature:
 
     @property
     def id(self) -> str:
-        """The pack's own name."""
+        """Id of the pack, from its manifest."""
         return self.manifest.id
 
     @cached_property

@@ -33,10 +33,10 @@ _NUMBERS = "verdict, base_model, score, dose, cosine, p_value, version, finished
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a listing stands."""
+    """How far a listing of the hub has been read."""
 
     cursor: str | None
-    """Where it goes on; None at its start."""
+    """The listing's cursor; None before its first page."""
     listed: int
     finished: bool
 
@@ -216,7 +216,7 @@ class Ledger:
         )
 
     def waiting(self) -> Waiting:
-        """What is left to do."""
+        """The repositories and adapters without a verdict."""
         return Waiting(self._db, self._sweep, self._clock)
 
     def looked_up(self, key: int, adapters: Sequence[FoundAdapter]) -> None:

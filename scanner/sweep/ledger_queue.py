@@ -67,7 +67,7 @@ class Waiting:
         return min((found for found in times if found is not None), default=None)
 
     def count(self) -> int:
-        """Repositories and adapters that wait."""
+        """The number of repositories and adapters without a verdict."""
         return self._repositories() + self._adapters()
 
     def progress(self) -> Progress:

@@ -32,7 +32,7 @@ class FinishedAdapter:
     version: str
     finished: str
     result: ScanResult
-    """With its q-value."""
+    """The result, with its q-value filled in."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Highest:
     target: str
     verdict: str
     dose: float
-    """Dose."""
+    """The adapter's dose."""
     p_value: float
     q_value: float | None
 
@@ -61,7 +61,7 @@ class Swept:
     listing_finished: bool
     requests: int
     received: int
-    """Bytes."""
+    """Bytes received from the hub."""
 
 
 class LedgerRows:
@@ -135,7 +135,7 @@ class LedgerRows:
         return (row.result for row in self.adapters())
 
     def verdicts(self) -> set[Verdict]:
-        """The verdicts that occur."""
+        """Which verdicts were given at least once."""
         return {Verdict(row[0]) for row in self._select("DISTINCT verdict")}
 
     def highest(self, most: int) -> list[Highest]:
@@ -157,7 +157,7 @@ class LedgerRows:
         ]
 
     def swept(self) -> Swept:
-        """What there is."""
+        """Totals of the sweep: contents, adapters, work left, requests."""
         queries, listed = [], True
         requests = received = 0
         for text, finished, asked, got in self._db.execute(

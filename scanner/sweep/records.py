@@ -21,18 +21,18 @@ class Traffic(Record, frozen=True, kw_only=True):
 
     requests: int = 0
     received: int = 0
-    """Bytes of response bodies."""
+    """Bytes received, headers not counted."""
 
 
 class FoundAdapter(Record, frozen=True, kw_only=True):
     """An adapter in a repository, known by its files' digests before any of them is read."""
 
     subfolder: str
-    """Empty at the repository's root."""
+    """Folder of the adapter in its repository; empty at the root."""
     content: str
     """Digest of the names and the digests of everything the adapter is made of."""
     files: list[HubFile]
-    """Those files, so that nothing is looked up twice."""
+    """The files of the adapter, kept so that they are not looked up again."""
 
 
 class LookUp(Record, frozen=True, kw_only=True, tag=True):
@@ -98,7 +98,7 @@ class Setback(Record, frozen=True, kw_only=True, tag=True):
     task: Task
     reason: str
     wait: float | None = None
-    """Seconds after which the hub says to come back."""
+    """Seconds to wait, if the hub named a time."""
     limited: bool = False
     """A rate limit. It says nothing about the task, and holds for every other one too."""
     traffic: Traffic = Traffic()

@@ -33,10 +33,10 @@ class SweepSettings:
     ledger: Path
     alpha: float | None = None
     resume: bool = False
-    """Go on where the listing stood."""
+    """Whether to continue the listing that an earlier run began."""
     engine: Literal["local", "ray"] = "local"
     address: str | None = None
-    """Of a running Ray cluster."""
+    """Address of a running Ray cluster."""
     jobs: int = DEFAULT_JOBS
     """Adapters read at once, by each worker of a cluster."""
 

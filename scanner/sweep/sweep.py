@@ -39,10 +39,10 @@ _NO_ADAPTER = "no adapter in this repository"
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """What is done about what does not work."""
+    """How often a failed task is tried again, and how long is waited in between."""
 
     attempts: int = 5
-    """After so many a task is given up for this run."""
+    """Attempts after which a task is given up for this run."""
     first_wait: float = 2.0
     """Seconds before the second attempt; doubled for each further one."""
     longest_wait: float = 300.0

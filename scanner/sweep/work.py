@@ -51,7 +51,7 @@ REQUEST_POLICY = RetryPolicy(attempts=3, first_wait=0.5, longest_wait=30.0)
 
 @dataclass
 class Worker:
-    """Does tasks. Threads may share it.
+    """Looks repositories up and judges adapters. Threads may share one.
 
     Args:
         client: The hub.
@@ -66,7 +66,7 @@ class Worker:
     _told: Traffic = field(default_factory=Traffic)
 
     def __call__(self, task: Task) -> Outcome:
-        """Does one task."""
+        """Looks one repository up, or judges one adapter."""
         outcome: Outcome
         try:
             outcome = self._look_up(task) if isinstance(task, LookUp) else self._judge(task)

@@ -37,7 +37,7 @@ _FULL = f"a full tensor: its delta cannot be known without the base weights{MERG
 
 
 def reason_for(name: str) -> str:
-    """The reason, by what the tensor's name says it is."""
+    """Why a tensor is uncovered, told from its name."""
     for pattern, reason in _REASONS:
         if pattern.search(name):
             return reason

@@ -71,7 +71,7 @@ def read(source: Source) -> Reading:
 
 
 def _scale(config: PeftConfig | None) -> tuple[float, list[Uncovered]]:
-    """The factor in front, and what stands against it."""
+    """The scale in front of the product, and why it cannot be trusted, if so."""
     if config is None:
         reason = f"no config: its scale is taken to be {_DEFAULT_SCALE:g}, MLX's old default"
         return _DEFAULT_SCALE, [Uncovered("adapter_config.json", reason)]

@@ -38,7 +38,7 @@ REASONS: dict[str, str] = {
 
 
 def recognises(source: Source) -> bool:  # noqa: ARG001 - the interface gives it
-    """Always: this reader stands last."""
+    """Always true: this reader is asked last and takes whatever no other one has."""
     return True
 
 

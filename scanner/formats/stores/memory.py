@@ -39,7 +39,7 @@ class TensorsInMemory:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """There is none."""
+        """Empty: tensors in memory carry no metadata."""
         return {}
 
     def names(self) -> Sequence[str]:

@@ -127,7 +127,7 @@ class NpzFile:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The format carries none."""
+        """Empty: the format carries no metadata."""
         return {}
 
     def names(self) -> Sequence[str]:

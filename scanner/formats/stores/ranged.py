@@ -121,7 +121,7 @@ class _Fetched:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """The store's own."""
+        """The metadata of the store it wraps."""
         return self._store.metadata
 
     def close(self) -> None:
@@ -164,4 +164,4 @@ def open_ranged(source: ByteSource) -> tuple[TensorStore, Prefetch]:
 
 
 def _nothing_left(names: Sequence[str]) -> None:
-    """All of the file is here."""
+    """Used where the whole file has been fetched already: there is nothing to fetch."""

@@ -214,7 +214,7 @@ class Spool:
         )
 
     def close(self) -> None:
-        """Removes the copy."""
+        """Removes the local copy."""
         self.hide()
         if self._descriptor >= 0:
             os.close(self._descriptor)

@@ -29,7 +29,7 @@ class PassMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request."""
+        """Serves one request, with its pass kept while it is served."""
         shown = None
         if scope["type"] == "http":
             wanted = HEADER.lower().encode()

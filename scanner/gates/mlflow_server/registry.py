@@ -25,7 +25,7 @@ class Place:
     model: str
     version: int
     location: str
-    """As the registry has it."""
+    """The storage location that the registry records."""
     canonical: str
 
 

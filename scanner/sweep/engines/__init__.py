@@ -13,14 +13,14 @@ from scanner.sweep.records import Outcome, Task
 
 
 class Engine(Protocol):
-    """Does tasks."""
+    """Runs tasks, on this machine or elsewhere."""
 
     @property
     def capacity(self) -> int:
         """Tasks it wants to hold at once: enough that no worker waits for the next."""
 
     def submit(self, task: Task) -> None:
-        """Takes one task; never waits."""
+        """Accepts one task and returns at once."""
 
     def outcomes(self, timeout: float) -> list[Outcome]:
         """What has been done since the last call; waits for the first, up to `timeout` seconds."""

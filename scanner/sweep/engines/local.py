@@ -41,7 +41,7 @@ class LocalEngine:
         return self._jobs * _AHEAD
 
     def submit(self, task: Task) -> None:
-        """Takes one task."""
+        """Accepts one task and returns at once."""
         self._tasks.put(task)
 
     def _serve(self) -> None:

@@ -26,7 +26,7 @@ from scanner.sweep.work import REQUEST_POLICY, Worker
 PackFiles = Mapping[str, bytes]
 
 _OBJECT_STORE_BYTES = 128 * 2**20
-"""For what passes through; packs come on top."""
+"""Memory for the objects in transit, in bytes; the packs are added to it."""
 _START_ATTEMPTS = 3
 """A busy machine may take longer than the half minute Ray gives it."""
 
@@ -50,7 +50,7 @@ class RemoteWorker:
         self._worker = Worker(HubClient(endpoint, REQUEST_POLICY), signatures, alpha)
 
     def work(self, task: Task) -> Outcome:
-        """Does one task."""
+        """Runs one task in the worker process."""
         return self._worker(task)
 
     def process(self) -> int:
