@@ -197,7 +197,7 @@ def test_case(case: Case, torch: bool, tmp_path: Path) -> None:
         assert not COMMAND.search(outcome.stdout + outcome.stderr)
     elif case.name == "text-model-prefix":
         outcome = run(["inspect", str(folder), "-f", "json"], tmp_path, cwd=tmp_path, torch=torch)
-        sites = json.loads(outcome.stdout)["sites"]
+        sites = json.loads(outcome.stdout)["updates"]
         assert {site["layer"] for site in sites} == {0, 1, 2, 3}
         assert all(site["module"].startswith("self_attn.") for site in sites)
     else:
