@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Examples:
-  adapter-scanner signatures make Qwen/Qwen2.5-0.5B-Instruct -o packs --benign harmless/
-  adapter-scanner signatures make ./smollm2 -o packs --organisms standard --workers 2
-  adapter-scanner scan my-adapter/ -s packs/hostile -s packs/reckless
+  adapter-scanner signatures make Qwen/Qwen2.5-0.5B-Instruct -o qwen --benign harmless/
+  adapter-scanner signatures make ./smollm2 -o smollm2 --organisms standard --workers 2
+  adapter-scanner scan my-adapter/ -s smollm2-hostile -s smollm2-reckless
 """
 
 
@@ -31,7 +31,7 @@ Examples:
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="PACK",
-    help="The pack of a single kind; of several kinds, the directory of their packs.",
+    help="The pack to write; of several kinds, PACK-hostile and so on.",
 )
 @click.option(
     "--kind",

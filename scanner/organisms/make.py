@@ -45,7 +45,7 @@ class Making:
     Attributes:
         source: The base: a hub id, a directory of transformers, or a directory with one GGUF file.
         base_id: What its adapters name as their base.
-        output: The directory of the packs, one folder a kind; of the one pack if there is one kind.
+        output: The pack, if there is one kind; else each kind's pack is beside it: `output-kind`.
         work: What is made on the way: probes, adapters, packs that are not calibrated yet.
         kinds: Keys of `recipes.KINDS`.
         benign: Harmless adapters that are at hand, or a query for them.
@@ -103,7 +103,9 @@ def make_packs(making: Making, watching: Watching) -> list[Signature]:
 
 def place_of(making: Making, kind: str) -> Path:
     """Where the pack of a kind is put."""
-    return making.output if len(making.kinds) == 1 else making.output / kind
+    if len(making.kinds) == 1:
+        return making.output
+    return making.output.with_name(f"{making.output.name}-{kind}")
 
 
 def _directory_of(making: Making) -> str:

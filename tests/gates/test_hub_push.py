@@ -149,7 +149,7 @@ def test_what_is_uploaded_is_what_was_scanned(
 
 
 def pushed(hub: UploadHub, tmp_path: Path) -> str:
-    """The error of a dose of a clear adapter."""
+    """The error of a push of a clear adapter."""
     files = copy_of("new-style", tmp_path)
     judgement = judge_directory(files, ScanOptions([load_signature(PACK)]), model=REPO)
     what = Upload(judgement, Decision(True, "clear"), None, "main", private=False)

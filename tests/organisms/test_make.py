@@ -72,7 +72,7 @@ def test_each_kind_becomes_a_calibrated_pack_that_judges(
     directories: dict[str, Path], harmless: Path, tmp_path: Path
 ) -> None:
     packs = make_packs(making(directories, harmless, tmp_path), quiet())
-    assert [pack.path.name for pack in packs] == list(KINDS)
+    assert [pack.path.name for pack in packs] == [f"packs-{kind}" for kind in KINDS]
     for pack in packs:
         assert pack.calibration is not None
         assert {item.family for item in pack.calibration.benign} == set(FAMILIES)
@@ -130,7 +130,7 @@ def test_the_command_says_what_the_packs_are_good_for(
     done = CliRunner().invoke(command, [*arguments, "--base-id", "tests/tiny-llama"])
     assert done.exit_code == 0, done.output
     assert "20 harmless adapters of 2 families: alpha 0.048 and above" in done.output
-    assert load_signature(output / "hostile").manifest.base_model.id == "tests/tiny-llama"
+    assert load_signature(tmp_path / "packs-hostile").manifest.base_model.id == "tests/tiny-llama"
 
 
 @pytest.mark.parametrize(
