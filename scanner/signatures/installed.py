@@ -86,23 +86,10 @@ def build_command(recipe: Path) -> str:
     return f"adapter-scanner signatures build {_quoted(recipe)} -o {_quoted(output)}"
 
 
-MAKING_COST = (
-    "in hours where it has to train the harmless adapters to compare with, in minutes where "
-    "--benign names some"
-)
-"""What `make_command` costs, for the lines that name it."""
-
-
-def make_command(base_model: str, name: str) -> str:
-    """The command that makes packs of a base model to where scans find them.
-
-    Args:
-        base_model: What the adapter calls its base.
-        name: The same, normalised: the packs' name.
-    """
-    output = _quoted(user_root() / name.replace("/", "-"))
-    base = shlex.quote(base_model)
-    return f"adapter-scanner signatures make {base} -o {output} --organisms standard"
+def make_command(base_model: str) -> str:
+    """The command that makes packs of a base model, and what it costs, for a sentence."""
+    command = f"adapter-scanner signatures make {shlex.quote(base_model)} -o PACK"
+    return f"{command} --organisms standard makes one (in hours; with --benign DIR in minutes)"
 
 
 def _quoted(path: Path) -> str:

@@ -11,7 +11,7 @@ from scanner.formats.base_identity import (
     shape_fingerprint,
 )
 from scanner.formats.model import Adapter
-from scanner.signatures.installed import MAKING_COST, build_command, make_command, recipe_for
+from scanner.signatures.installed import build_command, make_command, recipe_for
 from scanner.signatures.manifest import BaseModel
 from scanner.signatures.pack import Signature
 
@@ -113,6 +113,4 @@ def _unknown_reason(adapter: Adapter, signatures: Sequence[Signature], name: str
     recipe = recipe_for(normal) if normal else None
     if recipe is not None:
         return f"{reason}; a recipe for it ships: {build_command(recipe)}"
-    if hint or name is None or normal is None:
-        return reason
-    return f"{reason}; {make_command(name, normal)} makes one from the base model, {MAKING_COST}"
+    return reason if hint or name is None else f"{reason}; {make_command(name)}"
