@@ -7,6 +7,9 @@ Each error says what happened, where, and what to do about it, in one line. A
 
 from __future__ import annotations
 
+DEBUG_VARIABLE = "ADAPTER_SCANNER_DEBUG"
+"""Environment variable: set, an unexpected exception shows its traceback."""
+
 
 class AdapterScannerError(Exception):
     """Base of every error this package raises on purpose.
@@ -144,3 +147,15 @@ class HubUnavailableError(HubError):
     ) -> None:
         self.retry_after = retry_after
         super().__init__(what, where=where, todo=todo)
+
+
+def unforeseen(error: Exception) -> str:
+    """One line about an exception that this package does not raise on purpose."""
+    if isinstance(error, MemoryError):
+        return "this takes more memory than there is; do not load it"
+    if isinstance(error, RecursionError):
+        return "nested too deeply to be read; do not load it"
+    return (
+        f"internal error: {type(error).__name__}: {first_line(error)}; "
+        f"set {DEBUG_VARIABLE}=1 for the traceback, and report this defect of adapter-scanner"
+    )

@@ -40,7 +40,10 @@ def command(target: str, format_name: str, output: Path | None) -> None:
     if format_name == "json":
         import msgspec
 
-        text = msgspec.json.format(msgspec.json.encode(inspection), indent=2).decode() + "\n"
+        from scanner.reports.terminal import safe_json
+
+        encoded = msgspec.json.encode(inspection)
+        text = safe_json(msgspec.json.format(encoded, indent=2).decode()) + "\n"
     else:
         from scanner.reports.inspection_text import render_inspection
 

@@ -11,10 +11,7 @@ from typing import Any
 import click
 
 from scanner.cli.status import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE
-from scanner.errors import AdapterScannerError, TargetError
-
-DEBUG_VARIABLE = "ADAPTER_SCANNER_DEBUG"
-"""Environment variable: set, an unexpected exception keeps its traceback."""
+from scanner.errors import DEBUG_VARIABLE, AdapterScannerError, TargetError, unforeseen
 
 _COMMANDS = {
     "scan": ("scanner.cli.scan", "Scan adapters for known misalignment directions."),
@@ -93,9 +90,11 @@ class LazyGroup(click.Group):
 
 def _line_and_status(error: Exception) -> tuple[str, int]:
     """What to say about an error, and the exit status."""
+    from scanner.reports.terminal import printable
+
     if isinstance(error, AdapterScannerError):
         status = EXIT_INCONCLUSIVE if isinstance(error, TargetError) else EXIT_USAGE
-        return f"adapter-scanner: {error.line()}", status
+        return f"adapter-scanner: {printable(error.line())}", status
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return error.format_message(), EXIT_USAGE
     if isinstance(error, click.UsageError):
@@ -106,9 +105,7 @@ def _line_and_status(error: Exception) -> tuple[str, int]:
         return f"adapter-scanner: {error.format_message()}", EXIT_USAGE
     if isinstance(error, click.Abort):
         return "adapter-scanner: interrupted", EXIT_INTERRUPTED
-    kind = type(error).__name__
-    what = f"adapter-scanner: internal error: {kind}: {error}".replace("\n", " ")
-    return f"{what}; set {DEBUG_VARIABLE}=1 for the traceback, and report it", EXIT_INCONCLUSIVE
+    return f"adapter-scanner: {printable(unforeseen(error))}", EXIT_INCONCLUSIVE
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -1,4 +1,4 @@
-"""Strict JSON from untrusted files: no duplicate keys, no NaN, bounded depth.
+"""Strict JSON from untrusted files: no duplicate keys, no NaN, bounded depth and numbers.
 
 The depth bound is the interpreter's own recursion limit, which its JSON scanner honours.
 """
@@ -6,9 +6,13 @@ The depth bound is the interpreter's own recursion limit, which its JSON scanner
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from scanner.errors import LimitExceededError, MalformedFileError
+
+_MOST_DIGITS = 300
+"""Of an integer: a larger one may be beyond every float, and costs more than linear time."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -29,6 +33,19 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"an integer of {len(digits):,} digits")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"a number larger than any float ({digits[:20]})")
+    return value
+
+
 def parse_object(raw: bytes, where: str) -> dict[str, Any]:
     """Parses one JSON object.
 
@@ -37,7 +54,8 @@ def parse_object(raw: bytes, where: str) -> dict[str, Any]:
         where: What to call the file in errors.
 
     Raises:
-        MalformedFileError: If it is not UTF-8, not JSON, has a duplicate key, or is no object.
+        MalformedFileError: If it is not UTF-8, not JSON, has a duplicate key or a number that no
+            float can hold, or is no object.
         LimitExceededError: If it is nested deeper than the interpreter recurses.
     """
     try:
@@ -45,7 +63,13 @@ def parse_object(raw: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise MalformedFileError(f"not UTF-8 at byte {error.start}", where=where) from None
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_constant=_refuse,
+            parse_int=_integer,
+            parse_float=_float,
+        )
     except json.JSONDecodeError as error:
         raise MalformedFileError(
             f"invalid JSON at line {error.lineno} column {error.colno}: {error.msg.lower()}",

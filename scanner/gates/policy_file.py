@@ -15,6 +15,9 @@ from typing import Any
 import msgspec
 
 from scanner.errors import AttestationError, UsageError
+from scanner.formats.limits import MAX_CONFIG_BYTES
+from scanner.formats.regular import read_regular
+from scanner.formats.yamlfile import line_of, parse_yaml
 from scanner.gates.keys import PublicKey, parse_public_key
 from scanner.gates.policy import Keys, Policy, Rule
 
@@ -36,49 +39,19 @@ def load_policy(path: Path) -> LoadedPolicy:
     Raises:
         UsageError: With file and line, if anything in it is not as it should be.
     """
-    import yaml
-
     try:
-        text = path.read_text("utf-8-sig")
+        raw = read_regular(path, MAX_CONFIG_BYTES)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_twins(node, path)
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError(f"invalid YAML: {getattr(error, 'problem', error)}", where=where) from None
-    if not isinstance(node, yaml.MappingNode):
+    document = parse_yaml(raw, str(path))
+    node, values = document.node, document.value
+    if not isinstance(values, dict):
         raise UsageError("a mapping with version and rules was expected", where=f"{path}:1")
     try:
         policy = msgspec.convert(values, Policy)
     except msgspec.ValidationError as error:
         raise _with_line(error, node, path) from None
     return LoadedPolicy(policy, _keys(policy, node, path), str(path))
-
-
-def _refuse_twins(node: Any, path: Path) -> None:
-    """Refuses a mapping that names a key twice: the second would silently win.
-
-    Raises:
-        UsageError: With the line of the second.
-    """
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise UsageError(f"the key {key.value!r} occurs twice", where=_where(path, key))
-            seen.add(str(key.value))
-            _refuse_twins(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_twins(item, path)
 
 
 def _with_line(error: msgspec.ValidationError, root: Any, path: Path) -> UsageError:
@@ -121,7 +94,7 @@ def _node_at(node: Any, place: str) -> Any:
 
 
 def _where(path: Path, node: Any) -> str:
-    return f"{path}:{node.start_mark.line + 1}"
+    return f"{path}:{line_of(node)}"
 
 
 def _keys(policy: Policy, root: Any, path: Path) -> Keys:

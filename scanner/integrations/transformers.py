@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from scanner.detection.verdict import check_alpha, check_supported, joint_calibration, scan_adapter
-from scanner.errors import TargetError, UsageError
+from scanner.errors import UsageError
 from scanner.formats.model import Adapter
 from scanner.results import ScanResult, Verdict
 from scanner.scanning.targets import error_result
@@ -173,20 +173,23 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
     def _verdicts(self) -> list[Verdict]:
         return [result.verdict for result in self._last.values()]
 
-    def _try_open(self, name: str) -> Adapter | TargetError:
+    def _try_open(self, name: str) -> Adapter | Exception:
         try:
             return self._open(name, self._step)
-        except TargetError as error:
+        except Exception as error:
             return error
 
-    def _judge(self, adapter: Adapter | TargetError) -> ScanResult:
+    def _judge(self, adapter: Adapter | Exception) -> ScanResult:
         """One adapter's result: ``error`` if it cannot be read, which does not end the training."""
-        if isinstance(adapter, TargetError):
+        if isinstance(adapter, Exception):
             return error_result(METRICS_PREFIX, adapter)
-        with adapter:
-            return scan_adapter(
-                adapter, self._signatures, alpha=self._alpha, base_model=self._base_model
-            )
+        try:
+            with adapter:
+                return scan_adapter(
+                    adapter, self._signatures, alpha=self._alpha, base_model=self._base_model
+                )
+        except Exception as error:
+            return error_result(METRICS_PREFIX, error)
 
     def _log(self, name: str, result: ScanResult, control: TrainerControl) -> None:
         prefix = METRICS_PREFIX if name == "default" else f"{METRICS_PREFIX}/{name}"

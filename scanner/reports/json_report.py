@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from scanner.reports.terminal import safe_json
 from scanner.results import Report
 
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
@@ -19,7 +20,7 @@ SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
 
 def render(report: Report) -> str:
     """The whole report as one indented JSON document."""
-    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n"
+    return safe_json(msgspec.json.format(msgspec.json.encode(report), indent=2).decode()) + "\n"
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from scanner.reports.terminal import safe_json
 from scanner.results import Report
 
 
@@ -15,4 +16,4 @@ def render(report: Report) -> str:
     """The report as JSON Lines."""
     run = msgspec.structs.replace(report, results=[])
     lines = [msgspec.json.encode(item) for item in (run, *report.results)]
-    return b"\n".join(lines).decode() + "\n"
+    return safe_json(b"\n".join(lines).decode()) + "\n"

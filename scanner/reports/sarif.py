@@ -20,7 +20,7 @@ from urllib.parse import quote
 from scanner.formats.discover import WEIGHT_SUFFIXES
 from scanner.formats.peft_config import CONFIG_NAME
 from scanner.formats.stores.sniff import INDEX_SUFFIX
-from scanner.reports.terminal import printable
+from scanner.reports.terminal import printable, safe_json
 from scanner.reports.wording import NOT_ALIGNED
 from scanner.results import Report, ScanResult, Verdict
 
@@ -128,7 +128,7 @@ def render(report: Report) -> str:
         "results": found,
     }
     log = {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
-    return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+    return safe_json(json.dumps(log, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _message(result: ScanResult) -> dict[str, str]:

@@ -7,6 +7,7 @@ takes longer than scanning a small adapter.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -17,6 +18,9 @@ _WIDEST = 100
 _NARROWEST = 40
 _UNLIMITED = 10_000
 DEFAULT_WIDTH = 80
+
+_COLON_COMMAND = re.compile(r"(?<!\S):(?=:)")
+_HASH_COMMAND = re.compile(r"#(?=#\w*\[)")
 
 
 @dataclass(frozen=True)
@@ -81,5 +85,30 @@ def _encodes(text: str, encoding: str | None) -> bool:
 
 
 def printable(text: str) -> str:
-    """Text from a file, with control characters made visible: none may reach a terminal."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    """Text from a file as one line that neither a terminal nor a CI runner obeys.
+
+    Control and invisible characters are made visible, and so is what starts a workflow
+    command: GitHub's ``::error::`` is one at the start of a line, after blanks, and text may be
+    wrapped at any blank; ``##[error]``, Azure's ``##vso[`` and TeamCity's ``##teamcity[``
+    are commands anywhere in a line.
+    """
+    visible = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return _HASH_COMMAND.sub(r"\\x23", _COLON_COMMAND.sub(r"\\x3a", visible))
+
+
+def safe_json(document: str) -> str:
+    """A JSON document in which no character of a string is invisible or a command.
+
+    Line and paragraph separators, which JavaScript and many readers of lines take for line
+    ends, marks that turn the direction of text, and characters of no width are written as
+    escapes, and so is the first ``#`` of `printable`'s commands. The document means the same.
+    """
+    document = _HASH_COMMAND.sub(r"\\u0023", document)
+    if document.isascii() and "\x7f" not in document:
+        return document
+    return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in document)
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))

@@ -17,6 +17,9 @@ from typing import Any, get_type_hints
 import msgspec
 
 from scanner.errors import UsageError
+from scanner.formats.limits import MAX_CONFIG_BYTES
+from scanner.formats.regular import read_regular
+from scanner.formats.yamlfile import line_of, parse_yaml
 from scanner.scanning.settings import About, Settings
 
 YAML_NAME = ".adapter-scanner.yaml"
@@ -85,6 +88,11 @@ def load_config(path: Path) -> Settings:
     for key, value in values.items():
         try:
             msgspec.convert({key: value}, Settings)
+        except OverflowError:
+            raise UsageError(
+                f"{key}: a number beyond all measure",
+                where=f"{path}:{lines(path).get(str(key), 1)}",
+            ) from None
         except msgspec.ValidationError as error:
             what = str(error).split(" - at ")[0].replace("`", "")
             raise UsageError(
@@ -113,11 +121,16 @@ def _rooted(values: Mapping[str, Any], root: Path) -> dict[str, Any]:
     return {key: rooted(value) if key in paths else value for key, value in values.items()}
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> bytes:
     try:
-        return path.read_text("utf-8-sig")
+        return read_regular(path, MAX_CONFIG_BYTES)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror or error}", where=str(path)) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return _read(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
 
@@ -128,7 +141,7 @@ def _toml_table(path: Path) -> dict[str, Any] | None:
     Raises:
         UsageError: If the file is not TOML, or has the table under a misspelt name.
     """
-    text = _read(path)
+    text = _text(path)
     if path.name == TOML_NAME and "adapter" not in text:
         return None
     if sys.version_info >= (3, 11):
@@ -142,6 +155,11 @@ def _toml_table(path: Path) -> dict[str, Any] | None:
         line = re.match(r"\d+", place)
         where = f"{path}:{line.group()}" if line else str(path)
         raise UsageError(f"invalid TOML: {message[:1].lower()}{message[1:]}", where=where) from None
+    except (RecursionError, ValueError, OverflowError) as error:
+        # Of the parser's own: arrays without end, a number of thousands of digits.
+        deep = isinstance(error, RecursionError)
+        what = "nested too deeply" if deep else f"a value cannot be read ({str(error)[:200]})"
+        raise UsageError(f"invalid TOML: {what}", where=str(path)) from None
     tool = document.get("tool", {})
     tool = tool if isinstance(tool, dict) else {}
     for name in _MISSPELT_TABLES:
@@ -169,7 +187,7 @@ def _toml_lines(path: Path) -> dict[str, int]:
     """Key -> line, for keys that stand in their table as usual, one to a line."""
     found: dict[str, int] = {}
     inside = False
-    for number, line in enumerate(_read(path).splitlines(), 1):
+    for number, line in enumerate(_text(path).splitlines(), 1):
         if header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
             inside = re.sub(r"[\s\"']", "", header.group(1)) == f"tool.{TABLE}"
         elif inside and (key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*[=.]", line)):
@@ -177,42 +195,16 @@ def _toml_lines(path: Path) -> dict[str, int]:
     return found
 
 
-def _yaml_node(path: Path) -> Any:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        return yaml.compose(_read(path), Loader=loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError(f"invalid YAML: {getattr(error, 'problem', error)}", where=where) from None
-
-
 def _yaml_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file's one mapping, which may be empty but names no key twice."""
-    import yaml
-
-    node = _yaml_node(path)
-    if node is None:
+    """A YAML file's one mapping, which may be empty."""
+    document = parse_yaml(_read(path), str(path))
+    if document.value is None:
         return {}
-    if not isinstance(node, yaml.MappingNode):
+    if not isinstance(document.value, dict):
         raise UsageError("a mapping of settings was expected", where=f"{path}:1")
-    seen: set[str] = set()
-    for key, _ in node.value:
-        if key.value in seen:
-            raise UsageError(
-                f"the key {key.value!r} occurs twice", where=f"{path}:{key.start_mark.line + 1}"
-            )
-        seen.add(key.value)
-    try:
-        value = yaml.safe_load(_read(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError(f"invalid YAML: {getattr(error, 'problem', error)}", where=where) from None
-    return dict(value)
+    return document.value
 
 
 def _yaml_lines(path: Path) -> dict[str, int]:
-    return {str(key.value): key.start_mark.line + 1 for key, _ in _yaml_node(path).value}
+    document = parse_yaml(_read(path), str(path))
+    return {str(key.value): line_of(key) for key, _ in document.node.value}

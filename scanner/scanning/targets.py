@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.detection.verdict import check_alpha, scan_adapter
-from scanner.errors import TargetError, UsageError
+from scanner.errors import DEBUG_VARIABLE, TargetError, UsageError, unforeseen
 from scanner.formats.compose import compose
 from scanner.formats.discover import AdapterFiles, find_adapters
 from scanner.formats.model import Adapter
@@ -42,7 +44,7 @@ class Found:
     target: str
     files: AdapterFiles | RemoteAdapter | None
     """On this machine, or on the hub."""
-    error: TargetError | None = None
+    error: Exception | None = None
 
     def open(self, shapes: ShapesOf) -> Adapter:
         """Opens it.
@@ -82,9 +84,21 @@ def against_base(found: Sequence[Found], base: Path) -> list[Found]:
     return marked
 
 
-def error_result(target: str, error: TargetError) -> ScanResult:
-    """The result of a target that could not be read."""
-    return ScanResult(target=target, verdict=Verdict.ERROR, reasons=[error.line()])
+def error_result(target: str, error: Exception) -> ScanResult:
+    """The result of a target that could not be read, whatever it was that went wrong.
+
+    This is the one place where an exception that nobody has foreseen becomes a verdict.
+
+    Raises:
+        UsageError: That error itself: it is about the run and not about the target.
+    """
+    if isinstance(error, UsageError):
+        raise error
+    if isinstance(error, TargetError):
+        return ScanResult(target=target, verdict=Verdict.ERROR, reasons=[error.line()])
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    return ScanResult(target=target, verdict=Verdict.ERROR, reasons=[unforeseen(error)])
 
 
 def find_all(targets: Sequence[str]) -> list[Found]:
@@ -97,7 +111,9 @@ def find_all(targets: Sequence[str]) -> list[Found]:
     for target in targets:
         try:
             found += _on_hub(target) if is_address(target) else _on_disk(target)
-        except TargetError as error:
+        except UsageError:
+            raise
+        except Exception as error:  # one bad target never ends the run
             found.append(Found(target, None, error))
     return found
 
@@ -144,7 +160,7 @@ def _scan_one(item: Found, options: ScanOptions) -> ScanResult:
             if cache:
                 cache.put(adapter, result)
             return result
-    except TargetError as error:
+    except Exception as error:  # one bad target never ends the run
         return error_result(item.target, error)
 
 
@@ -168,7 +184,7 @@ def scan_sum(found: Sequence[Found], options: ScanOptions) -> ScanResult:
                 base_model=options.base_model,
                 jobs=options.jobs,
             )
-    except TargetError as error:
+    except Exception as error:  # as for one
         return error_result(together, error)
     finally:
         for adapter in adapters:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from scanner.errors import AdapterScannerError, TargetError
+from scanner.errors import AdapterScannerError, TargetError, unforeseen
 from scanner.gates.artifact import artifact_sha256
 from scanner.gates.judgement import Judgement, judge_directory
 from scanner.reports import renderer
@@ -84,12 +84,10 @@ def run(sender: connection.Connection, encoded: bytes) -> None:
         message = _judge(sender, task)
     except UnreachableError as error:
         message = Message("unreachable", error.line())
-    except MemoryError:
-        message = Message("failed", "the scan needs more memory than a worker may take")
     except AdapterScannerError as error:
         message = Message("failed", error.line())
     except Exception as error:  # whatever a hostile file provokes is one job's own end
-        message = Message("failed", f"internal error: {type(error).__name__}: {error}"[:500])
+        message = Message("failed", unforeseen(error))
     _send(sender, message)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from scanner.errors import SignatureError
+from scanner.formats.yamlfile import parse_yaml
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -154,7 +155,7 @@ def decode_manifest(raw: bytes, where: Path) -> Manifest:
         SignatureError: If it is of another format version, not YAML, or a field is missing,
             unknown or mistyped.
     """
-    value = _yaml(raw, where)
+    value = parse_yaml(raw, str(where), SignatureError).value
     version = value.get("format_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version != FORMAT_VERSION:  # its fields may be others
         raise _other_format("pack", version, FORMAT_VERSION, where)
@@ -167,7 +168,7 @@ def decode_yaml(raw: bytes, record: type[Document], where: Path) -> Document:
     Raises:
         SignatureError: If it is not YAML or a field is missing, unknown or mistyped.
     """
-    return _converted(_yaml(raw, where), record, where)
+    return _converted(parse_yaml(raw, str(where), SignatureError).value, record, where)
 
 
 def _other_format(what: str, found: object, read: object, where: Path) -> SignatureError:
@@ -176,21 +177,6 @@ def _other_format(what: str, found: object, read: object, where: Path) -> Signat
         where=str(where),
         todo="update adapter-scanner, or build the pack again",
     )
-
-
-def _yaml(raw: bytes, where: Path) -> object:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        value: object = yaml.load(raw, Loader=loader)  # noqa: S506 - safe, in C if there is one
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}" if mark else str(where)
-        raise SignatureError(
-            f"invalid YAML: {getattr(error, 'problem', error)}", where=place
-        ) from None
-    return value
 
 
 def _converted(value: object, record: type[Document], where: Path) -> Document:

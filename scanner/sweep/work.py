@@ -21,7 +21,7 @@ from scanner.errors import (
     HubUnavailableError,
     NothingToScanError,
     NotOnHubError,
-    TargetError,
+    unforeseen,
 )
 from scanner.formats.rules import is_adapter_file
 from scanner.hub.address import HubAddress
@@ -77,8 +77,7 @@ class Worker:
             outcome = Setback(task=task, reason=error.line(), wait=wait, limited=wait is not None)
         except Exception as error:
             # A defect of this program must not end the sweep, nor pass for a verdict.
-            reason = f"internal error: {type(error).__name__}: {error}".replace("\n", " ")
-            outcome = Setback(task=task, reason=reason)
+            outcome = Setback(task=task, reason=unforeseen(error))
         return msgspec.structs.replace(outcome, traffic=self._traffic())
 
     def _traffic(self) -> Traffic:
@@ -103,7 +102,7 @@ class Worker:
                 result = scan_adapter(adapter, self.signatures, alpha=self.alpha, jobs=1)
         except HubError:
             raise
-        except TargetError as error:
+        except Exception as error:  # the adapter's own verdict, and that of its every copy
             result = error_result(str(address), error)
         return _judgement(task.key, result, self.signatures)
 

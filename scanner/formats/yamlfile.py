@@ -1,0 +1,104 @@
+"""YAML that people write and that others may have written: plain data of bounded depth.
+
+Aliases are refused: thirty lines of them stand for more values than a machine can hold. So are
+a key that occurs twice, of which the second would silently win, and a key that is no text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from scanner.errors import UsageError
+
+_MOST_NESTED = 50
+"""Collections inside each other; no file of this program has more than six."""
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """One document, as values and as the nodes that know their lines."""
+
+    value: Any
+    """None if the file is empty."""
+    node: Any
+    """The root `yaml.Node`; None if the file is empty."""
+
+
+def parse_yaml(raw: bytes, where: str, error: type[UsageError] = UsageError) -> YamlDocument:
+    """Parses one document.
+
+    Args:
+        raw: The file's bytes.
+        where: What to call the file in errors.
+        error: The kind of error to raise.
+
+    Raises:
+        UsageError: Or `error`, with the line where that is known, if it is not UTF-8 or not YAML,
+            or is what the module's docstring names.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        text = raw.decode("utf-8-sig")
+        _check_events(yaml.parse(text, Loader=loader), where, error)
+        node = yaml.compose(text, Loader=loader)
+        _check_keys(node, where, error)
+        value = yaml.load(text, Loader=loader)  # noqa: S506 - a safe loader, in C if there is one
+    except UnicodeDecodeError as failure:
+        raise error(f"not UTF-8 at byte {failure.start}", where=where) from None
+    except yaml.YAMLError as failure:
+        mark = getattr(failure, "problem_mark", None)
+        place = f"{where}:{mark.line + 1}" if mark else where
+        said = " ".join(str(getattr(failure, "problem", failure)).split())
+        raise error(f"invalid YAML: {said}", where=place) from None
+    except (ValueError, TypeError, AttributeError, OverflowError) as failure:
+        # What the constructors of numbers, dates and other tagged scalars let escape.
+        said = " ".join(str(failure).split())[:200]
+        raise error(f"invalid YAML: a value cannot be read ({said})", where=where) from None
+    return YamlDocument(value, node)
+
+
+def line_of(node: Any) -> int:
+    """The line a node stands in, counted from 1."""
+    line: int = node.start_mark.line + 1
+    return line
+
+
+def _check_events(events: Any, where: str, error: type[UsageError]) -> None:
+    """Refuses aliases and depth before anything is built of them."""
+    import yaml
+
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise error("an alias (*) is not read; write the value out", where=_at(where, event))
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MOST_NESTED:
+            raise error("nested too deeply", where=_at(where, event))
+
+
+def _check_keys(node: Any, where: str, error: type[UsageError]) -> None:
+    import yaml
+
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(item, where, error)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise error("a key that is no text", where=_at(where, key))
+        if key.value in seen:
+            raise error(f"the key {key.value[:200]!r} occurs twice", where=_at(where, key))
+        seen.add(key.value)
+        _check_keys(value, where, error)
+
+
+def _at(where: str, item: Any) -> str:
+    return f"{where}:{line_of(item)}"
