@@ -284,13 +284,12 @@ def _scan_options(settings: Settings) -> ScanOptions:
 
 
 def _show(report: Report, settings: Settings) -> None:
-    from scanner.reports import FORMATS, renderer
+    from scanner.reports import is_for_machines, renderer
 
-    chosen = FORMATS[settings.format]
     write_report(
         renderer(settings.format)(report),
         Path(settings.output) if settings.output else None,
-        for_machines=chosen.for_machines,
+        for_machines=is_for_machines(settings.format),
     )
 
 

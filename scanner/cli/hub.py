@@ -6,7 +6,7 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
@@ -15,7 +15,7 @@ from scanner.cli.output import write_report
 from scanner.cli.packs import chosen_packs
 from scanner.cli.status import EXIT_INTERRUPTED, exit_status
 from scanner.errors import UsageError
-from scanner.scanning.settings import FailOn, Settings
+from scanner.scanning.settings import FailOn, FormatName, Settings
 
 if TYPE_CHECKING:
     from scanner.signatures.pack import Signature
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_LEDGER = "adapter-scanner-ledger.db"
 
 _NOT_FOR_SWEEPS = ("format", "output", "base_model", "compose", "baseline", "cache", "jobs")
-_REPORT_FORMATS = (
-    "text", "json", "jsonl", "sarif", "markdown", "html", "junit", "parquet",
-)  # fmt: skip
+_REPORT_FORMATS = (*get_args(FormatName), "parquet")
 _TOP = 5
 
 _SCAN_EPILOG = """\b

@@ -86,7 +86,7 @@ def command(
     if hook and settings.compose:
         raise UsageError("--hook scans each adapter by itself", where="--compose")
 
-    from scanner.reports import FORMATS, renderer
+    from scanner.reports import is_for_machines, renderer
     from scanner.scanning.hook import changed_adapters
     from scanner.scanning.targets import against_base, find_all
 
@@ -97,11 +97,10 @@ def command(
         found = against_base(found, base_weights)
     signatures = chosen_packs(settings.signature)
     report = make_report(found, signatures, settings)
-    chosen = FORMATS[settings.format]
     write_report(
         renderer(settings.format)(report),
         Path(settings.output) if settings.output else None,
-        for_machines=chosen.for_machines,
+        for_machines=is_for_machines(settings.format),
     )
     ctx.exit(exit_status(report.open_verdicts, settings.fail_on))
 

@@ -184,7 +184,7 @@ def _write_own(files: Path, card: str, what: Upload) -> None:
         f"`{attestation.subject.artifact_sha256}` ([what that is]({VERDICT}))."
     ]
     if override:
-        from scanner.reports.markdown import escape
+        from scanner.reports.markdown_report import escape
 
         notes = [f"**Uploaded against the verdict:** {escape(override)}", "", *notes]
     section = verdict_section(what.judgement.report, notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from scanner.reports.markdown import escape
+from scanner.reports.markdown_report import escape
 from scanner.reports.population import Comparison, Population, Ranked
 from scanner.reports.wording import NOT_ALIGNED, ORDER
 

@@ -25,6 +25,7 @@ class About:
 
 
 FormatName = Literal["text", "json", "jsonl", "sarif", "markdown", "html", "junit"]
+"""The report formats; `scanner.reports` has a module for each."""
 FailOn = Literal["flagged", "inconclusive", "never"]
 
 

@@ -181,7 +181,7 @@ def _marker(subject: Subject) -> str:
 def _comment(subject: Subject, judged: JudgedSubject, policy: Policy) -> str:
     """The verdict as Markdown; nothing that comes from the repository can form markup."""
     from scanner.reports import renderer
-    from scanner.reports.markdown import escape
+    from scanner.reports.markdown_report import escape
 
     text = renderer("markdown")(judged.report)
     if len(text) > _LONGEST_COMMENT:

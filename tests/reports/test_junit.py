@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 
 import msgspec
 
-from scanner.reports import jsonl
-from scanner.reports.junit import render
+from scanner.reports import jsonl_report
+from scanner.reports.junit_report import render
 from scanner.results import Acceptance
 from tests.reports.samples import CLEAR, FLAGGED, mixed, report_of
 
@@ -38,7 +38,7 @@ def test_an_accepted_finding_is_skipped_not_failed() -> None:
 
 
 def test_json_lines_are_the_run_and_then_its_results() -> None:
-    lines = [json.loads(line) for line in jsonl.render(mixed()).splitlines()]
+    lines = [json.loads(line) for line in jsonl_report.render(mixed()).splitlines()]
     assert len(lines) == 6
     assert lines[0]["summary"]["flagged"] == 1
     assert lines[0]["results"] == []

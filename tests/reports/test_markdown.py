@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import msgspec
 from markdown_it import MarkdownIt
 
-from scanner.reports.markdown import escape, render
+from scanner.reports.markdown_report import escape, render
 from scanner.results import StaleAcceptance
 from tests.reports.samples import FLAGGED, HOSTILE, mixed, report_of
 

@@ -8,7 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from scanner.reports.sarif import render
+from scanner.reports.sarif_report import render
 from scanner.results import Acceptance, Report
 from scanner.signatures.pack import Signature
 from tests.cli.program import run

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from scanner.reports.terminal import Screen, printable, standard_output
-from scanner.reports.text import render
+from scanner.reports.text_report import render
 from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, mixed, report_of
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
