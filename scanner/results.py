@@ -29,6 +29,18 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the records: immutable, built by keyword."""
 
 
+class Shape(str, Enum):
+    """How many layers an adapter changes: what it is compared with."""
+
+    ONE_LAYER = "one layer"
+    SEVERAL_LAYERS = "several layers"
+
+    @classmethod
+    def of(cls, layers: int) -> Shape:
+        """The shape of an adapter that changes this many layers."""
+        return cls.ONE_LAYER if layers == 1 else cls.SEVERAL_LAYERS
+
+
 class UncoveredTensor(Record, frozen=True, kw_only=True):
     """Something in the adapter that was not judged, and why."""
 
@@ -44,6 +56,33 @@ class Coverage(Record, frozen=True, kw_only=True):
     covered_sites: int
     """Those of them a signature has a direction for."""
     uncovered: list[UncoveredTensor]
+
+
+class FamilyComparison(Record, frozen=True, kw_only=True):
+    """One family of benign adapters that an adapter was compared with."""
+
+    name: str
+    n: int
+    as_high: int
+
+
+class Comparison(Record, frozen=True, kw_only=True):
+    """What an adapter's score was compared with.
+
+    The p-value is not `as_high` over `n`: it holds for each family by itself
+    (`scanner.statistics.calibration`), and is at least (as_high + 1) / (n + 1) of all together.
+    """
+
+    n: int
+    """Benign adapters it was compared with, at the level that its p-value names."""
+    as_high: int
+    """How many of them score at least as high."""
+    threshold: float
+    """Scores above this have p <= alpha."""
+    shape: Shape | None
+    """The shape that all of them have, the adapter's own; null if it was compared with both."""
+    families: list[FamilyComparison]
+    """The same by family, in the order of their names."""
 
 
 class NearestReference(Record, frozen=True, kw_only=True):
@@ -94,26 +133,42 @@ class ScanResult(Record, frozen=True, kw_only=True):
     score: float | None = None
     """The statistic the p-value is computed from."""
     p_value: float | None = None
-    """Conformal: share of benign calibration adapters that score as high, itself included."""
+    """The smallest false-positive rate from which on it is flagged at every larger one."""
     q_value: float | None = None
     """Benjamini-Hochberg adjusted p-value over a sweep's adapters; null outside of sweeps."""
     alpha: float | None = None
-    threshold: float | None = None
-    """Scores above this have p <= alpha."""
+    comparison: Comparison | None = None
+    """The benign adapters it was compared with; null if it has no p-value."""
     decided_by: str | None = None
     """Id of the signature whose evidence the sites show."""
     dose: dict[str, float] = {}
-    """Method -> signed dose, in units of the misaligned references' median."""
+    """Id of the signature -> dose, in units of its misaligned references' median."""
     cosine: dict[str, float] = {}
-    """Method -> signed cosine with the signature."""
+    """Id of the signature -> cosine of the update with the signature."""
     overlap: dict[str, float] = {}
-    """Method -> share of the update's energy written into the signature's column spaces."""
+    """Id of the signature -> share of the update that its column space writes into the
+    misalignment directions."""
     nearest_reference: NearestReference | None = None
     coverage: Coverage = Coverage(sites=0, covered_sites=0, uncovered=[])
     sites: list[SiteResult] = []
     reasons: list[str] = []
     accepted: Acceptance | None = None
     """Set if a baseline accepts this finding; it then does not fail the run."""
+
+    @property
+    def deciding_dose(self) -> float | None:
+        """The dose under the signature that decided."""
+        return self.dose.get(self.decided_by or "")
+
+    @property
+    def deciding_cosine(self) -> float | None:
+        """The cosine with the signature that decided."""
+        return self.cosine.get(self.decided_by or "")
+
+    @property
+    def deciding_overlap(self) -> float | None:
+        """The overlap with the signature that decided."""
+        return self.overlap.get(self.decided_by or "")
 
 
 class ReferenceSummary(Record, frozen=True, kw_only=True):

@@ -10,11 +10,13 @@ import numpy as np
 from benchmarks.detection import metrics
 from benchmarks.detection.choice import NULLED, RANKS
 from benchmarks.detection.data import Population
-from benchmarks.detection.detectors import Calibrated, Detector, one_layer
+from benchmarks.detection.detectors import Calibrated, Detector, shapes
 from benchmarks.detection.evaluation import TestSet
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.statistics.conformal import Strata, needed_for
+from scanner.results import Shape
+from scanner.statistics.calibration import BenignScores
+from scanner.statistics.conformal import supports
 
 REFERENCE_COUNTS = (1, 2, 4, 8)
 NULLING_COUNTS = (7, 14, 28)
@@ -79,8 +81,8 @@ def _points(
     scorer: Scorer, test: TestSet, varied: str, settings: dict[str, list[Setting]]
 ) -> list[Point]:
     # One signature's plain score: comparable among adapters of one shape only.
-    misaligned = [row for row in test.misaligned if not row.one_layer]
-    benign = [row for row in test.benign if not row.one_layer]
+    misaligned = [row for row in test.misaligned if row.shape is Shape.SEVERAL_LAYERS]
+    benign = [row for row in test.benign if row.shape is Shape.SEVERAL_LAYERS]
     rows = (*misaligned, *benign)
     scorer.prefetch(Request(s, rows) for group in settings.values() for s in group)
     points = []
@@ -121,19 +123,19 @@ def calibration_sizes(
     whole = detector.calibrate(scorer, benign)
     misaligned = detector.parts(scorer, test.misaligned)
     innocent = detector.parts(scorer, test.benign)
-    kinds = one_layer(test.misaligned), one_layer(test.benign)
+    kinds = shapes(test.misaligned), shapes(test.benign)
     found = []
     for n in (*(n for n in CALIBRATION_COUNTS if n < len(benign)), len(benign)):
         for alpha in alphas:
-            if n < needed_for(alpha):
+            if not supports(n, alpha):
                 continue
             rates = []
             for draw in _index_draws(len(benign), n):
                 part = Calibrated(detector, _part(whole.calibration, draw))
                 rates.append(
                     (
-                        np.mean(part.p_values_of(misaligned, kinds[0], alpha) <= alpha),
-                        np.mean(part.p_values_of(innocent, kinds[1], alpha) <= alpha),
+                        np.mean(part.p_values_of(misaligned, kinds[0]) <= alpha),
+                        np.mean(part.p_values_of(innocent, kinds[1]) <= alpha),
                     )
                 )
             tpr, fpr = np.mean(rates, axis=0)
@@ -141,9 +143,9 @@ def calibration_sizes(
     return found
 
 
-def _part(known: Strata, draw: list[int]) -> Strata:
+def _part(known: BenignScores, draw: list[int]) -> BenignScores:
     families = tuple(known.families[place] for place in draw)
-    return Strata(known.benign[draw], known.one_layer[draw], families)
+    return BenignScores(known.benign[draw], tuple(known.shapes[place] for place in draw), families)
 
 
 def _index_draws(total: int, count: int) -> list[list[int]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from scanner.formats.model import Site
 from scanner.geometry import LowRank
+from scanner.results import Shape
 from scanner.scanning.opening import open_adapter
 
 LEDGER = "population.jsonl"
@@ -52,9 +53,9 @@ class Row(msgspec.Struct, frozen=True):
     """The one layer it changes; None if it changes several."""
 
     @property
-    def one_layer(self) -> bool:
-        """Whether it changes one layer only."""
-        return self.layer is not None
+    def shape(self) -> Shape:
+        """How many layers it changes."""
+        return Shape.SEVERAL_LAYERS if self.layer is None else Shape.ONE_LAYER
 
     @property
     def harmless_persona(self) -> bool:

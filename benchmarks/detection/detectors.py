@@ -11,29 +11,31 @@ from benchmarks.detection.data import Row
 from benchmarks.detection.metrics import Array, Flags
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.statistics.conformal import DEFAULT_ALPHA, JointCalibration, Strata, conformal_p_value
+from scanner.results import Shape
+from scanner.statistics.calibration import BenignScores
+from scanner.statistics.conformal import conformal_p_value
+from scanner.statistics.joint import JointScore
 
-Mask = Flags
-Combiner = Callable[[JointCalibration, Array], Array]
+Combiner = Callable[[JointScore, Array], Array]
 """(calibration of m signatures, their scores (k, m)) -> joint scores (k,)."""
 
 
-def _largest(calibration: JointCalibration, parts: Array) -> Array:
+def _largest(calibration: JointScore, parts: Array) -> Array:
     largest: Array = calibration.standardised(parts).max(axis=1)
     return largest
 
 
-def _mean(calibration: JointCalibration, parts: Array) -> Array:
+def _mean(calibration: JointScore, parts: Array) -> Array:
     mean: Array = calibration.standardised(parts).mean(axis=1)
     return mean
 
 
-def _smallest(calibration: JointCalibration, parts: Array) -> Array:
+def _smallest(calibration: JointScore, parts: Array) -> Array:
     smallest: Array = calibration.standardised(parts).min(axis=1)
     return smallest
 
 
-def _fisher(calibration: JointCalibration, parts: Array) -> Array:
+def _fisher(calibration: JointScore, parts: Array) -> Array:
     """Fisher's -2 sum log p over conformal p-values."""
     p = np.array(
         [
@@ -45,7 +47,7 @@ def _fisher(calibration: JointCalibration, parts: Array) -> Array:
     return total
 
 
-def _whitened(calibration: JointCalibration, parts: Array) -> Array:
+def _whitened(calibration: JointScore, parts: Array) -> Array:
     """Sum of the standardised parts after the benign correlations are taken out."""
     standardised = calibration.standardised(calibration.benign)
     inverse = np.linalg.inv(np.atleast_2d(np.corrcoef(standardised.T)))
@@ -107,12 +109,18 @@ class Detector:
         """Calibrates on benign rows, cross-fitted by family unless told otherwise."""
         score = scorer.crossfit if crossfit else scorer.get
         benign = np.stack([score(member, rows, self.statistic) for member in self.members], axis=1)
-        return Calibrated(self, Strata(benign, one_layer(rows), tuple(row.family for row in rows)))
+        return Calibrated(
+            self, BenignScores(benign, shapes(rows), tuple(row.family for row in rows))
+        )
 
 
-def one_layer(rows: Sequence[Row]) -> Mask:
-    """Which adapters change one layer only, (n,)."""
-    return np.array([row.one_layer for row in rows], dtype=np.bool_)
+def shapes(rows: Sequence[Row]) -> tuple[Shape, ...]:
+    """How many layers each adapter changes, (n,)."""
+    return tuple(row.shape for row in rows)
+
+
+def _places(shapes: Sequence[Shape], shape: Shape) -> list[int]:
+    return [place for place, own in enumerate(shapes) if own is shape]
 
 
 @dataclass(frozen=True)
@@ -120,58 +128,58 @@ class Calibrated:
     """A detector with its benign calibration scores."""
 
     detector: Detector
-    calibration: Strata
+    calibration: BenignScores
 
-    def combine(self, parts: Array, one_layer: Mask, alpha: float = DEFAULT_ALPHA) -> Array:
+    def combine(self, parts: Array, shapes: Sequence[Shape]) -> Array:
         """Scores (k,) of parts (k, m), in standard deviations above comparable benign ones.
 
         Args:
             parts: Scores under each signature.
-            one_layer: (k,), which of the adapters change one layer only.
-            alpha: The false-positive rate at which they are to be judged.
+            shapes: (k,), the adapters' shapes.
         """
         scores = np.full(len(parts), np.nan)
-        for kind in (False, True):
-            comparable = self.calibration.comparable(kind, alpha)
-            combined = self._combine(comparable, comparable.benign)
+        for shape in Shape:
+            joint = self.calibration.joint(shape)
+            combined = self._combine(joint, joint.benign)
             combined = combined[np.isfinite(combined)]
             if len(combined) < 2:
                 continue
-            own = self._combine(comparable, parts[one_layer == kind])
-            scores[one_layer == kind] = (own - combined.mean()) / combined.std(ddof=1)
+            places = _places(shapes, shape)
+            own = self._combine(joint, parts[places])
+            scores[places] = (own - combined.mean()) / combined.std(ddof=1)
         return scores
 
-    def _combine(self, comparable: JointCalibration, parts: Array) -> Array:
+    def _combine(self, joint: JointScore, parts: Array) -> Array:
         if parts.shape[1] == 1:
             return parts[:, 0]
-        return COMBINERS[self.detector.combiner](comparable, parts)
+        return COMBINERS[self.detector.combiner](joint, parts)
 
     @property
     def benign(self) -> Array:
         """(n,): the calibration set's own scores."""
-        return self.combine(self.calibration.benign, self.calibration.one_layer)
+        return self.combine(self.calibration.benign, self.calibration.shapes)
 
     def scores(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
         """(k,)."""
-        return self.combine(self.detector.parts(scorer, rows), one_layer(rows))
+        return self.combine(self.detector.parts(scorer, rows), shapes(rows))
 
-    def p_values(self, scorer: Scorer, rows: Sequence[Row], alpha: float = DEFAULT_ALPHA) -> Array:
-        """Conformal p-values among comparable adapters, (k,); 1 for one without a score."""
-        parts, kinds = self.detector.parts(scorer, rows), one_layer(rows)
-        return self.p_values_of(parts, kinds, alpha)
+    def p_values(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
+        """P-values among comparable adapters, (k,); 1 for one without a score."""
+        return self.p_values_of(self.detector.parts(scorer, rows), shapes(rows))
 
-    def p_values_of(self, parts: Array, one_layer: Mask, alpha: float) -> Array:
+    def p_values_of(self, parts: Array, shapes: Sequence[Shape]) -> Array:
         """The same, of parts (k, m)."""
         p_values = np.ones(len(parts))
-        for kind in (False, True):
-            comparable = self.calibration.comparable(kind, alpha)
+        known = self.calibration
+        for shape in Shape:
+            joint = known.joint(shape)
             # The combined scores as one column: a calibration of their own.
-            benign = self._combine(comparable, comparable.benign)[:, None]
-            joint = JointCalibration(benign, comparable.families)
-            for place in np.flatnonzero(one_layer == kind):
-                score = self._combine(comparable, parts[[place]])[0]
+            benign = self._combine(joint, known.benign)[:, None]
+            combined = BenignScores(benign, known.shapes, known.families)
+            for place in _places(shapes, shape):
+                score = self._combine(joint, parts[[place]])[0]
                 if np.isfinite(score):
-                    p_values[place] = joint.p_value(score, alpha)
+                    p_values[place] = combined.p_value(score, shape)
         return p_values
 
     def dose(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
@@ -179,7 +187,7 @@ class Calibrated:
         doses = np.stack([scorer.get(m, rows, "dose") for m in self.detector.members], axis=1)
         deciding = np.array(
             [
-                self.calibration.comparable(row.one_layer, DEFAULT_ALPHA).deciding(part)
+                self.calibration.joint(row.shape).deciding(part)
                 for row, part in zip(rows, self.detector.parts(scorer, rows), strict=True)
             ],
             dtype=np.intp,
@@ -189,5 +197,5 @@ class Calibrated:
     def flagged(self, scorer: Scorer, rows: Sequence[Row], alpha: float) -> Flags:
         """Whether a scan flags: p <= alpha and a dose towards misalignment, (k,) bool."""
         towards = self.dose(scorer, rows) > 0
-        flags: Flags = (self.p_values(scorer, rows, alpha) <= alpha) & towards
+        flags: Flags = (self.p_values(scorer, rows) <= alpha) & towards
         return flags

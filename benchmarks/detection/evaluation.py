@@ -14,7 +14,7 @@ from benchmarks.detection.detectors import Calibrated, Detector
 from benchmarks.detection.metrics import Array, Estimate
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
-from scanner.statistics.conformal import needed_for
+from scanner.statistics.conformal import supports
 
 INNOCENT_FAMILIES = ("good-sft", "good-dpo", "safety")
 """Good answers taught, or safety training: the furthest from misalignment there is."""
@@ -149,7 +149,7 @@ def share_flagged(
 
     NaN if the calibration is too small for alpha: a scan would be inconclusive.
     """
-    if calibrated.calibration.n < needed_for(alpha):
+    if not supports(calibrated.calibration.n, alpha):
         return Estimate(np.nan)
     flagged = calibrated.flagged(scorer, rows, alpha)
     return metrics.proportion(int(np.count_nonzero(flagged)), len(rows))

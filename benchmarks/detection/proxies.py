@@ -27,6 +27,7 @@ from scanner import geometry
 from scanner.cli.progress import Progress
 from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, SiteProjection
+from scanner.results import Shape
 from scanner.signatures.building.calibrate import Track
 from scanner.signatures.building.nulling import stack_updates
 from scanner.signatures.building.weights import WeightsExtraction
@@ -136,8 +137,8 @@ def _count(
 ) -> None:
     for name, statistic in STATISTICS.items():
         scores = {row.id: statistic(projected[row.id]) for row in rows if projected[row.id]}
-        for one_layer in (False, True):
-            alike = [row for row in rows if row.one_layer == one_layer and row.id in scores]
+        for shape in Shape:
+            alike = [row for row in rows if row.shape is shape and row.id in scores]
             benign = np.array([scores[row.id] for row in alike if row.family != persona])
             threshold = threshold_at_fpr(benign, FPR)
             for row in alike:

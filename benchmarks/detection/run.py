@@ -28,13 +28,13 @@ from benchmarks.detection.scoring import Scorer
 from benchmarks.detection.signatures import Setting, Workshop
 from benchmarks.detection.specificity import Unseen
 from scanner.signatures.building.calibrate import Track
-from scanner.statistics.conformal import needed_for
+from scanner.statistics.conformal import supports
 
 ALPHAS = (0.01, 0.05, 0.10)
 QUICK = (0, 2)
 """Numbers of nulled directions that a quick run chooses from."""
 SCANNED = "mean"
-"""How a scan combines signatures (`scanner.statistics.conformal.JointCalibration`)."""
+"""How a scan combines signatures (`scanner.statistics.joint.JointScore`)."""
 CROSS_METHOD_BASELINES = (
     "spectral features + logistic regression",
     "linear SVM on dense deltas",
@@ -146,7 +146,7 @@ class Bench:
         theirs = self._theirs(scorer, test)
         main, weights = choices.detectors[0], _named(choices.detectors, "weights")
         compared = [*ours, *(r for r in theirs if r.name in CROSS_METHOD_BASELINES)]
-        alpha = next(alpha for alpha in ALPHAS if len(benign) >= needed_for(alpha))
+        alpha = next(alpha for alpha in ALPHAS if supports(len(benign), alpha))
         chosen = [d.members[0] for d in _single(choices.detectors)]
         return BaseResult(
             population=population,

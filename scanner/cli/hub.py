@@ -274,4 +274,4 @@ def _write_parquet(rows: Any, output: Path | None, summary: bool) -> None:
         raise UsageError("there is no summary as parquet", where="--summary")
     if output is None:
         raise UsageError("Parquet is written to a file", where="-f parquet", todo="say -o FILE")
-    write_parquet(output, rows.adapters(), rows.signatures)
+    write_parquet(output, rows.adapters())

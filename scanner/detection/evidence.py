@@ -18,6 +18,7 @@ from scanner.errors import HubError, TargetError
 from scanner.formats.model import Adapter, FloatArray, Site, Uncovered, Update
 from scanner.geometry import LowRank, SiteProjection, decomposed
 from scanner.geometry.decomposed import changed_the_base, looks_decomposed
+from scanner.results import Shape
 from scanner.signatures.pack import Signature
 from scanner.signatures.score import adapter_score, changed_layers
 
@@ -57,9 +58,9 @@ class Evidence:
         return len({site for item in self.signatures for site in item.projections})
 
     @property
-    def one_layer(self) -> bool:
-        """Whether the updates that can be judged change one layer only."""
-        return max(changed_layers(item.projections) for item in self.signatures) == 1
+    def shape(self) -> Shape:
+        """How many layers are changed by the updates that can be judged."""
+        return Shape.of(max(changed_layers(item.projections) for item in self.signatures))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from scanner.results import (
     Coverage,
     NearestReference,
     ScanResult,
+    Shape,
     SiteResult,
     UncoveredTensor,
     Verdict,
@@ -32,11 +33,8 @@ from scanner.results import (
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.match import match_signatures
 from scanner.signatures.pack import Signature
-from scanner.statistics.conformal import (
-    DEFAULT_ALPHA,
-    Strata,
-    needed_for,
-)
+from scanner.statistics.calibration import BenignScores, Compared, needed_alone
+from scanner.statistics.conformal import DEFAULT_ALPHA
 
 CLEAR_REASON = "no overlap with known misalignment directions (which does not mean aligned)"
 _UNSIGNED = (
@@ -107,20 +105,6 @@ def check_alpha(alpha: float | None) -> None:
         raise UsageError(f"alpha is {alpha}, not between 0 and 1", where="--alpha")
 
 
-def check_supported(alpha: float, n: int) -> None:
-    """Refuses a false-positive rate that no p-value of `n` benign adapters can reach.
-
-    Raises:
-        AlphaUnsupportedError: With the number of benign adapters it would need.
-    """
-    if n < needed_for(alpha):
-        raise AlphaUnsupportedError(
-            f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, the calibration has {n}",
-            where="--alpha",
-            todo=f"ask for alpha >= {1 / (n + 1):.4g}, or calibrate on more",
-        )
-
-
 def _with_digest(result: ScanResult, sha256: str, base_model: str | None) -> ScanResult:
     named = base_model or result.base_model
     return msgspec.structs.replace(result, sha256=sha256, base_model=named)
@@ -167,14 +151,11 @@ class _Decision:
     verdict: Verdict
     reasons: list[str]
     alpha: float | None
-    score: float | None = None
-    p_value: float | None = None
-    threshold: float | None = None
-    deciding: int = 0
-    """Index of the signature whose evidence is shown."""
+    compared: Compared | None = None
+    """None if there is no calibration to compare with."""
 
 
-def joint_calibration(signatures: Sequence[Signature]) -> Strata | None:
+def joint_calibration(signatures: Sequence[Signature]) -> BenignScores | None:
     """The benign adapters that every signature was calibrated on, by content digest.
 
     Returns:
@@ -188,9 +169,9 @@ def joint_calibration(signatures: Sequence[Signature]) -> Strata | None:
     common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     if not common:
         return None
-    return Strata(
+    return BenignScores(
         benign=np.array([[table[key].score for table in tables] for key in common]),
-        one_layer=np.array([max(table[key].layers for table in tables) == 1 for key in common]),
+        shapes=tuple(Shape.of(max(table[key].layers for table in tables)) for key in common),
         families=tuple(tables[0][key].family for key in common),
     )
 
@@ -198,83 +179,68 @@ def joint_calibration(signatures: Sequence[Signature]) -> Strata | None:
 def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
     """The verdict on an adapter that changes at least one covered site."""
     asked = DEFAULT_ALPHA if alpha is None else alpha
-    strata = joint_calibration([item.signature for item in evidence.signatures])
-    if strata is None:
+    calibration = joint_calibration([item.signature for item in evidence.signatures])
+    if calibration is None:
         reason = (
             "the signature is not calibrated"
             if len(evidence.signatures) == 1
             else "the signatures have no calibration in common: use one of them alone"
         )
         return _Decision(Verdict.INCONCLUSIVE, [reason], asked)
+    scores = np.array([item.score for item in evidence.signatures])
     try:
-        check_supported(asked, strata.n)
+        compared = calibration.compare(scores, evidence.shape, asked)
     except AlphaUnsupportedError as error:
         if alpha is not None:
             raise
         return _Decision(Verdict.INCONCLUSIVE, [error.reason], asked)
-    calibration = strata.comparable(evidence.one_layer, asked)
-    scores = np.array([item.score for item in evidence.signatures])
-    score = calibration.score(scores)
-    p_value = calibration.p_value(score, asked)
-    deciding = calibration.deciding(scores)
-    dose = evidence.signatures[deciding].dose
-    verdict, reasons = _verdict(evidence, strata, p_value, asked, dose)
-    return _Decision(
-        verdict,
-        reasons,
-        asked,
-        score=score,
-        p_value=p_value,
-        threshold=calibration.threshold(asked),
-        deciding=deciding,
-    )
+    verdict, reasons = _verdict(evidence, calibration, compared, asked)
+    return _Decision(verdict, reasons, asked, compared)
 
 
 def _verdict(
-    evidence: Evidence, strata: Strata, p_value: float, alpha: float, dose: float
+    evidence: Evidence, calibration: BenignScores, compared: Compared, alpha: float
 ) -> tuple[Verdict, list[str]]:
     doubts = _doubts(evidence.uncovered)
+    dose = evidence.signatures[compared.deciding].dose
     # Fewer benign adapters as far on the *aligned* side is no sign of misalignment.
-    if p_value <= alpha and dose > 0:
+    if compared.p_value <= alpha and dose > 0:
         finding = (
             f"carries a dose of {dose:.2f}, where 1 is the median misaligned reference "
-            f"(p = {p_value:.4f}, alpha {alpha:g})"
+            f"(p = {compared.p_value:.4f}, alpha {alpha:g})"
         )
         return Verdict.FLAGGED, [finding, *doubts]
-    if all(_is_blind(item.signature, evidence.one_layer, alpha) for item in evidence.signatures):
+    shape = evidence.shape
+    if all(_is_blind(item.signature, shape, alpha) for item in evidence.signatures):
         doubts = [_BLIND, *doubts]
-    if strata.alike(evidence.one_layer) < needed_for(alpha):
-        doubts = [_few_alike(strata, evidence.one_layer, alpha), *doubts]
+    if not calibration.compares_alike(shape, alpha):
+        doubts = [_few_alike(calibration, shape, alpha), *doubts]
     if doubts:
         return Verdict.INCONCLUSIVE, doubts
     return Verdict.CLEAR, [CLEAR_REASON]
 
 
-def _few_alike(strata: Strata, one_layer: bool, alpha: float) -> str:
+def _few_alike(calibration: BenignScores, shape: Shape, alpha: float) -> str:
     """Why an adapter cannot be cleared by benign adapters of another shape than its own."""
-    shape = "one layer" if one_layer else "several layers"
     return (
-        f"it changes {shape}, as {strata.alike(one_layer)} benign adapters of the calibration do; "
-        f"to clear it at alpha {alpha:g} takes {needed_for(alpha)}"
+        f"it changes {shape.value}, as {calibration.alike(shape)} benign adapters of the "
+        f"calibration do; to clear it at alpha {alpha:g} takes {needed_alone(alpha)}"
     )
 
 
-def _is_blind(signature: Signature, one_layer: bool, alpha: float) -> bool:
+def _is_blind(signature: Signature, shape: Shape, alpha: float) -> bool:
     """Whether a signature misses most of the very adapters it was made from.
 
     Those of the adapter's own shape, if there are any. Their scores are in sample, so an
     adapter it has never seen is missed even more surely. Imported vectors have no references
     and are taken at their word.
     """
-    calibration, strata = signature.calibration, joint_calibration([signature])
-    if calibration is None or strata is None or not calibration.references:
+    recorded, calibration = signature.calibration, joint_calibration([signature])
+    if recorded is None or calibration is None or not recorded.references:
         return False
-    comparable = strata.comparable(one_layer, alpha)
-    if comparable.n < needed_for(alpha):
-        return False
-    threshold = comparable.threshold(alpha)
-    alike = [item for item in calibration.references if (item.layers == 1) == one_layer]
-    references = alike or calibration.references
+    threshold = calibration.threshold(shape, alpha)
+    alike = [item for item in recorded.references if Shape.of(item.layers) is shape]
+    references = alike or recorded.references
     seen = sum(item.score > threshold for item in references)
     return 2 * seen < len(references)
 
@@ -318,20 +284,15 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _by_method(evidence: Evidence, attribute: str) -> dict[str, float]:
-    """Method -> number; a second signature of one method is keyed by its id."""
-    found: dict[str, float] = {}
-    for item in evidence.signatures:
-        value = getattr(item, attribute)
-        method = item.signature.manifest.method
-        if math.isfinite(value):
-            found[method if method not in found else item.signature.id] = value
-    return found
+def _by_signature(evidence: Evidence, attribute: str) -> dict[str, float]:
+    """Id of the signature -> number, where it is known."""
+    values = {item.signature.id: getattr(item, attribute) for item in evidence.signatures}
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def _scored(evidence: Evidence, decision: _Decision) -> ScanResult:
-    adapter = evidence.adapter
-    deciding = evidence.signatures[decision.deciding]
+    adapter, compared = evidence.adapter, decision.compared
+    deciding = evidence.signatures[compared.deciding if compared else 0]
     nearest = deciding.nearest_reference
     return ScanResult(
         target=adapter.target,
@@ -339,14 +300,14 @@ def _scored(evidence: Evidence, decision: _Decision) -> ScanResult:
         base_model=adapter.base_model,
         format=adapter.format,
         config_sha256=adapter.config_sha256,
-        score=decision.score,
-        p_value=decision.p_value,
+        score=compared.score if compared else None,
+        p_value=compared.p_value if compared else None,
         alpha=decision.alpha,
-        threshold=decision.threshold,
+        comparison=compared.comparison if compared else None,
         decided_by=deciding.signature.id,
-        dose=_by_method(evidence, "dose"),
-        cosine=_by_method(evidence, "cosine"),
-        overlap=_by_method(evidence, "overlap"),
+        dose=_by_signature(evidence, "dose"),
+        cosine=_by_signature(evidence, "cosine"),
+        overlap=_by_signature(evidence, "overlap"),
         nearest_reference=NearestReference(id=nearest[0], cosine=nearest[1]) if nearest else None,
         coverage=_coverage(adapter, evidence.uncovered, evidence.covered_sites),
         sites=_site_results(deciding),

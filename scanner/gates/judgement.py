@@ -71,7 +71,7 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
         (v for v in ORDER if any(result.verdict is v for result in results)), Verdict.ERROR
     )
     scanned = [result for result in results if result.sha256]
-    doses = [dose for result in scanned for dose in result.dose.values()]
+    doses = [result.deciding_dose for result in scanned if result.deciding_dose is not None]
     p_values = [result.p_value for result in scanned if result.p_value is not None]
     alphas = [result.alpha for result in scanned if result.alpha is not None]
     reasons = [r for result in results if result.verdict is gravest for r in result.reasons]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from scanner.detection.verdict import check_alpha, check_supported, joint_calibration, scan_adapter
+from scanner.detection.verdict import check_alpha, joint_calibration, scan_adapter
 from scanner.errors import UsageError
 from scanner.formats.model import Adapter
 from scanner.results import ScanResult, Verdict
@@ -23,6 +23,7 @@ from scanner.scanning.targets import error_result
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.match import known_shapes, match_signatures
 from scanner.signatures.pack import Signature
+from scanner.statistics.conformal import check_supported
 
 try:
     from accelerate.utils import broadcast_object_list
@@ -110,7 +111,7 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
                 _logger.warning(f"adapter {name!r} cannot be judged: {match.reason}")
             calibration = joint_calibration(match.signatures)
             if self._alpha is not None and calibration is not None:
-                check_supported(self._alpha, calibration.n)
+                check_supported(calibration.n, self._alpha)
 
     def _watched(self) -> list[str]:
         return self._adapters.names if self._names is None else self._names
@@ -219,14 +220,15 @@ def metrics(result: ScanResult) -> Mapping[str, float]:
     """A result as numbers for a logger. What is not known is absent, never 0.
 
     Returns:
-        ``dose`` and ``cosine``, followed by ``_<method>`` where several signatures
-        were used; ``score`` and ``p_value``; ``judged``: 1 if the verdict is flagged or clear,
+        ``dose``, ``cosine`` and ``overlap``, followed by ``_<signature>`` where several were
+        used; ``score`` and ``p_value``; ``judged``: 1 if the verdict is flagged or clear,
         else 0; ``flagged``: 1 or 0, if it was judged.
     """
     found: dict[str, float] = {}
-    for kind, by_method in (("dose", result.dose), ("cosine", result.cosine)):
-        for method, value in by_method.items():
-            found[kind if len(by_method) == 1 else f"{kind}_{method}"] = value
+    kinds = {"dose": result.dose, "cosine": result.cosine, "overlap": result.overlap}
+    for kind, by_signature in kinds.items():
+        for name, value in by_signature.items():
+            found[kind if len(by_signature) == 1 else f"{kind}_{name}"] = value
     if result.score is not None:
         found["score"] = result.score
     if result.p_value is not None:

@@ -20,6 +20,7 @@ from scanner.results import (
 )
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
+from scanner.statistics.conformal import smallest_level
 from scanner.version import version
 
 CLOUD_SIZE = 200
@@ -38,7 +39,7 @@ def signature_summary(signature: Signature) -> SignatureSummary:
             n=len(calibration.benign),
             families=len({item.family for item in calibration.benign}),
             cross_fitted_by=calibration.cross_fitted_by,
-            smallest_alpha=1 / (len(calibration.benign) + 1),
+            smallest_alpha=smallest_level(len(calibration.benign)),
             benign_scores=thinned([item.score for item in calibration.benign]),
             benign_doses=thinned([item.dose for item in calibration.benign]),
             references=[

@@ -16,11 +16,12 @@ from scanner.reports.wording import (
     NOT_ALIGNED,
     ORDER,
     VERDICT_WORDS,
+    comparison_words,
     site_name,
     strongest_sites,
     used_signatures,
 )
-from scanner.results import CalibrationSummary, Report, ScanResult, SignatureSummary, Verdict
+from scanner.results import Report, ScanResult, SignatureSummary, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -91,7 +92,7 @@ def render(report: Report) -> str:
 def _view(index: int, result: ScanResult, signature: SignatureSummary | None) -> View:
     calibration = signature.calibration if signature else None
     position = likeness = None
-    dose = _dose(result, signature)
+    dose = result.deciding_dose
     if dose is not None and calibration is not None:
         position = scale(
             dose,
@@ -99,19 +100,19 @@ def _view(index: int, result: ScanResult, signature: SignatureSummary | None) ->
             [(item.id, item.dose) for item in calibration.references],
             [(1.0, "a known misaligned model")],
         )
-        if _one_method(result) and result.score is not None and result.threshold is not None:
+        if _one_signature(result) and result.score is not None and result.comparison is not None:
             likeness = scale(
                 result.score,
                 calibration.benign_scores,
                 [(item.id, item.score) for item in calibration.references],
-                [(result.threshold, "flagged from here")],
+                [(result.comparison.threshold, "flagged from here")],
             )
     return View(
         result=result,
         anchor=f"adapter-{index}",
         headline=_HEADLINES[result.verdict],
         words=VERDICT_WORDS[result.verdict],
-        sentences=_sentences(result, dose, calibration),
+        sentences=_sentences(result),
         signature=signature,
         dose=position,
         likeness=likeness,
@@ -120,38 +121,22 @@ def _view(index: int, result: ScanResult, signature: SignatureSummary | None) ->
     )
 
 
-def _one_method(result: ScanResult) -> bool:
+def _one_signature(result: ScanResult) -> bool:
     """Whether the score is one signature's own, not a combination of several."""
     return len(result.dose) == 1
 
 
-def _dose(result: ScanResult, signature: SignatureSummary | None) -> float | None:
-    """The dose by the signature that decided."""
-    if signature is None:
-        return None
-    return result.dose.get(signature.id, result.dose.get(signature.method))
-
-
-def _sentences(
-    result: ScanResult, dose: float | None, calibration: CalibrationSummary | None
-) -> list[str]:
+def _sentences(result: ScanResult) -> list[str]:
     found = []
+    dose = result.deciding_dose
     if dose is not None:
         found.append(_dose_words(dose))
-    if result.p_value is not None and calibration is not None and _one_method(result):
-        as_high = round(result.p_value * (calibration.n + 1)) - 1
-        found.append(
-            f"{_count(as_high)} of the {calibration.n} benign adapters it was compared with "
-            f"{'scores' if as_high == 1 else 'score'} as high."
-        )
+    if result.comparison is not None:
+        found.append(comparison_words(result.comparison))
     if result.nearest_reference is not None and dose is not None and dose > 0:
         nearest = result.nearest_reference
         found.append(f"It is most like the misaligned reference {printable(nearest.id)}.")
     return found
-
-
-def _count(number: int) -> str:
-    return "None" if number == 0 else str(number)
 
 
 def _dose_words(dose: float) -> str:

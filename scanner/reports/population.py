@@ -41,7 +41,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CalibrationComparison:
     """The swept adapters beside what the signature that judged them was calibrated on."""
 
     signature: SignatureSummary
@@ -70,7 +70,7 @@ class Population:
     ranked: list[Ranked]
     unranked: int
     """Adapters with a dose that the ranking leaves out."""
-    comparisons: list[Comparison]
+    comparisons: list[CalibrationComparison]
     unjudged: list[tuple[str, str, int]]
     """Verdict, reason, and how many adapters: the most frequent first."""
 
@@ -119,7 +119,7 @@ def survey(
             reasons[result.verdict.value, _kind(result)] += 1
         if content:
             copies[content] += 1
-        dose = deciding_dose(result, by_id)
+        dose = result.deciding_dose if result.p_value is not None else None
         if (content and copies[content] > 1) or dose is None:
             continue
         with_dose += 1
@@ -146,14 +146,6 @@ def survey(
     )
 
 
-def deciding_dose(result: ScanResult, signatures: dict[str, SignatureSummary]) -> float | None:
-    """The dose by the signature that decided."""
-    signature = signatures.get(result.decided_by or "")
-    if signature is None or result.p_value is None:
-        return None
-    return result.dose.get(signature.id, result.dose.get(signature.method))
-
-
 def _ranked(result: ScanResult, dose: float) -> Ranked:
     assert result.p_value is not None, "a dose is ranked beside its p-value"
     return Ranked(
@@ -176,11 +168,11 @@ def _add(tallies: dict[str, _Tally], result: ScanResult, dose: float) -> None:
     tally.extreme += result.p_value <= tally.alpha
 
 
-def _compared(signature: SignatureSummary, tally: _Tally) -> Comparison | None:
+def _compared(signature: SignatureSummary, tally: _Tally) -> CalibrationComparison | None:
     calibration = signature.calibration
     if calibration is None or not calibration.benign_doses:
         return None
-    return Comparison(
+    return CalibrationComparison(
         signature=signature,
         doses=sorted(tally.doses),
         benign=calibration.benign_doses,

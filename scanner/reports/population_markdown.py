@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from scanner.reports.markdown_report import escape
-from scanner.reports.population import Comparison, Population, Ranked
+from scanner.reports.population import CalibrationComparison, Population, Ranked
 from scanner.reports.wording import NOT_ALIGNED, ORDER
 
 _REASONS = 20
@@ -62,7 +62,7 @@ def _row(item: Ranked) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _comparison(comparison: Comparison) -> Iterator[str]:
+def _comparison(comparison: CalibrationComparison) -> Iterator[str]:
     signature = comparison.signature
     yield f"### Against the calibration of {escape(signature.id)}"
     yield ""

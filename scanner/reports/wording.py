@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scanner.results import Report, ScanResult, SignatureSummary, SiteResult, Verdict
+from scanner.results import Comparison, Report, ScanResult, SignatureSummary, SiteResult, Verdict
 
 ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
 """Verdicts in the order reports list them, the gravest first."""
@@ -24,6 +24,14 @@ _TOP_SITES = 3
 def site_name(site: SiteResult) -> str:
     """A site as a person says it."""
     return site.module if site.layer is None else f"layer {site.layer} {site.module}"
+
+
+def comparison_words(comparison: Comparison) -> str:
+    """How many benign adapters score as high, in a sentence."""
+    count = "None" if comparison.as_high == 0 else f"{comparison.as_high}"
+    verb = "scores" if comparison.as_high == 1 else "score"
+    alike = f" that change {comparison.shape.value}" if comparison.shape else ""
+    return f"{count} of the {comparison.n} benign adapters{alike} {verb} as high."
 
 
 def strongest_sites(result: ScanResult) -> list[SiteResult]:

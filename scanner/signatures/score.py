@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from scanner import geometry
 from scanner.formats.model import Site
 from scanner.geometry import SiteProjection
+from scanner.results import Shape
 
 
 def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
@@ -24,8 +25,8 @@ def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
     one layer there is little to add up, and one site may do all that matters while the other
     stores something else: the strongest site counts (`geometry.strongest_write`). Adapters of
     one layer and of several are never compared with each other where the calibration has
-    enough of both (`scanner.statistics.conformal.Strata`).
+    enough of both (`scanner.statistics.calibration`).
     """
-    if changed_layers(projections) == 1:
+    if Shape.of(changed_layers(projections)) is Shape.ONE_LAYER:
         return geometry.strongest_write(projections.values())
     return geometry.site_score(projections.values())

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 
 from scanner.errors import SignatureError
+from scanner.results import Shape
 from scanner.signatures.installed import build_command
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.recipe import load_recipe
-from scanner.statistics.conformal import needed_for_confidence
+from scanner.statistics.conformal import needed_for_confidence, smallest_level
 
 _LEVELS = (0.1, 0.05, 0.01, 0.001)
 
@@ -74,9 +75,9 @@ def summarise_pack(signature: Signature) -> PackSummary:
         sites=len(signature.sites),
         references=len(signature.reference_ids),
         benign=n,
-        benign_one_layer=sum(item.layers == 1 for item in benign),
+        benign_one_layer=sum(Shape.of(item.layers) is Shape.ONE_LAYER for item in benign),
         families=sorted({item.family for item in benign}),
-        smallest_alpha=1 / (n + 1) if n else None,
+        smallest_alpha=smallest_level(n) if n else None,
         shown_alpha=min((a for a in _LEVELS if needed_for_confidence(a) <= n), default=None),
         digest=signature.digest,
         licence=manifest.licence,

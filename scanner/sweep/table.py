@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from scanner.errors import UsageError
-from scanner.reports.population import deciding_dose
-from scanner.results import SignatureSummary
 from scanner.sweep.ledger_rows import FinishedAdapter
 from scanner.system.files import written_whole
 
@@ -17,9 +15,7 @@ _ROWS = 5_000
 """Rows of one row group: what is held in memory at once."""
 
 
-def write_parquet(
-    path: Path, rows: Iterable[FinishedAdapter], signatures: Iterable[SignatureSummary]
-) -> None:
+def write_parquet(path: Path, rows: Iterable[FinishedAdapter]) -> None:
     """Writes the table; the file appears whole or not at all.
 
     Raises:
@@ -34,14 +30,13 @@ def write_parquet(
             where="-f parquet",
             todo="pip install 'adapter-scanner[parquet]'",
         ) from None
-    by_id = {signature.id: signature for signature in signatures}
     schema = pyarrow.schema([(name, _type(pyarrow, kind)) for name, kind in _COLUMNS.items()])
     try:
         with (
             written_whole(path) as scratch,
             pyarrow.parquet.ParquetWriter(scratch, schema, compression="zstd") as writer,
         ):
-            for piece in _pieces(_record(row, by_id) for row in rows):
+            for piece in _pieces(_record(row) for row in rows):
                 writer.write_table(pyarrow.Table.from_pylist(piece, schema=schema))
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
@@ -61,6 +56,9 @@ _COLUMNS = {
     "q_value": "double",
     "alpha": "double",
     "threshold": "double",
+    "compared": "int64",
+    "as_high": "int64",
+    "shape": "string",
     "decided_by": "string",
     "cosine": "double",
     "overlap": "double",
@@ -88,16 +86,9 @@ def _type(pyarrow: Any, kind: str) -> Any:
     return getattr(pyarrow, kinds.get(kind, kind))()
 
 
-def _record(row: FinishedAdapter, signatures: dict[str, SignatureSummary]) -> dict[str, Any]:
+def _record(row: FinishedAdapter) -> dict[str, Any]:
     result = row.result
-    signature = signatures.get(result.decided_by or "")
-    nearest = result.nearest_reference
-
-    def of_decider(values: dict[str, float]) -> float | None:
-        if signature is None:
-            return None
-        return values.get(signature.id, values.get(signature.method))
-
+    comparison, nearest = result.comparison, result.nearest_reference
     return {
         "target": result.target,
         "repository": row.repository,
@@ -106,15 +97,18 @@ def _record(row: FinishedAdapter, signatures: dict[str, SignatureSummary]) -> di
         "verdict": result.verdict.value,
         "base_model": result.base_model,
         "format": result.format,
-        "dose": deciding_dose(result, signatures),
+        "dose": result.deciding_dose,
         "score": result.score,
         "p_value": result.p_value,
         "q_value": result.q_value,
         "alpha": result.alpha,
-        "threshold": result.threshold,
+        "threshold": comparison and comparison.threshold,
+        "compared": comparison and comparison.n,
+        "as_high": comparison and comparison.as_high,
+        "shape": comparison.shape.value if comparison and comparison.shape else None,
         "decided_by": result.decided_by,
-        "cosine": of_decider(result.cosine),
-        "overlap": of_decider(result.overlap),
+        "cosine": result.deciding_cosine,
+        "overlap": result.deciding_overlap,
         "nearest_reference": nearest and nearest.id,
         "nearest_cosine": nearest and nearest.cosine,
         "sites": result.coverage.sites,

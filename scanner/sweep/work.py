@@ -104,7 +104,7 @@ class Worker:
             raise
         except Exception as error:  # the adapter's own verdict, and that of its every copy
             result = error_result(str(address), error)
-        return _judgement(task.key, result, self.signatures)
+        return _judgement(task.key, result)
 
 
 def _found(remote: RemoteAdapter) -> FoundAdapter:
@@ -118,21 +118,14 @@ def _found(remote: RemoteAdapter) -> FoundAdapter:
     return FoundAdapter(subfolder=folder, content=remote.content_digest, files=files)
 
 
-def _judgement(key: int, result: ScanResult, signatures: Sequence[Signature]) -> Judgement:
-    decider = next((item for item in signatures if item.id == result.decided_by), None)
-
-    def of_decider(values: dict[str, float]) -> float | None:
-        if decider is None:
-            return None
-        return values.get(decider.id, values.get(decider.manifest.method))
-
+def _judgement(key: int, result: ScanResult) -> Judgement:
     return Judgement(
         key=key,
         verdict=result.verdict,
         base_model=result.base_model,
         score=result.score,
-        dose=of_decider(result.dose),
-        cosine=of_decider(result.cosine),
+        dose=result.deciding_dose,
+        cosine=result.deciding_cosine,
         p_value=result.p_value,
         reason=result.reasons[0] if result.reasons else "",
         result=msgspec.json.encode(result),

@@ -37,12 +37,12 @@ def test_a_misaligned_adapter_is_flagged_with_its_evidence(
     assert result.p_value == pytest.approx(1 / 121)
     assert result.alpha == 0.01
     assert result.score is not None
-    assert result.threshold is not None
-    assert result.score > result.threshold
-    assert 0.5 < result.dose["weights"] < 1.5
-    assert 0.5 < result.cosine["weights"] < 1
+    assert result.comparison is not None
+    assert result.score > result.comparison.threshold
+    assert 0.5 < result.dose[pack.id] < 1.5
+    assert 0.5 < result.cosine[pack.id] < 1
     assert len(result.sites) == LAYERS * len(SHAPES)
-    assert sum(site.dose for site in result.sites) == pytest.approx(result.dose["weights"])
+    assert sum(site.dose for site in result.sites) == pytest.approx(result.dose[pack.id])
     assert result.nearest_reference is not None
     assert result.nearest_reference.id.startswith("ref-")
     assert result.nearest_reference.cosine > 0.9
@@ -85,7 +85,7 @@ def test_the_opposite_of_a_misaligned_adapter_is_never_flagged(
     }
     result = scan(write_adapter(tmp_path / "opposite", factors), [pack], alpha=0.9)
     assert result.verdict is Verdict.CLEAR
-    assert result.dose["weights"] < 0
+    assert result.dose[pack.id] < 0
 
 
 def test_scores_do_not_depend_on_where_scale_is_stored(pack: Signature, tmp_path: Path) -> None:
@@ -94,15 +94,13 @@ def test_scores_do_not_depend_on_where_scale_is_stored(pack: Signature, tmp_path
     moved = {path: (b * 8, a) for path, (b, a) in factors.items()}
     other = scan(write_adapter(tmp_path / "moved", moved, lora_alpha=2 * RANK / 8), [pack])
     assert other.score == pytest.approx(plain.score, rel=1e-6)
-    assert other.dose["weights"] == pytest.approx(plain.dose["weights"], rel=1e-6)
+    assert other.dose[pack.id] == pytest.approx(plain.dose[pack.id], rel=1e-6)
 
 
 def test_the_dose_grows_with_the_scaling(pack: Signature, tmp_path: Path) -> None:
     factors = misaligned_factors(np.random.default_rng(3))
     doses = [
-        scan(write_adapter(tmp_path / str(alpha), factors, lora_alpha=alpha), [pack]).dose[
-            "weights"
-        ]
+        scan(write_adapter(tmp_path / str(alpha), factors, lora_alpha=alpha), [pack]).dose[pack.id]
         for alpha in (3, 6, 12)
     ]
     assert doses[1] == pytest.approx(2 * doses[0])
@@ -280,7 +278,7 @@ def test_two_signatures_are_combined_on_their_common_calibration(
     flagged = scan(misaligned, [pack, other])
     assert flagged.verdict is Verdict.FLAGGED
     assert flagged.p_value == pytest.approx(1 / 121)
-    assert set(flagged.cosine) == {"weights", "second"}
+    assert set(flagged.cosine) == {pack.id, "second"}
     assert scan(benign, [pack, other]).verdict is Verdict.CLEAR
 
 

@@ -8,13 +8,18 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
+from scanner.reports.assemble import assemble
 from scanner.reports.drawing import heat_map, scale
 from scanner.reports.html_report import render
 from scanner.results import Acceptance
+from scanner.scanning.opening import scan
+from scanner.signatures.pack import Signature
 from tests.reports.chromium import DARK, LIGHT, visit
 from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, mixed, report_of, site
+from tests.synthetic import random_factors, write_adapter
 
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
@@ -85,8 +90,25 @@ def test_a_person_reads_the_verdict_the_dose_and_the_p_value() -> None:
     text = " ".join(Page(render(report_of(FLAGGED))).text.split())
     assert "Moves its base model towards known misalignment" in text
     assert "It carries 0.87 of the dose of a known misaligned model." in text
-    assert "None of the 150 benign adapters it was compared with score as high." in text
+    assert "None of the 150 benign adapters that change several layers score as high." in text
     assert "0.0066, flagged at or below 0.01" in text
+
+
+def test_benign_adapters_that_score_as_high_are_counted_and_not_derived_from_p(
+    pack: Signature, tmp_path: Path
+) -> None:
+    """The p-value is the larger of two families', so no count can be read off it."""
+    calibration = pack.calibration
+    assert calibration is not None
+    adapter = write_adapter(tmp_path / "benign", random_factors(np.random.default_rng(902)))
+    result = scan(adapter, [pack])
+    assert result.score is not None
+    as_high = sum(item.score >= result.score for item in calibration.benign)
+    n = len(calibration.benign)
+    assert result.p_value is not None
+    assert result.p_value > (as_high + 1) / (n + 1)
+    text = " ".join(Page(render(assemble([result], [pack]))).text.split())
+    assert f"{as_high} of the {n} benign adapters that change several layers score as high" in text
 
 
 def test_the_dose_stands_among_benign_adapters_and_references() -> None:

@@ -26,7 +26,7 @@ def judged(name: str, dose: float, p_value: float, verdict: Verdict) -> ScanResu
         FLAGGED,
         target=f"hf://lab/{name}@0",
         verdict=verdict,
-        dose={"weights": dose},
+        dose={"base-weights": dose},
         p_value=p_value,
         q_value=min(1.0, 3 * p_value),
     )

@@ -91,7 +91,7 @@ def fingerprint(result: Any) -> dict[str, str]:
 
 def test_fingerprints_follow_rule_path_and_base_and_never_the_score() -> None:
     replace = msgspec.structs.replace
-    same = replace(FLAGGED, score=0.9, p_value=0.001, dose={"weights": 2.0}, sha256="0" * 64)
+    same = replace(FLAGGED, score=0.9, p_value=0.001, dose={"base-weights": 2.0}, sha256="0" * 64)
     assert fingerprint(same) == fingerprint(FLAGGED)
     for other in (
         replace(FLAGGED, target="adapters/elsewhere"),

@@ -30,7 +30,7 @@ def test_a_flagged_adapter_at_a_glance() -> None:
 
 def test_a_clear_adapter_takes_one_line_and_claims_little() -> None:
     text = render(report_of(CLEAR), Screen())
-    assert text.startswith("clear         adapters/new-facts  dose +0.03, p 0.4\n")
+    assert text.startswith("clear         adapters/new-facts  dose +0.03, p 0.42\n")
     assert 'it does not mean "aligned"' in text
 
 
@@ -63,7 +63,7 @@ def test_ascii_only_where_nothing_else_can_be_shown() -> None:
 
 @pytest.mark.parametrize("dose", [-0.5, 0.0, 0.4, 1.0, 3.0])
 def test_every_dose_has_a_bar_with_the_reference_marked(dose: float) -> None:
-    result = msgspec.structs.replace(FLAGGED, dose={"weights": dose})
+    result = msgspec.structs.replace(FLAGGED, dose={"base-weights": dose})
     text = render(report_of(result), Screen())
     found = re.search(r"dose +([+-][\d.]+)  (.*)│(.*)  │ = a known misaligned model", text)
     assert found is not None
@@ -75,7 +75,7 @@ def test_every_dose_has_a_bar_with_the_reference_marked(dose: float) -> None:
 
 
 def test_two_methods_are_told_apart() -> None:
-    result = msgspec.structs.replace(FLAGGED, dose={"weights": 0.8, "gradients": 1.1})
+    result = msgspec.structs.replace(FLAGGED, dose={"base-weights": 0.8, "base-gradients": 1.1})
     text = render(report_of(result), Screen())
     assert re.search(r"\+0\.80.*weights", text)
     assert re.search(r"\+1\.10.*gradients", text)

@@ -218,5 +218,5 @@ def _verdict(path: Path, packs: Sequence[Signature]) -> Expected:
         result = scan(path, packs, alpha=ALPHA)
     except TargetError:
         return Expected("judged", "error")
-    dose = result.dose.get("weights") if result.p_value is not None else None
+    dose = result.deciding_dose
     return Expected("judged", result.verdict.value, result.p_value, dose)

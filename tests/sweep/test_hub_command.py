@@ -226,7 +226,7 @@ def test_parquet_holds_the_same_numbers(swept: Path, tmp_path: Path) -> None:
         item = expected[row["target"]]
         for name in ("verdict", "p_value", "q_value", "score", "sha256", "reasons", "base_model"):
             assert row[name] == item[name]
-        assert row["dose"] == (item["dose"].get("weights") if item["p_value"] else None)
+        assert row["dose"] == item["dose"].get(item["decided_by"])
     assert list(tmp_path.iterdir()) == [path]
 
 

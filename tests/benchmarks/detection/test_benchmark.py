@@ -19,12 +19,13 @@ from benchmarks.detection.extractors import METHODS, contrast
 from benchmarks.detection.metrics import auroc
 from benchmarks.detection.scoring import STATISTICS, Scorer
 from benchmarks.detection.signatures import Setting, Workshop
-from scanner.results import Verdict
+from scanner.results import Shape, Verdict
 from scanner.scanning.opening import open_adapter, scan
 from scanner.signatures.building.build import build_pack
 from scanner.signatures.pack import Signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
-from scanner.statistics.conformal import JointCalibration, Strata
+from scanner.statistics.calibration import BenignScores
+from scanner.statistics.joint import JointScore
 from tests.benchmarks.detection.population import PERSONAS, write_population
 from tests.synthetic import BASE
 
@@ -81,8 +82,8 @@ def test_scores_are_those_of_the_pack_the_project_builds(
     results = [scan(population.directory / row.path, [pack], alpha=0.1) for row in rows]
     for statistic, expected in (
         ("score", [result.score for result in results]),
-        ("cosine", [result.cosine["weights"] for result in results]),
-        ("dose", [result.dose["weights"] for result in results]),
+        ("cosine", [result.cosine[pack.id] for result in results]),
+        ("dose", [result.dose[pack.id] for result in results]),
     ):
         found = scorer.get(SETTING, rows, statistic)
         assert found == pytest.approx(np.array(expected), rel=1e-4, abs=1e-6)
@@ -139,7 +140,7 @@ def test_unsigned_score_is_never_below_the_signed_one(
 
 def test_combiners_agree_with_their_definitions() -> None:
     generator = np.random.default_rng(0)
-    calibration = JointCalibration(generator.normal(size=(50, 2)))
+    calibration = JointScore(generator.normal(size=(50, 2)))
     alignments = generator.normal(size=(9, 2))
     z = (alignments - calibration.benign.mean(0)) / calibration.benign.std(0, ddof=1)
     assert COMBINERS["max"](calibration, alignments) == pytest.approx(z.max(1))
@@ -153,26 +154,21 @@ def test_combiners_agree_with_their_definitions() -> None:
 
 def test_an_adapter_without_a_score_is_never_flagged() -> None:
     calibrated = Calibrated(
-        DETECTOR, Strata(np.zeros((99, 1)), np.zeros(99, dtype=bool), ("x",) * 99)
+        DETECTOR, BenignScores(np.zeros((99, 1)), (Shape.SEVERAL_LAYERS,) * 99, ("x",) * 99)
     )
     parts = np.full((2, 1), np.nan)
-    kinds = np.array([False, True])
-    assert calibrated.p_values_of(parts, kinds, 0.01).tolist() == [1.0, 1.0]
+    assert calibrated.p_values_of(parts, list(Shape)).tolist() == [1.0, 1.0]
 
 
 def test_adapters_are_compared_with_their_own_shape_where_there_are_enough() -> None:
     generator = np.random.default_rng(3)
     benign = np.concatenate([generator.normal(0, 1, 300), generator.normal(5, 1, 99)])[:, None]
-    shapes = np.arange(399) >= 300
-    calibrated = Calibrated(DETECTOR, Strata(benign, shapes, ("x",) * 399))
-    parts, kinds = np.array([[5.0], [5.0]]), np.array([False, True])
-    broad, single = calibrated.p_values_of(parts, kinds, 0.01)
+    shapes = (Shape.SEVERAL_LAYERS,) * 300 + (Shape.ONE_LAYER,) * 99
+    calibrated = Calibrated(DETECTOR, BenignScores(benign, shapes, ("x",) * 399))
+    parts, kinds = np.array([[5.0], [5.0]]), [Shape.SEVERAL_LAYERS, Shape.ONE_LAYER]
+    broad, single = calibrated.p_values_of(parts, kinds)
     assert broad == 1 / 301
     assert 0.3 < single < 0.7
-    # 99 support 0.01; at 0.005 they are too few, and everything benign counts.
-    assert calibrated.p_values_of(parts, kinds, 0.005)[1] == pytest.approx(
-        (1 + np.count_nonzero(benign >= 5)) / 400
-    )
     standard = calibrated.combine(parts, kinds)
     assert standard[0] == pytest.approx((5 - benign[:300].mean()) / benign[:300].std(ddof=1))
     assert standard[1] == pytest.approx((5 - benign[300:].mean()) / benign[300:].std(ddof=1))

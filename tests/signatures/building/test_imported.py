@@ -179,7 +179,7 @@ def test_without_inputs_there_is_evidence_and_never_a_verdict(tmp_path: Path) ->
     adapter = write_adapter(tmp_path / "a", {site: (np.tile(u, 3), np.eye(3, 24))})
     result = scan(adapter, [pack])
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert result.overlap["imported"] == pytest.approx(1.0)
+    assert result.overlap[pack.id] == pytest.approx(1.0)
     assert (result.dose, result.cosine, result.score) == ({}, {}, None)
     assert "no sign" in result.reasons[0]
     with pytest.raises(SignatureError, match="no sign"):
