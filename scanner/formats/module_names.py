@@ -90,41 +90,42 @@ STACKS: dict[str, str] = {
 """Path of a stack of numbered blocks inside a language model -> what is put before the names
 of its modules, so that block 3 of one stack is never taken for block 3 of another."""
 
-SEATS = tuple(
+LANGUAGE_SUBMODULES = tuple(
     f"{outer}{inner}"
     for outer in ("", "model.", "thinker.", "thinker.model.", "vlm.", "model.vlm.")
     for inner in ("language_model.", "llm.", "text_model.")
 )
-"""Where models of several kinds of input keep their language model: LLaVA, Qwen-VL, Gemma 3
+"""Submodules that hold the language model of a larger one: LLaVA, Qwen-VL, Gemma 3
 (``language_model``), Idefics and SmolVLM (``text_model``), MiniCPM-V (``llm``), ColPali
 (``vlm``), Qwen-Omni (``thinker``, beside a ``talker`` that is another model)."""
 
-_BARE_SEATS = ("thinker.", "backbone_model.")
-"""Seats that have no name of their own for the language model: Qwen-Omni, CSM."""
+_BARE_SUBMODULES = ("thinker.", "backbone_model.")
+"""Submodules that are the language model themselves: Qwen-Omni's thinker, CSM's backbone."""
 
 
 def _all_stacks() -> dict[str, str]:
-    """Every path of a stack, in a language model by itself or in a seat.
+    """Every path of a stack, in a language model by itself or inside a larger model.
 
     The text tower of CLIP and its kin, ``text_model.encoder``, is no language model.
     """
-    seats = ("", *SEATS, *_BARE_SEATS)
+    places = ("", *LANGUAGE_SUBMODULES, *_BARE_SUBMODULES)
     return {
-        f"{seat}{path}": stack
-        for seat in seats
+        f"{place}{path}": stack
+        for place in places
         for path, stack in STACKS.items()
-        if not (seat.endswith("text_model.") and "coder" in path)
+        if not (place.endswith("text_model.") and "coder" in path)
     }
 
 
 _STACKS = _all_stacks()
-_TRUNKS = frozenset(
-    trunk
-    for trunk in (path.rpartition(".")[0] for path, stack in _STACKS.items() if not stack)
+_TRUNKS = {path.rpartition(".")[0] for path, stack in _STACKS.items() if not stack} - {""}
+LANGUAGE_MODEL_PREFIXES = frozenset(
+    f"{trunk}."
+    for trunk in _TRUNKS
     if trunk.endswith("model.decoder") or not trunk.endswith(("encoder", "decoder"))
-) - {""}
+)
 """What stands in front of a stack, and of weights beside it such as ``embed_tokens``."""
-_DEEPEST_TRUNK = max(trunk.count(".") + 1 for trunk in _TRUNKS)
+_MOST_COMPONENTS = max(prefix.count(".") for prefix in LANGUAGE_MODEL_PREFIXES)
 
 _BLOCK = re.compile(
     r"(?P<stack>(?:[^.]+\.){0,7}?(?:layers|layer|h|blocks|block))\.(?P<layer>0|[1-9]\d{0,5})\.(?P<module>.+)",
@@ -157,13 +158,14 @@ def site_of(path: str) -> Site:
     match = _BLOCK.fullmatch(path)
     if match is not None and (stack := _STACKS.get(match["stack"])) is not None:
         return Site(int(match["layer"]), stack + match["module"])
-    return Site(None, _below_trunk(path))
+    return Site(None, _without_prefix(path))
 
 
-def _below_trunk(path: str) -> str:
-    """A path without the longest trunk it begins with."""
-    parts = path.split(".", _DEEPEST_TRUNK + 1)
-    for depth in range(min(_DEEPEST_TRUNK, len(parts) - 1), 0, -1):
-        if (trunk := ".".join(parts[:depth])) in _TRUNKS:
-            return path[len(trunk) + 1 :]
+def _without_prefix(path: str) -> str:
+    """A path without the longest of `LANGUAGE_MODEL_PREFIXES` it begins with."""
+    parts = path.split(".", _MOST_COMPONENTS)
+    for length in range(len(parts) - 1, 0, -1):
+        prefix = ".".join(parts[:length]) + "."
+        if prefix in LANGUAGE_MODEL_PREFIXES:
+            return path.removeprefix(prefix)
     return path
