@@ -15,7 +15,6 @@ from scanner.signatures.manifest import (
     CALIBRATION_FORMAT_VERSION,
     FORMAT_VERSION,
     LAYER_CONVENTION,
-    STATISTIC,
     UNITS,
     BaseModel,
     BenignScore,
@@ -23,6 +22,7 @@ from scanner.signatures.manifest import (
     Manifest,
 )
 from scanner.signatures.pack import save_pack
+from scanner.signatures.score import STATISTIC
 
 BIG_RANK = 64
 SMALL_RANK = 1

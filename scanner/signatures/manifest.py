@@ -9,13 +9,12 @@ import msgspec
 
 from scanner.errors import SignatureError
 from scanner.formats.yamlfile import parse_yaml
+from scanner.signatures.score import STATISTIC
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
 FORMAT_VERSION = 3
 CALIBRATION_FORMAT_VERSION = 3
-STATISTIC = "signed-write"
-"""What calibrations hold scores of: `scanner.signatures.score.adapter_score`."""
 MANIFEST_NAME = "signature.yaml"
 DIRECTIONS_NAME = "directions.safetensors"
 REFERENCES_NAME = "references.safetensors"

@@ -9,6 +9,10 @@ from scanner.formats.model import Site
 from scanner.geometry import SiteProjection
 from scanner.results import Shape
 
+STATISTIC = "signed-write"
+"""Name of what `adapter_score` computes. Calibrations say which statistic their scores are, and
+scores of two statistics cannot be compared: whoever changes the one changes the other."""
+
 
 def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
     """How many layers the update changes, of the sites that were projected.

@@ -20,7 +20,6 @@ from scanner.signatures.building.opened import Member, check_disjoint, open_memb
 from scanner.signatures.manifest import (
     CALIBRATION_FORMAT_VERSION,
     PARTIAL_METHODS,
-    STATISTIC,
     BenignScore,
     Calibration,
     ReferenceScore,
@@ -35,7 +34,7 @@ from scanner.signatures.pack import (
     save_calibration,
 )
 from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery
-from scanner.signatures.score import adapter_score, changed_layers
+from scanner.signatures.score import STATISTIC, adapter_score, changed_layers
 
 Item = TypeVar("Item")
 Track = Callable[[Sequence[Item], str], Iterable[Item]]
