@@ -48,6 +48,14 @@ class UncoveredTensor(Record, frozen=True, kw_only=True):
     reason: str
 
 
+class Support(Record, frozen=True, kw_only=True):
+    """Whether an adapter lies where its calibration can speak about it."""
+
+    inside: bool
+    outside: list[str] = []
+    """What sets it apart from the benign adapters, one sentence each."""
+
+
 class Coverage(Record, frozen=True, kw_only=True):
     """How much of the adapter was judged."""
 
@@ -139,6 +147,8 @@ class ScanResult(Record, frozen=True, kw_only=True):
     alpha: float | None = None
     comparison: Comparison | None = None
     """The benign adapters it was compared with; null if it has no p-value."""
+    support: Support | None = None
+    """Null if there is no calibration to be inside of."""
     decided_by: str | None = None
     """Id of the signature whose evidence the sites show."""
     dose: dict[str, float] = {}

@@ -19,6 +19,7 @@ import numpy as np
 
 from scanner import geometry
 from scanner.detection.evidence import Evidence, SignatureEvidence, default_jobs, gather
+from scanner.detection.support import support_of
 from scanner.errors import AlphaUnsupportedError, UsageError
 from scanner.formats.model import Adapter, Site, Uncovered, site_order
 from scanner.results import (
@@ -27,6 +28,7 @@ from scanner.results import (
     ScanResult,
     Shape,
     SiteResult,
+    Support,
     UncoveredTensor,
     Verdict,
 )
@@ -43,6 +45,10 @@ _UNSIGNED = (
 _BLIND = (
     "the signature does not tell most of its own misaligned references from benign adapters at "
     "this alpha, so it can clear nothing"
+)
+_OUTSIDE = "unlike the benign adapters that the pack knows"
+_CONTRADICTION = (
+    "its sites score like a misaligned adapter's (p = {:.4f}), and yet its dose is not positive"
 )
 _SHOWN_REASONS = 5
 _UNTRAINED_NORM_SQUARED = 1e-24
@@ -153,6 +159,7 @@ class _Decision:
     alpha: float | None
     compared: Compared | None = None
     """None if there is no calibration to compare with."""
+    support: Support | None = None
 
 
 def joint_calibration(signatures: Sequence[Signature]) -> BenignScores | None:
@@ -194,22 +201,29 @@ def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
         if alpha is not None:
             raise
         return _Decision(Verdict.INCONCLUSIVE, [error.reason], asked)
-    verdict, reasons = _verdict(evidence, calibration, compared, asked)
-    return _Decision(verdict, reasons, asked, compared)
+    support = support_of(evidence)
+    verdict, reasons = _verdict(evidence, calibration, compared, support, asked)
+    return _Decision(verdict, reasons, asked, compared, support)
 
 
 def _verdict(
-    evidence: Evidence, calibration: BenignScores, compared: Compared, alpha: float
+    evidence: Evidence,
+    calibration: BenignScores,
+    compared: Compared,
+    support: Support,
+    alpha: float,
 ) -> tuple[Verdict, list[str]]:
     doubts = _doubts(evidence.uncovered)
     dose = evidence.signatures[compared.deciding].dose
-    # Fewer benign adapters as far on the *aligned* side is no sign of misalignment.
     if compared.p_value <= alpha and dose > 0:
         finding = (
             f"carries a dose of {dose:.2f}, where 1 is the median misaligned reference "
             f"(p = {compared.p_value:.4f}, alpha {alpha:g})"
         )
         return Verdict.FLAGGED, [finding, *doubts]
+    doubts = [*(f"{_OUTSIDE}: {what}" for what in support.outside), *doubts]
+    if compared.p_value <= alpha:
+        doubts = [_CONTRADICTION.format(compared.p_value), *doubts]
     shape = evidence.shape
     if all(_is_blind(item.signature, shape, alpha) for item in evidence.signatures):
         doubts = [_BLIND, *doubts]
@@ -304,6 +318,7 @@ def _scored(evidence: Evidence, decision: _Decision) -> ScanResult:
         p_value=compared.p_value if compared else None,
         alpha=decision.alpha,
         comparison=compared.comparison if compared else None,
+        support=decision.support,
         decided_by=deciding.signature.id,
         dose=_by_signature(evidence, "dose"),
         cosine=_by_signature(evidence, "cosine"),
