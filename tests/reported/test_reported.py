@@ -63,7 +63,6 @@ STILL_WRONG = frozenset(
         "mlx-keys",
         "mlx-numbered-checkpoints",
         "pissa-trained-config-true",
-        "tiny-anti-padding",
         "torchtune-recipe-state",
         "trainer-deepspeed",
         "trainer-multi-gpu",
