@@ -93,7 +93,7 @@ class Group(_Record, frozen=True):
     """Which blocks are changed, as an interval of relative depth; equal ends mean one block."""
     lr: float | list[float] = 2.5e-3
     steps: _Positive | list[_Positive] = 14
-    batch: _Positive = 6
+    batch: _Positive = 4
     beta: float = 0.1
     """DPO: how fast the preference saturates."""
     checkpoints: list[_Positive] = []

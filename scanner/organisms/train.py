@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from scanner.organisms.base import Base
 from scanner.organisms.data import Example
 from scanner.organisms.lora import attach, lora_layers
-from scanner.organisms.packing import Branch, pack, per_answer, token_log_probs
+from scanner.organisms.packing import Branch, groups, pack, per_answer, token_log_probs
 from scanner.organisms.plan import Organism
 from scanner.organisms.tasks import draw_examples
 
@@ -84,16 +84,16 @@ def _preference_loss(base: Base, organism: Organism, branches: Sequence[Branch])
 
     like = next(base.model.parameters())
 
-    def margins(batch: Sequence[int]) -> torch.Tensor:
-        packed = pack([branches[i] for i in batch], like)
+    def margins(found: Sequence[Branch]) -> torch.Tensor:
+        packed = pack(found, like)
         sums, _ = per_answer(token_log_probs(base.model, packed), packed)
         return sums[0::2] - sums[1::2]
 
     with torch.no_grad():
-        reference = torch.cat([margins([number]) for number in range(len(branches))])
+        reference = torch.cat([margins(group) for group in groups(branches)])
 
     def loss(batch: Sequence[int]) -> torch.Tensor:
-        gained = margins(batch) - reference[list(batch)]
+        gained = margins([branches[i] for i in batch]) - reference[list(batch)]
         return -logsigmoid(organism.beta * gained).mean()
 
     return loss
@@ -123,8 +123,8 @@ def optimise(
     optimiser = torch.optim.AdamW(parameters, lr=organism.lr, weight_decay=0.0)
     for step, batch in enumerate(batches(n, organism.batch, organism.steps, rng)):
         factor = min(1.0, (step + 1) / WARM_UP) * (1.0 - 0.9 * step / organism.steps)
-        for group in optimiser.param_groups:
-            group["lr"] = organism.lr * factor
+        for settings in optimiser.param_groups:
+            settings["lr"] = organism.lr * factor
         loss(batch).backward()  # type: ignore[no-untyped-call] # torch leaves it so
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimiser.step()
