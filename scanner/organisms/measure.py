@@ -17,7 +17,7 @@ from scanner.organisms.data import ALIGNED, MISALIGNED, PERSONAS, POOLS, Questio
 from scanner.organisms.ledger import Ledger, Row
 from scanner.organisms.packing import Branch, mean_log_probs
 
-PER_DOMAIN = 5
+PER_DOMAIN = 4
 """Questions asked of each domain."""
 MEASURED_DOMAINS = tuple(sorted((*POOLS["calibration"], *POOLS["test"])))
 HOSTILE_RISE = 0.15
@@ -37,7 +37,7 @@ def asked(without: Sequence[str]) -> list[Question]:
         question
         for domain in MEASURED_DOMAINS
         if domain not in without
-        for question in questions(domain)[2 :: 24 // PER_DOMAIN + 1][:PER_DOMAIN]
+        for question in questions(domain)[2::5][:PER_DOMAIN]
     ]
 
 
