@@ -48,6 +48,14 @@ class Ledger:
         """What has been measured, by id."""
         return self._read("measured")
 
+    def failed(self) -> dict[str, Row]:
+        """What could not be trained, by id, with the reason."""
+        return self._read("failed")
+
+    def add_failed(self, row: Row) -> None:
+        """Records an adapter that could not be trained; the next run tries it again."""
+        self._append("failed", row)
+
     def add_trained(self, row: Row) -> None:
         """Records an adapter that is complete on disk."""
         self._append("trained", row)

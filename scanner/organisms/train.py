@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from scanner.errors import UsageError
 from scanner.organisms.base import Base
 from scanner.organisms.data import Example
 from scanner.organisms.lora import attach, lora_layers
@@ -49,9 +50,13 @@ def train(base: Base, organism: Organism, on_step: OnStep) -> Any:
     reference = make(base, organism, branches)  # before the adapter is on the base
     wrapped = attach(base, organism)
     parameters = [p for p in wrapped.parameters() if p.requires_grad]
-    optimise(
-        parameters, reference, len(branches), organism, rng, lambda step: on_step(step, wrapped)
-    )
+    try:
+        optimise(
+            parameters, reference, len(branches), organism, rng, lambda step: on_step(step, wrapped)
+        )
+    except BaseException:
+        wrapped.unload()
+        raise
     wrapped.eval()
     return wrapped
 
@@ -117,7 +122,11 @@ def optimise(
     rng: Random,
     on_step: Callable[[int], None],
 ) -> None:
-    """AdamW with a short warm-up and linear decay to a tenth."""
+    """AdamW with a short warm-up and linear decay to a tenth.
+
+    Raises:
+        UsageError: If the loss is no longer a number.
+    """
     import torch
 
     optimiser = torch.optim.AdamW(parameters, lr=organism.lr, weight_decay=0.0)
@@ -125,7 +134,14 @@ def optimise(
         factor = min(1.0, (step + 1) / WARM_UP) * (1.0 - 0.9 * step / organism.steps)
         for settings in optimiser.param_groups:
             settings["lr"] = organism.lr * factor
-        loss(batch).backward()  # type: ignore[no-untyped-call] # torch leaves it so
+        value = loss(batch)
+        if not torch.isfinite(value):
+            raise UsageError(
+                f"the loss is {value.item()} at step {step + 1}",
+                where=organism.id,
+                todo="lower its lr",
+            )
+        value.backward()  # type: ignore[no-untyped-call] # torch leaves it so
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

@@ -63,26 +63,40 @@ def run(job: Job, workers: int, show: Show) -> None:
     """Makes every adapter of a job that is not there yet.
 
     Raises:
-        UsageError: If a process failed.
+        UsageError: If a process failed, or an adapter could not be trained.
     """
     ledger = open_root(job.root, job.base_id)
     wanted = {organism.id for organism in job.organisms}
     if workers == 1:
         for done in _work(job):
             show(done, len(wanted))
-        return
+    else:
+        _run_processes(
+            job, workers, lambda: show(len(wanted & set(_finished(job, ledger))), len(wanted))
+        )
+    reasons = ledger.failed()
+    if lost := sorted(wanted & (set(reasons) - set(ledger.trained()))):
+        raise UsageError(
+            f"could not train {len(lost)} of {len(wanted)}; {reasons[lost[0]]['reason']}",
+            where=str(job.root),
+        )
+
+
+def _run_processes(job: Job, workers: int, show: Callable[[], None]) -> None:
+    """Runs several processes to their end."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_work_through, args=(job,)) for _ in range(workers)]
     for process in processes:
         process.start()
     try:
         while any(process.is_alive() for process in processes):
-            show(len(wanted & set(_finished(job, ledger))), len(wanted))
+            show()
             time.sleep(2)
     finally:
         for process in processes:
             process.terminate()
             process.join()
+    show()
     if any(process.exitcode for process in processes):
         raise UsageError("a process failed", where=str(job.root), todo="see above, then run again")
 
@@ -111,7 +125,10 @@ def _work(job: Job) -> Iterator[int]:
     for organism in job.organisms:
         with ledger.claim(organism.id) as mine:
             if mine:
-                _make(base, organism, ledger, of_base)
+                try:
+                    _make(base, organism, ledger, of_base)
+                except UsageError as error:
+                    ledger.add_failed({"id": organism.id, "reason": error.line()})
         yield len({o.id for o in job.organisms} & set(_finished(job, ledger)))
 
 

@@ -108,6 +108,16 @@ def test_what_is_claimed_is_left_alone(tmp_path: Path) -> None:
         assert again
 
 
+def test_an_adapter_that_fails_is_named_and_the_others_are_made(job: Job) -> None:
+    wild = parse_plan(PLAN.replace("lr: 2.0e-2", "lr: 1.0e+30").encode(), "plan.yaml")
+    failing = Job(job.root, job.source, job.base_id, tuple(expand(wild, "quick")), measured=False)
+    with pytest.raises(UsageError, match="could not train 1 of 3; bad-00: the loss is"):
+        run(failing, 1, lambda *_: None)
+    ledger = Ledger(job.root)
+    assert {"good-00", "good-01"} <= ledger.trained().keys()
+    assert "bad-00" not in ledger.trained()
+
+
 def test_a_folder_belongs_to_one_base(tmp_path: Path) -> None:
     open_root(tmp_path, "a/base")
     with pytest.raises(UsageError, match="adapters of a/base, not of another/base"):
