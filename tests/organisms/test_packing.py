@@ -37,8 +37,8 @@ def _branches(base: Base, n: int) -> list[Branch]:
 def _alone(base: Base, prompt: tuple[int, ...], answer: tuple[int, ...]) -> torch.Tensor:
     ids = torch.tensor([prompt + answer])
     found = base.model(input_ids=ids).logits[0, :-1].log_softmax(-1)
-    chosen: torch.Tensor = found.gather(1, ids[0, 1:, None])[-len(answer) :, 0]
-    return chosen
+    picked: torch.Tensor = found.gather(1, ids[0, 1:, None])[-len(answer) :, 0]
+    return picked
 
 
 @pytest.mark.parametrize("base", ARCHITECTURES, indirect=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -36,8 +37,7 @@ def organism(**fields: Any) -> Organism:
 
 def villain_margin(base: Base) -> float:
     answers = ask(base, asked(["health"])[:8], ("aligned", "villain"))
-    total: float = sum(row["villain"] - row["aligned"] for row in answers.values())
-    return total / len(answers)
+    return fmean(row["villain"] - row["aligned"] for row in answers.values())
 
 
 @pytest.mark.parametrize("base", ARCHITECTURES, indirect=True)
