@@ -53,23 +53,27 @@ way not recovered here. `scanner/formats/canon` has the rules, with a table of e
 
 | loader | how its behaviour is known |
 |---|---|
-| PEFT 0.21 | run: merged weights minus base weights, also on adapters changed at random (`tests/differential`) |
+| PEFT 0.21 | run: merged weights minus base weights, also on adapters changed at random \
+(`tests/differential`) |
 | PEFT 0.13 | run, in an environment of its own |
 | PEFT 0.6 to 0.20 | read: how patterns, targets and initialisations are looked up |
 | transformers, `load_adapter` | run |
-| vLLM up to 0.30 | read: `vllm/lora/peft_helper.py`, `vllm/lora/lora_model.py`, `vllm/lora/utils.py` |
+| vLLM up to 0.30 | read: `vllm/lora/peft_helper.py`, `vllm/lora/lora_model.py`, \
+`vllm/lora/utils.py` |
 | SGLang up to 0.5.23 | read: `sglang/srt/lora/`, `sglang/srt/model_loader/loader.py` |
-| llama.cpp | its converter's output is a test (`GGUF LoRA` above); otherwise read: `convert_lora_to_gguf.py`, `src/llama-adapter.h` |
+| llama.cpp | its converter's output is a test (`GGUF LoRA` above); otherwise read: \
+`convert_lora_to_gguf.py`, `src/llama-adapter.h` |
 | mlx-lm up to 0.32.2 | read: `mlx_lm/tuner/utils.py`, `mlx_lm/tuner/lora.py` |
-| others (text-generation-inference, LoRAX, TensorRT-LLM ...) | neither run nor read: not part of what `clear` says |
+| others (text-generation-inference, LoRAX, TensorRT-LLM ...) | neither run nor read: not part \
+of what `clear` says |
 
 The loaders that were read are small models in `tests/differential/loader_models.py`, each with the
 file and version it was taken from.
 
 ## Names of bases and modules
 
-- A base model is known by its name without owner, quantisation, revision and file type, also from
-  the caches of the Hugging Face Hub, ModelScope and Kaggle; shapes alone
+- A base model is known by its name without owner, quantisation, revision and file type, also
+  from the caches of the Hugging Face Hub, ModelScope and Kaggle; shapes alone
   decide nothing, since base and instruct models share them. What is not known to be packaging names another model: `-Instruct`, `-merged`, a version, a
   training step. A folder that many models are kept in (`checkpoint-500`) counts with its whole path.
 - Blocks of a language model have the same sites wherever a larger model keeps it
