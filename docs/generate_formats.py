@@ -73,9 +73,10 @@ file and version it was taken from.
 ## Names of bases and modules
 
 - A base model is known by its name without owner, quantisation, revision and file type, also
-  from the caches of the Hugging Face Hub, ModelScope and Kaggle; shapes alone
-  decide nothing, since base and instruct models share them. What is not known to be packaging names another model: `-Instruct`, `-merged`, a version, a
-  training step. A folder that many models are kept in (`checkpoint-500`) counts with its whole path.
+  from the caches of the Hugging Face Hub, ModelScope and Kaggle. Shapes alone decide nothing,
+  since base and instruct models share them. What is not known to be packaging names another
+  model: `-Instruct`, `-merged`, a version, a training step. A folder that many models are kept in
+  (`checkpoint-500`) counts with its whole path.
 - Blocks of a language model have the same sites wherever a larger model keeps it
   (`model.language_model.`, `model.text_model.`, `llm.`, `thinker.` ...) and whether or not it has a
   head. Blocks of anything else (a vision tower, a talker, a model whose paths are not known)
