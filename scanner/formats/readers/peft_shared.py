@@ -112,11 +112,23 @@ def _load_vblora(context: Context, parts: dict[str, str], topk: int, saved: bool
 def _topk(
     store: TensorStore, parts: dict[str, str], name: str, topk: int, saved: bool
 ) -> tuple[FloatArray, IntegerArray]:
-    """Softmax weights of the k largest logits and which vectors they belong to."""
+    """Softmax weights of the k largest logits and which vectors they belong to.
+
+    Saved weights lack the last, and PEFT takes their logarithms back to where the indices say
+    (`set_peft_model_state_dict`): what no softmax gives, it does not load as it stands.
+
+    Raises:
+        MalformedFileError: If saved weights are no softmax's, or an index occurs twice in one row.
+    """
     if saved:
         first = store.read(parts[f"{name}_topk_weights"])
         weights = np.concatenate([first, 1 - first.sum(-1, keepdims=True)], axis=-1)
-        return weights, store.integers(parts[f"{name}_topk_indices"])
+        index = store.integers(parts[f"{name}_topk_indices"])
+        if not weights.min() >= 0:
+            raise MalformedFileError(f"{name}: saved weights that are no softmax")
+        if (np.diff(np.sort(index, axis=-1), axis=-1) == 0).any():
+            raise MalformedFileError(f"{name}: one vector twice among the largest")
+        return weights, index
     logits = store.read(parts[name])
     index = np.argsort(-logits, axis=-1, kind="stable")[..., :topk]
     chosen = np.take_along_axis(logits, index, axis=-1)

@@ -1,0 +1,119 @@
+"""Whether a reading that leaves nothing uncovered is what a loader loads."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from scanner import open_adapter
+from scanner.errors import TargetError, UsageError
+from scanner.formats.model import Adapter, Site
+from scanner.formats.module_names import LANGUAGE_MODEL_PREFIXES, site_of
+from tests.differential.loader_models import IN_BLOCK
+from tests.differential.loaders import Loader
+from tests.differential.merging import Array, Changes, base_model
+from tests.differential.mutations import Case
+from tests.differential.specimen import Specimen
+
+TOLERANCE = 1e-4
+"""Largest difference of two deltas, as a share of the larger one's norm."""
+_PEFT_PREFIX = "base_model.model."
+_ROUNDING = 1e-13
+"""Norm of what float64 loses when a base is subtracted from merged weights."""
+
+
+class Disagreement(NamedTuple):
+    """A loader adds something else than what was read as the whole of the adapter."""
+
+    loader: str
+    where: str
+    """Site, and how it differs."""
+
+
+class Judgement(NamedTuple):
+    """What came of one adapter."""
+
+    covered: bool
+    """Whether the reading left nothing uncovered; nothing is compared otherwise."""
+    loaded: tuple[str, ...]
+    """The loaders that loaded it."""
+    disagreements: tuple[Disagreement, ...]
+
+
+def judge(case: Case, loaders: Sequence[Loader]) -> Judgement:
+    """Writes an adapter, reads it, and loads it if the reading is without gaps."""
+    specimen = case.build()
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "adapter"
+        specimen.write(directory)
+        shapes = IN_BLOCK if specimen.base == "llama" else None
+        try:
+            adapter = open_adapter(directory, shapes)
+        except (TargetError, UsageError):  # a usage error: several adapters lie there
+            return Judgement(False, (), ())
+        with adapter:
+            if adapter.uncovered:
+                return Judgement(False, (), ())
+            try:
+                read = _read(adapter)
+            except TargetError:
+                return Judgement(False, (), ())
+        loaded, found = [], []
+        for loader in loaders:
+            changes = loader.load(directory, specimen.base)
+            if changes is not None and (changes or not _of_another_class(specimen)):
+                loaded.append(loader.name)
+                found += [Disagreement(loader.name, where) for where in differences(read, changes)]
+        return Judgement(True, tuple(loaded), tuple(found))
+
+
+def _of_another_class(specimen: Specimen) -> bool:
+    """Whether all names speak of the blocks of another class of base, say with a vision tower.
+
+    Loaders then load nothing into this base, which is not the adapter's.
+    """
+    own = {path for path, _ in base_model(specimen.base).named_modules()}
+    paths = [module.removeprefix(_PEFT_PREFIX) for module in specimen.modules()]
+    return not own.intersection(paths) and any(
+        all(path.startswith(prefix) for path in paths) for prefix in LANGUAGE_MODEL_PREFIXES
+    )
+
+
+def _read(adapter: Adapter) -> dict[Site, Array]:
+    deltas = {update.site: update.delta().astype(np.float64) for update in adapter.updates}
+    return {site: delta for site, delta in deltas.items() if np.any(delta)}
+
+
+def differences(read: dict[Site, Array], loaded: Changes) -> list[str]:
+    """Sites at which a reading and a loader differ, with how."""
+    expected = {site_of(path): delta for path, delta in loaded.items()}
+    found = [f"{site.key}: read, not loaded" for site in read.keys() - expected.keys()]
+    found += [f"{site.key}: loaded, not read" for site in expected.keys() - read.keys()]
+    for site in sorted(read.keys() & expected.keys(), key=str):
+        if read[site].shape != expected[site].shape:
+            found.append(f"{site.key}: shape {read[site].shape}, loaded {expected[site].shape}")
+            continue
+        error = np.linalg.norm(read[site] - expected[site])
+        size = max(np.linalg.norm(read[site]), np.linalg.norm(expected[site]))
+        if not error <= TOLERANCE * size + _ROUNDING:
+            found.append(f"{site.key}: relative difference {error / size:.1e}")
+    return sorted(found)
+
+
+def smaller(case: Case, loaders: Sequence[Loader]) -> Case:
+    """The same disagreement with as few mutations as show it."""
+    names = {item.loader for item in judge(case, loaders).disagreements}
+    concerned = [loader for loader in loaders if loader.name in names]
+    shrinking = True
+    while shrinking:
+        shrinking = False
+        for index in range(len(case.mutations)):
+            fewer = Case(case.kind, case.mutations[:index] + case.mutations[index + 1 :])
+            if judge(fewer, concerned).disagreements:
+                case, shrinking = fewer, True
+                break
+    return case
