@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from scanner.formats.model import Adapter, Site
 from scanner.formats.module_names import site_of
 from tests.differential.loader_models import IN_BLOCK
 from tests.differential.loaders import Loader
-from tests.differential.merging import Array, Changes, base_model
+from tests.differential.merging import Array, Changes, base_model, matrices
 from tests.differential.mutations import Case
 from tests.differential.specimen import Specimen
 
@@ -64,6 +65,8 @@ def judge(case: Case, loaders: Sequence[Loader]) -> Judgement:
                 read = _read(adapter)
             except TargetError:
                 return Judgement(False, (), ())
+            if not _could_be_judged(adapter, read, specimen.base):
+                return Judgement(False, (), ())
         loaded, found = [], []
         for loader in loaders:
             changes = loader.load(directory, specimen.base)
@@ -85,6 +88,24 @@ def _of_another_class(specimen: Specimen) -> bool:
     )
 
 
+def _could_be_judged(adapter: Adapter, read: Mapping[Site, Array], base: str) -> bool:
+    """Whether the best pack of this base would have a direction for every update.
+
+    As `detection.evidence`: a site without one, an update of another shape, and values that are
+    not finite leave an adapter without `clear`.
+    """
+    sites = _sites(base)
+    return all(
+        sites.get(update.site) == (update.d_out, update.d_in) for update in adapter.updates
+    ) and all(np.isfinite(delta).all() for delta in read.values())
+
+
+@functools.cache
+def _sites(base: str) -> dict[Site, tuple[int, ...]]:
+    """Every matrix of a base, with its shape."""
+    return {site_of(path): shape for path, shape in matrices(base).items()}
+
+
 def _read(adapter: Adapter) -> dict[Site, Array]:
     deltas = {update.site: update.delta().astype(np.float64) for update in adapter.updates}
     return {site: delta for site, delta in deltas.items() if np.any(delta)}
@@ -93,7 +114,8 @@ def _read(adapter: Adapter) -> dict[Site, Array]:
 def differences(read: dict[Site, Array], loaded: Changes) -> list[str]:
     """Sites at which a reading and a loader differ, with how.
 
-    One positive factor common to all sites, not above 1, is no difference: no verdict depends on it.
+    One positive factor common to all sites, not above 1, is no difference: verdicts do not
+    depend on it.
     """
     expected = {site_of(path): delta for path, delta in loaded.items()}
     factor = _common_factor(read, expected)

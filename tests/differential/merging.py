@@ -83,19 +83,31 @@ def _base_parameters(name: str) -> dict[str, Array]:
     return _parameters(base_model(name))
 
 
+def _by_module(name: str, values: Array) -> dict[str, Array]:
+    """A parameter under the names of `Changes`."""
+    if values.ndim == 3:
+        stem, _, leaf = name.rpartition(".")
+        return {f"{stem}.{expert}.{leaf}": part for expert, part in enumerate(values)}
+    return {name.removesuffix(".weight") if values.ndim == 2 else name: values}
+
+
+def matrices(base: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of a base's weights, under the names of `Changes`."""
+    return {
+        path: part.shape
+        for name, values in _base_parameters(base).items()
+        for path, part in _by_module(name, values).items()
+    }
+
+
 def changes(merged: Any, base: str) -> Changes:
     """The base's parameters after a merge, minus those before it, where not zero."""
     found: dict[str, Array] = {}
     after = _parameters(merged)
     for name, before in _base_parameters(base).items():
         delta = after[name] - before
-        if not np.any(delta):  # NaN counts as a change
-            continue
-        if delta.ndim == 3:
-            stem, _, leaf = name.rpartition(".")
-            found.update({f"{stem}.{expert}.{leaf}": part for expert, part in enumerate(delta)})
-        else:
-            found[name.removesuffix(".weight") if delta.ndim == 2 else name] = delta
+        if np.any(delta):  # NaN counts as a change
+            found.update(_by_module(name, delta))
     return found
 
 
