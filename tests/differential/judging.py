@@ -22,7 +22,13 @@ from tests.differential.specimen import Specimen
 
 TOLERANCE = 1e-4
 """Largest difference of two deltas, as a share of the larger one's norm."""
-_OTHER_CLASSES = ("language_model.", "model.language_model.", "model.model.", "model.decoder.")
+_OTHER_CLASSES = (
+    "layers.",
+    "language_model.",
+    "model.language_model.",
+    "model.model.",
+    "model.decoder.",
+)
 """What stands before the blocks in other classes than the tiny bases."""
 _PEFT_PREFIX = "base_model.model."
 _ROUNDING = 1e-13
