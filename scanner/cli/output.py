@@ -11,7 +11,7 @@ from scanner.system.files import write_whole
 
 
 def write_report(text: str, output: Path | None, *, for_machines: bool = False) -> None:
-    """Writes a report.
+    """Writes a report to a file or to standard output.
 
     Args:
         text: The report.

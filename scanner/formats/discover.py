@@ -48,7 +48,7 @@ class AdapterFiles:
     base_weights: Path | None = None
     """The base model, if the weights are a full fine-tune to be compared with it."""
     problem: TargetError | None = None
-    """Why the files cannot be looked at, if so."""
+    """Why the files cannot be read; None if they can."""
 
 
 def find_adapters(target: Path) -> list[AdapterFiles]:

@@ -134,7 +134,7 @@ class PeftConfig:
         return value
 
     def need_whole(self, key: str) -> int:
-        """A positive whole number of the config. Raises as `need` does."""
+        """A positive whole number of the config. Raises what `need` raises."""
         return _rank(self.need(key), key, self.where) or 1
 
     def declared_rank(self, module: str) -> int | None:

@@ -94,7 +94,7 @@ Kind = TypeVar("Kind", Attestation, Override, Pass)
 
 @dataclass(frozen=True)
 class Signed(Generic[Kind]):
-    """A record whose signature holds."""
+    """A record whose signature has been verified."""
 
     record: Kind
     signer: str

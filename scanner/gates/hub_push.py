@@ -61,7 +61,7 @@ class Upload:
 
 
 def verdict_file(judgement: Judgement, token: str | None, decision: Decision) -> str:
-    """`VERDICT`, as text."""
+    """Content of the file `VERDICT`."""
     override = decision.reason if decision.overridden_by else None
     record = VerdictFile(verdict=judgement.attestation, token=token, override=override)
     return msgspec.json.format(msgspec.json.encode(record, order="sorted")).decode() + "\n"

@@ -35,7 +35,7 @@ _KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A key that verifies."""
+    """A public key, which verifies signatures."""
 
     raw: bytes
 
@@ -65,7 +65,7 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A key that signs. Its text form says which it is, never what it is."""
+    """A private key, which signs. Printing it shows its name, never the key itself."""
 
     public: PublicKey
     _private: Ed25519PrivateKey = field(repr=False)

@@ -159,7 +159,7 @@ def decide(
 def _refusal(
     rule: Rule, subject: Subject, attestation: Attestation | None, now: datetime
 ) -> str | None:
-    """Why a verdict does not let its version pass, if so."""
+    """Why a verdict does not let its version pass; None if it does."""
     if attestation is None:
         return "there is no valid verdict on it"
     changed = _other_subject("verdict", attestation.subject, subject)
@@ -193,7 +193,7 @@ def _too_weak(rule: Rule, attestation: Attestation) -> str | None:
 def _objection(
     rule: Rule, subject: Subject, override: Signed[Override], now: datetime
 ) -> str | None:
-    """Why an override does not count, if so."""
+    """Why an override does not count; None if it does."""
     record = override.record
     if override.signer not in rule.overrides:
         return f"{override.signer} may not override for this model"

@@ -51,7 +51,7 @@ class RemoteAdapter:
     others: tuple[str, ...] = ()
     """Names of weight files beside it that are not part of it."""
     problem: TargetError | None = None
-    """Why the files cannot be looked at, if so."""
+    """Why the files cannot be read; None if they can."""
 
     @property
     def target(self) -> str:
@@ -96,7 +96,7 @@ class RemoteAdapter:
         return sum(file.size for file in (self.shards or (self.weights,)) if file)
 
     def open(self, shapes: Shapes | ShapesOf | None = None) -> Adapter:
-        """Opens it; its config and headers are read now, tensors when they are needed.
+        """Opens the adapter: its config and headers are read now, tensors when they are needed.
 
         Args:
             shapes: As `scanner.formats.opening.open_adapter`.
@@ -153,7 +153,7 @@ def _digest_of(files: Iterable[HubFile]) -> str:
 
 
 def find_hub_adapters(address: HubAddress, client: HubClient | None = None) -> list[RemoteAdapter]:
-    """Finds every adapter at an address, by the rules for directories. One request.
+    """Finds every adapter at an address, by the rules for directories; this takes one request.
 
     Args:
         address: A repository, a folder in it (searched to any depth), or a weight file.
@@ -172,7 +172,7 @@ def find_hub_adapters(address: HubAddress, client: HubClient | None = None) -> l
 
 
 def adapters_in(snapshot: Snapshot, client: HubClient) -> list[RemoteAdapter]:
-    """Finds every adapter in what a snapshot was taken of. No request.
+    """Finds every adapter in a snapshot; this takes no request.
 
     Raises:
         NotOnHubError: If the snapshot has no such folder.

@@ -107,5 +107,5 @@ def _not_found(code: str, where: str) -> HubError:
 
 
 def _one_line(text: str) -> str:
-    """A server's words, fit for one line of a terminal."""
+    """A server's message, shortened and escaped to fit one line of a terminal."""
     return "".join(c if c.isprintable() else " " for c in text[:200]).strip()

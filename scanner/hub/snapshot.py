@@ -1,4 +1,4 @@
-"""An address -> one commit of its repository, and what each file in it is. One request.
+"""An address -> one commit of its repository, and what each file in it is, by one request.
 
 Digests come from the hub: the sha256 under which its LFS storage keeps a file, and git's
 blob id for the small files that git itself keeps. They are known before any file is fetched.

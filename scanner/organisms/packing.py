@@ -132,7 +132,7 @@ def token_log_probs(model: Any, packed: Pack) -> torch.Tensor:
 
 
 def per_answer(values: torch.Tensor, packed: Pack) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum over each answer's tokens, and how many they are; both (A,)."""
+    """Sum over each answer's tokens, and the number of tokens; both (A,)."""
     sums = values.new_zeros(packed.answers).index_add(0, packed.owner, values)
     return sums, packed.owner.bincount(minlength=packed.answers)
 

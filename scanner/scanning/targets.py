@@ -47,7 +47,7 @@ class Found:
     error: Exception | None = None
 
     def open(self, shapes: ShapesOf) -> Adapter:
-        """Opens it.
+        """Opens the target.
 
         Raises:
             TargetError: If it cannot be read, or that is why it was not found.

@@ -1,4 +1,4 @@
-"""Deliveries -> disk, before they are answered.
+"""Writes deliveries to disk before they are answered.
 
 One thread writes. Deliveries that arrive while it waits for the disk go into its next
 transaction together, so that the rate is not bound by the time of one fsync.

@@ -73,7 +73,7 @@ class Judging:
         self._queued = threading.Event()
         self._judged = threading.Event()
         self.trouble: str | None = None
-        """Why nothing can be recorded at present, if so."""
+        """Why nothing can be recorded at present; None if it can."""
         self._threads = [
             threading.Thread(target=self._scan_all, args=(platforms,), daemon=True)
             for _ in range(workers)

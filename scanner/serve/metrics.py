@@ -1,4 +1,4 @@
-"""What Prometheus is told. Labels take few, fixed values: no name of a model is among them."""
+"""Metrics for Prometheus. Labels take few, fixed values: no name of a model is among them."""
 
 from __future__ import annotations
 

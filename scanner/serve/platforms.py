@@ -63,7 +63,7 @@ class Fetch(Protocol):
 
 
 class WriteBack(Protocol):
-    """Writes a verdict to where the model lives. Runs in the server."""
+    """Writes a verdict to where the model lives, in the server's own process."""
 
     def __call__(self, subject: Subject, judged: JudgedSubject) -> None:
         """Writes a verdict; to do so twice leaves what once leaves.

@@ -168,7 +168,7 @@ class _Server:
             store.close()
 
     def _trouble(self) -> str | None:
-        """Why the server is not ready, if so."""
+        """Why the server is not ready; None if it is."""
         if self._stopping.is_set():
             return "stopping"
         if not self._judging.alive or not self._intake.alive:

@@ -1,4 +1,4 @@
-"""The routes. Two take webhooks, verified before anything else; the rest only read."""
+"""The server's routes. Two accept webhooks, which are verified first; the others only read."""
 
 from __future__ import annotations
 

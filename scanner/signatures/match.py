@@ -18,7 +18,7 @@ from scanner.signatures.pack import Signature
 
 @dataclass(frozen=True)
 class Match:
-    """The signatures that apply to an adapter; if none, why not."""
+    """The signatures that apply to an adapter, or the reason why there is none."""
 
     signatures: tuple[Signature, ...]
     reason: str | None = None

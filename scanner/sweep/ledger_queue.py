@@ -34,7 +34,7 @@ class Waiting:
         return tasks[:most]
 
     def judgements(self, most: int, busy: set[int]) -> list[Judge]:
-        """Adapters to judge now, in the order they were found; arguments as `lookups`."""
+        """Adapters to judge now, in the order they were found. Arguments are those of `lookups`."""
         columns = "repository, revision, subfolder, content, files"
         rows = self._due("adapter", columns, most + len(busy))
         tasks = [
@@ -59,7 +59,7 @@ class Waiting:
         ).fetchall()
 
     def next_retry(self) -> float | None:
-        """When the next task's time comes, in seconds since the epoch; None if none waits."""
+        """When the next failed task is due, in seconds since the epoch; None if none waits."""
         times = [
             self._one(f"SELECT min(retry_at) FROM {table} WHERE sweep = ? AND state = 'waiting'")
             for table in ("repository", "adapter")

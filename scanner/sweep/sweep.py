@@ -1,4 +1,4 @@
-"""A sweep: list, look up, judge, write down; until nothing is left.
+"""Runs a sweep: lists repositories, looks adapters up, judges them, and records the verdicts.
 
 One thread runs it and is the ledger's only writer. The ledger is the queue: the listing runs
 ahead by a bounded number of repositories, an engine holds a bounded number of tasks, and
@@ -56,14 +56,14 @@ class RetryPolicy:
 
 @dataclass
 class Sweep:
-    """One sweep.
+    """One sweep over a listing of the hub.
 
     Args:
-        ledger: Where it is written down; `begin` has been called.
-        listing: What it goes over.
-        engine: Who does the work.
-        policy: What is done about failures.
-        clock: Seconds since the epoch; the ledger's.
+        ledger: The record of all work and verdicts; `begin` has been called.
+        listing: The repositories to go over.
+        engine: What runs the tasks.
+        policy: How failures are tried again.
+        clock: Seconds since the epoch, as the ledger counts them.
     """
 
     ledger: Ledger

@@ -63,7 +63,7 @@ class Context:
         return self.dimensions[role.reads]
 
     def height(self, module: str) -> int:
-        """A module's output dimension. Raises as `width` does."""
+        """A module's output dimension. Raises what `width` raises."""
         known = self.shapes_of(module)
         if known is None:
             raise MalformedFileError("the base's dimensions are needed and not in the file")

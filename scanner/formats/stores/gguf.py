@@ -222,7 +222,7 @@ class GgufFile:
         return widen(self._bytes(name), info.dtype).reshape(info.shape)
 
     def integers(self, name: str) -> IntegerArray:
-        """One tensor of whole numbers. Raises as `read` does."""
+        """One tensor of whole numbers. Raises what `read` raises."""
         info = self.info(name)
         if info.dtype not in INTEGER:
             raise MalformedFileError(

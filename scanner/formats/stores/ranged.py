@@ -1,11 +1,11 @@
-"""A weight file that lies elsewhere, of which only what is needed is fetched.
+"""A weight file on a server, of which only what is needed is fetched.
 
 The header comes first, then the tensors that are asked for (`RangedFile.prefetch`), adjacent
 ones together. A container other than safetensors has no such header and is fetched whole.
 
-`sha256` is the word of whoever keeps the file (the hub's LFS storage, which addresses content
-by it). It is checked whenever all of the file was fetched; a scan that read a part of the file
-rests on the keeper's word that the part belongs to that digest.
+`sha256` is the digest that the server names (the hub's LFS storage, which addresses content by
+it). It is checked whenever all of the file was fetched. A scan that read only a part of the file
+trusts the server that the part belongs to that digest.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class RangedFile:
         return self._file.integers(name)
 
     def sha256(self) -> str:
-        """Hex digest of the whole file: its keeper's word, or computed where there is none."""
+        """Hex digest of the whole file, as the server names it; computed if it names none."""
         digest = self._source.digest
         if digest is not None and digest.kind == "sha256":
             return digest.value

@@ -1,8 +1,8 @@
-"""A file that lies elsewhere, kept here as far as it has been fetched.
+"""A local copy of a file on a server, as far as the file has been fetched.
 
-The copy has the size of the whole and holes where nothing was fetched yet, so that whatever
-reads files reads it, and memory stays out of it. What is fetched, and in how many requests,
-is decided by a stated cost (`plan_requests`).
+The copy is as long as the file, with holes where nothing was fetched yet, so that any reader of
+files can read it and nothing is held in memory. What is fetched, and in how many requests, follows
+from what a request costs (`plan_requests`).
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _cost(runs: Sequence[Range]) -> int:
 
 
 class Spool:
-    """The local copy. Threads may share it.
+    """The local copy of one file. Threads may share it.
 
     Args:
         source: The file.
@@ -185,7 +185,7 @@ class Spool:
         self._held = _united([*self._held, run])
 
     def _verify(self) -> None:
-        """Checks the whole file against the digest its keeper gives."""
+        """Checks the whole file against the digest that the server names."""
         expected = self._source.digest
         if expected is None:
             return

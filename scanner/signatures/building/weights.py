@@ -95,7 +95,7 @@ def _means(labels: Sequence[str], first: int, owner: Owner, skip: str | None) ->
 
     Args:
         labels: The label of each adapter, the first of which is adapter number `first`.
-        first: As said.
+        first: Number of the first of these adapters among all whose columns are averaged.
         owner: (R,), the adapter number of each column.
         skip: A label to leave out.
     """
