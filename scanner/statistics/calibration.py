@@ -199,7 +199,7 @@ class BenignScores:
         return self._alone_from(shape) <= alpha
 
     def _alone_from(self, shape: Shape) -> float:
-        """The smallest level at which a shape is compared with its own alone; inf if at no level."""
+        """The smallest level at which a shape is compared with its own alone, or infinity."""
         alike = self.alike(shape)
         return smallest_level(alike) if alike >= GROUP_FLOOR or alike == self.n else math.inf
 
