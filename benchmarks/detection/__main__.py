@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from benchmarks.detection import goals, page
+from benchmarks.detection import goals, page, rule
 from benchmarks.detection.data import find_populations
 from benchmarks.detection.options import BASES, LAB
 from benchmarks.detection.run import Bench
 from scanner.cli.progress import Progress
+from scanner.signatures.pack import pack_names
 
 QUICK = "quick"
 
@@ -45,7 +46,7 @@ def main(lab: Path, names: tuple[str, ...], cache: Path, out: Path | None, quick
     bench = Bench.open(populations, cache, Progress(), quick)
     results = [bench.evaluate(scorer) for scorer in bench.scorers]
     command = "python -m benchmarks.detection" + "".join(options)
-    page.write(out, command, results)
+    page.write(out, command, results, [] if quick else pack_names(rule.PACKS))
     for result in results:
         for goal in goals.check(result):
             word = {True: "met", False: "MISSED", None: "not measured"}[goal.met]

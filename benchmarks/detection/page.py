@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.detection import figures, goals, tables
+from benchmarks.detection import figures, goals, rule, tables
 from benchmarks.detection.run import BaseResult, Choices
 from benchmarks.detection.text import (
     CALIBRATION,
@@ -27,13 +27,16 @@ from benchmarks.detection.text import (
 COMBINATIONS_SHOWN = 8
 
 
-def write(path: Path, command: str, results: Sequence[BaseResult]) -> None:
+def write(
+    path: Path, command: str, results: Sequence[BaseResult], packs: Sequence[Path] = ()
+) -> None:
     """Writes the page and its figures.
 
     Args:
         path: The Markdown file; figures go to `figures/` beside it.
         command: What was run.
         results: One per base.
+        packs: The packs to show the cost of the p-value's rule on.
     """
     folder = path.parent / "figures"
     stem = path.stem
@@ -62,6 +65,7 @@ def write(path: Path, command: str, results: Sequence[BaseResult]) -> None:
         _per_base(
             "## Calibrated flags", CALIBRATION, results, lambda r: tables.operating(r.operating)
         ),
+        f"\n{rule.section(packs)}" if packs else "",
         _per_base("### By domain", DOMAINS, results, lambda r: tables.domains(r.domains)),
         _per_base(
             "## Across training methods",

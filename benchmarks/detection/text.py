@@ -85,8 +85,8 @@ dose, the score with each site's sign dropped, the share of the update's energy 
 signature's columns, and the mean squared cosine of the update's column space with them."""
 
 CALIBRATION = """A scan flags if the conformal p-value is at most alpha and the dose is towards
-misalignment. The p-value is the largest among families of benign adapters of the same shape that
-are large enough for alpha ([how](signatures.md#from-a-signature-to-a-p-value)). *Cross-fitted*:
+misalignment. The p-value holds for every family of benign adapters of the same shape by itself
+([how](signatures.md#from-a-signature-to-a-p-value)). *Cross-fitted*:
 each calibration adapter is scored with a signature nulled without its own family, so that the
 threshold holds for kinds of harmless change nobody has seen; on kinds that were seen it is
 conservative, and the FPR should lie below alpha. *Naive*: every calibration adapter under the

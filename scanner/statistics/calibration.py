@@ -126,18 +126,17 @@ class BenignScores:
             AlphaUnsupportedError: If the calibration set is too small for alpha.
             ValueError: If a score is NaN.
         """
-        threshold = self.threshold(shape, alpha)
-        joint = self.joint(shape)
-        score = float(joint.combine(scores[np.newaxis])[0])
-        p_value = self.p_value(score, shape)
-        benign = self.joint_scores(shape)
+        check_supported(self.n, alpha)
+        joint, groups = self.joint(shape), self.groups(shape)
+        score, benign = float(joint.combine(scores[np.newaxis])[0]), joint.combine(self.benign)
+        p_value = _p_value(score, benign, groups)
         own = self._alone_from(shape) <= p_value
         compared = self._like(shape) if own else np.ones(self.n, dtype=np.bool_)
         families = self._family_masks(compared)
         comparison = Comparison(
             n=int(np.count_nonzero(compared)),
             as_high=count_as_high(score, benign[compared]),
-            threshold=threshold,
+            threshold=_threshold(benign, groups, alpha),
             shape=shape if own else None,
             families=[
                 FamilyComparison(
@@ -156,13 +155,7 @@ class BenignScores:
         Raises:
             ValueError: If the score is NaN.
         """
-        benign = self.joint_scores(shape)
-        found = smallest_level(self.n)
-        for group in self.groups(shape):
-            p_value = conformal_p_value(score, benign[group.members])
-            if p_value > group.least:
-                found = max(found, min(p_value, group.below))
-        return found
+        return _p_value(score, self.joint_scores(shape), self.groups(shape))
 
     def threshold(self, shape: Shape, alpha: float) -> float:
         """The joint score that an adapter of a shape must exceed for `p_value` <= alpha.
@@ -171,12 +164,7 @@ class BenignScores:
             AlphaUnsupportedError: If the calibration set is too small for alpha.
         """
         check_supported(self.n, alpha)
-        benign = self.joint_scores(shape)
-        return max(
-            conformal_threshold(benign[group.members], max(alpha, group.least))
-            for group in self.groups(shape)
-            if group.below > alpha
-        )
+        return _threshold(self.joint_scores(shape), self.groups(shape), alpha)
 
     def joint(self, shape: Shape) -> JointScore:
         """How an adapter's scores become one: standardised on its own shape if there are enough.
@@ -242,6 +230,23 @@ class BenignScores:
     @cached_property
     def _by_shape(self) -> dict[Shape, Mask]:
         return {shape: np.array([own is shape for own in self.shapes]) for shape in Shape}
+
+
+def _p_value(score: float, benign: Matrix, groups: list[Group]) -> float:
+    found = smallest_level(len(benign))
+    for group in groups:
+        p_value = conformal_p_value(score, benign[group.members])
+        if p_value > group.least:
+            found = max(found, min(p_value, group.below))
+    return found
+
+
+def _threshold(benign: Matrix, groups: list[Group], alpha: float) -> float:
+    return max(
+        conformal_threshold(benign[group.members], max(alpha, group.least))
+        for group in groups
+        if group.below > alpha
+    )
 
 
 def _remaining(rest: Mask, compared: Mask, least: float, below: float) -> Iterator[Group]:
