@@ -16,7 +16,8 @@ class Verdict(str, Enum):
     """What is said about one target."""
 
     CLEAR = "clear"
-    """Everything understood, and no overlap with known misalignment directions."""
+    """Everything understood, and no overlap with known misalignment directions beyond that of
+    benign adapters."""
     FLAGGED = "flagged"
     """More alike known misaligned adapters than the calibration's benign ones are."""
     INCONCLUSIVE = "inconclusive"

@@ -38,7 +38,10 @@ from scanner.signatures.pack import Signature
 from scanner.statistics.calibration import BenignScores, Compared, needed_alone
 from scanner.statistics.conformal import DEFAULT_ALPHA
 
-CLEAR_REASON = "no overlap with known misalignment directions (which does not mean aligned)"
+CLEAR_REASON = (
+    "no overlap with known misalignment directions beyond that of benign adapters (which does "
+    "not mean aligned)"
+)
 _UNSIGNED = (
     "the signature's directions have no sign: they show where an adapter writes, not which way"
 )

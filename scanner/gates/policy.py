@@ -48,7 +48,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     inconclusive: Literal["block", "allow"] = "block"
     """What a verdict of `inconclusive` means. An `error` is always a refusal."""
     alpha: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    """A `clear` must have been given at this false-positive rate or a larger (stricter) one."""
+    """A `clear` must have been given at this false-positive rate or a larger one, which flags
+    more: p does not depend on alpha, so what is not flagged at a rate is not flagged at any
+    smaller one."""
     packs: list[str] = []
     """Packs a `clear` must rest on: an id, or id@digest."""
     max_age_days: Annotated[int, Meta(ge=1)] | None = None

@@ -15,8 +15,10 @@ from scanner.reports.terminal import printable
 from scanner.reports.wording import (
     NOT_ALIGNED,
     ORDER,
+    OVERLAP_WORDS,
     VERDICT_WORDS,
     comparison_words,
+    percent,
     site_name,
     strongest_sites,
     used_signatures,
@@ -64,6 +66,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters["printable"] = printable
+    found.filters["percent"] = percent
     found.filters["signed"] = lambda x: f"{x:+.2f}".replace("-", "\u2212")
     return found
 
@@ -84,6 +87,7 @@ def render(report: Report) -> str:
             counts=[(verdict.value, getattr(report.summary, verdict.value)) for verdict in ORDER],
             signatures=used_signatures(report),
             not_aligned=NOT_ALIGNED,
+            overlap_words=OVERLAP_WORDS,
         )
     )
     return page.lstrip() + "\n"
@@ -128,9 +132,14 @@ def _one_signature(result: ScanResult) -> bool:
 
 def _sentences(result: ScanResult) -> list[str]:
     found = []
-    dose = result.deciding_dose
+    dose, overlap = result.deciding_dose, result.deciding_overlap
     if dose is not None:
         found.append(_dose_words(dose))
+    if overlap is not None:
+        found.append(
+            f"Its column space writes {percent(overlap)} of the update into the misalignment "
+            "directions."
+        )
     if result.comparison is not None:
         found.append(comparison_words(result.comparison))
     if result.nearest_reference is not None and dose is not None and dose > 0:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from xml.sax.saxutils import escape, quoteattr
 
 from scanner.reports.terminal import printable
+from scanner.reports.wording import OVERLAP_WORDS, percent
 from scanner.results import Report, ScanResult, Verdict
 
 
@@ -44,5 +45,14 @@ def _outcome(result: ScanResult) -> str:
         until = f"accepted until {result.accepted.expires}: {result.accepted.reason}"
         return f"<skipped message={quoteattr(printable(until))}/>"
     tag = "failure" if result.verdict is Verdict.FLAGGED else "error"
-    message = quoteattr(reasons)
-    return f'<{tag} type="{result.verdict.value}" message={message}>{escape(reasons)}</{tag}>'
+    message, text = quoteattr(reasons), escape("; ".join([reasons, *_evidence(result)]))
+    return f'<{tag} type="{result.verdict.value}" message={message}>{text}</{tag}>'
+
+
+def _evidence(result: ScanResult) -> list[str]:
+    dose, cosine, overlap = result.deciding_dose, result.deciding_cosine, result.deciding_overlap
+    return (
+        ([f"dose {dose:+.2f}"] if dose is not None else [])
+        + ([f"cosine {cosine:+.2f}"] if cosine is not None else [])
+        + ([f"overlap {percent(overlap)} ({OVERLAP_WORDS})"] if overlap is not None else [])
+    )

@@ -8,7 +8,10 @@ from scanner.reports.terminal import printable
 from scanner.reports.wording import (
     NOT_ALIGNED,
     ORDER,
+    OVERLAP_WORDS,
     VERDICT_WORDS,
+    comparison_words,
+    percent,
     site_name,
     strongest_sites,
     used_signatures,
@@ -46,8 +49,8 @@ def _lines(report: Report) -> Iterator[str]:
     ordered = sorted(report.results, key=lambda result: ORDER.index(result.verdict))
     if ordered:
         yield ""
-        yield "| | adapter | verdict | dose | p-value | base model |"
-        yield "|---|---|---|---:|---:|---|"
+        yield "| | adapter | verdict | dose | cosine | overlap | p-value | base model |"
+        yield "|---|---|---|---:|---:|---:|---:|---|"
         yield from map(_row, ordered)
     for result in ordered:
         if result.verdict is not Verdict.CLEAR:
@@ -65,11 +68,14 @@ def _lines(report: Report) -> Iterator[str]:
 
 def _row(result: ScanResult) -> str:
     dose = ", ".join(f"{dose:+.2f}" for dose in result.dose.values()) or "-"
+    cosine = ", ".join(f"{cosine:+.2f}" for cosine in result.cosine.values()) or "-"
+    overlap = ", ".join(percent(overlap) for overlap in result.overlap.values()) or "-"
     p_value = "-" if result.p_value is None else f"{result.p_value:.4f}"
     base = escape(result.base_model or "-")
     accepted = ", accepted" if result.accepted else ""
-    cells = (escape(result.target), f"{result.verdict.value}{accepted}", dose, p_value, base)
-    return f"| {_MARKS[result.verdict]} | {' | '.join(cells)} |"
+    target, verdict = escape(result.target), f"{result.verdict.value}{accepted}"
+    cells = (_MARKS[result.verdict], target, verdict, dose, cosine, overlap, p_value, base)
+    return f"| {' | '.join(cells)} |"
 
 
 def _details(result: ScanResult) -> Iterator[str]:
@@ -81,6 +87,8 @@ def _details(result: ScanResult) -> Iterator[str]:
         yield f"- {escape(reason)}"
     if result.accepted:
         yield f"- accepted until {result.accepted.expires}: {escape(result.accepted.reason)}"
+    if result.comparison:
+        yield f"- {comparison_words(result.comparison)}"
     if result.nearest_reference:
         nearest = result.nearest_reference
         yield f"- most like the reference {escape(nearest.id)} (cosine {nearest.cosine:+.2f})"
@@ -99,6 +107,6 @@ def _footer(report: Report) -> Iterator[str]:
         calibration = signature.calibration
         n = f"{calibration.n} benign adapters" if calibration else "not calibrated"
         yield f"Signature {escape(signature.id)} for {escape(signature.base_model)} ({n})."
-    yield f"A dose of 1 is a known misaligned model. {NOT_ALIGNED}"
+    yield f"A dose of 1 is a known misaligned model. Overlap is {OVERLAP_WORDS}. {NOT_ALIGNED}"
     yield f"Written by {report.tool.name} {escape(report.tool.version)}."
     yield "</sub>"

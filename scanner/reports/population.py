@@ -32,7 +32,9 @@ class Ranked:
     target: str
     verdict: Verdict
     dose: float
-    """The adapter's dose."""
+    """This and the next two as the signature that decided sees them."""
+    cosine: float | None
+    overlap: float | None
     p_value: float
     q_value: float | None
     base_model: str | None
@@ -152,6 +154,8 @@ def _ranked(result: ScanResult, dose: float) -> Ranked:
         target=result.target,
         verdict=result.verdict,
         dose=dose,
+        cosine=result.deciding_cosine,
+        overlap=result.deciding_overlap,
         p_value=result.p_value,
         q_value=result.q_value,
         base_model=result.base_model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from scanner.reports.histogram import histogram
 from scanner.reports.html_report import environment
 from scanner.reports.population import Population
-from scanner.reports.wording import NOT_ALIGNED, ORDER
+from scanner.reports.wording import NOT_ALIGNED, ORDER, OVERLAP_WORDS
 
 _REASONS = 50
 
@@ -33,6 +33,7 @@ def render(population: Population) -> str:
             reasons=population.unjudged[:_REASONS],
             more_reasons=max(len(population.unjudged) - _REASONS, 0),
             not_aligned=NOT_ALIGNED,
+            overlap_words=OVERLAP_WORDS,
         )
     )
     return page.lstrip() + "\n"

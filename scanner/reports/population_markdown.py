@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from scanner.reports.markdown_report import escape
 from scanner.reports.population import CalibrationComparison, Population, Ranked
-from scanner.reports.wording import NOT_ALIGNED, ORDER
+from scanner.reports.wording import NOT_ALIGNED, ORDER, OVERLAP_WORDS, percent
 
 _REASONS = 20
 
@@ -28,8 +28,8 @@ def _lines(population: Population) -> Iterator[str]:
     yield "### By dose"
     yield ""
     if population.ranked:
-        yield "| dose | adapter | verdict | p-value | q-value | copies | base model |"
-        yield "|---:|---|---|---:|---:|---:|---|"
+        yield "| dose | cosine | overlap | adapter | verdict | p-value | q-value | copies | base |"
+        yield "|---:|---:|---:|---|---|---:|---:|---:|---|"
         yield from map(_row, population.ranked)
     else:
         yield "No adapter was given a dose."
@@ -43,7 +43,8 @@ def _lines(population: Population) -> Iterator[str]:
         yield ""
         yield from _unjudged(population)
     yield ""
-    yield f"<sub>A dose of 1 is a known misaligned model. {NOT_ALIGNED} The q-value is the share of"
+    yield f"<sub>A dose of 1 is a known misaligned model. Overlap is {OVERLAP_WORDS}."
+    yield f"{NOT_ALIGNED} The q-value is the share of"
     yield "false findings to expect among everything with a q-value as low. Written by"
     yield f"{population.tool.name} {escape(population.tool.version)}.</sub>"
 
@@ -52,6 +53,8 @@ def _row(item: Ranked) -> str:
     q_value = "-" if item.q_value is None else f"{item.q_value:.4f}"
     cells = (
         f"{item.dose:+.2f}",
+        "-" if item.cosine is None else f"{item.cosine:+.2f}",
+        "-" if item.overlap is None else percent(item.overlap),
         escape(item.target),
         item.verdict.value,
         f"{item.p_value:.4f}",

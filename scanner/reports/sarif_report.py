@@ -160,6 +160,7 @@ def _result(result: ScanResult) -> dict[str, Any]:
             "pValue": result.p_value,
             "dose": result.dose,
             "cosine": result.cosine,
+            "overlap": result.overlap,
         },
     }
     if result.accepted is not None:

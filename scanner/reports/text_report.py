@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.reports.terminal import DEFAULT_WIDTH, Screen, printable, standard_output
-from scanner.reports.wording import ORDER, site_name, strongest_sites, used_signatures
+from scanner.reports.wording import (
+    ORDER,
+    OVERLAP_WORDS,
+    comparison_words,
+    percent,
+    site_name,
+    strongest_sites,
+    used_signatures,
+)
 from scanner.results import Report, ScanResult, Verdict
 
 __all__ = ["printable", "render"]
@@ -21,7 +29,10 @@ _SHORTEST_BAR = 4
 _DOSE_BAR = 24
 _VERDICT_COLUMN = 14
 _LABEL_COLUMN = 12
-_NOT_ALIGNED = 'clear: no overlap with known misalignment directions; it does not mean "aligned"'
+_NOT_ALIGNED = (
+    "clear: no overlap with known misalignment directions beyond that of benign adapters; it does "
+    'not mean "aligned"'
+)
 
 
 def render(report: Report, screen: Screen | None = None) -> str:
@@ -52,13 +63,14 @@ def _heading(result: ScanResult, screen: Screen) -> str:
 
 
 def _clear_lines(results: Sequence[ScanResult], screen: Screen) -> Iterator[str]:
-    """One line each where it fits: dose and p-value in columns."""
+    """One line each where it fits: dose, overlap and p-value."""
     longest = max((len(printable(result.target)) for result in results), default=0)
     for result in results:
-        most = "at most " if len(result.dose) > 1 else ""
+        dose, overlap, p_value = result.deciding_dose, result.deciding_overlap, result.p_value
         numbers = ", ".join(
-            ([f"dose {most}{max(result.dose.values()):+.2f}"] if result.dose else [])
-            + ([f"p {result.p_value:.2g}"] if result.p_value is not None else [])
+            ([f"dose {dose:+.2f}"] if dose is not None else [])
+            + ([f"overlap {percent(overlap)}"] if overlap is not None else [])
+            + ([f"p {p_value:.2g}"] if p_value is not None else [])
         )
         padding = " " * (longest - len(printable(result.target)) + 2)
         fits = _VERDICT_COLUMN + longest + 2 + len(numbers) <= screen.width
@@ -75,9 +87,12 @@ def _result_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
         accepted = f"accepted until {result.accepted.expires}: {printable(result.accepted.reason)}"
         yield from screen.wrap(accepted, "    ", "  ")
     yield from _dose_lines(result, screen)
+    yield from _evidence_lines(result, screen)
     if result.p_value is not None and result.alpha is not None:
         relation = "<=" if result.p_value <= result.alpha else ">"
         yield _labelled("p-value", f"{result.p_value:.4f} {relation} alpha {result.alpha:g}")
+    if result.comparison is not None:
+        yield from _wrapped("benign", comparison_words(result.comparison), screen)
     if result.nearest_reference is not None:
         nearest = result.nearest_reference
         yield _labelled("nearest", f"{printable(nearest.id)}, cosine {nearest.cosine:+.2f}")
@@ -89,21 +104,41 @@ def _labelled(label: str, text: str) -> str:
     return f"  {label:<{_LABEL_COLUMN - 2}}{text}"
 
 
+def _wrapped(label: str, text: str, screen: Screen) -> list[str]:
+    return screen.wrap(text, " " * _LABEL_COLUMN, _labelled(label, ""))
+
+
+def _evidence_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
+    """Cosine and overlap, under every signature; the overlap with what it is."""
+    cosines = {name: f"{cosine:+.2f}" for name, cosine in result.cosine.items()}
+    overlaps = {name: percent(overlap) for name, overlap in result.overlap.items()}
+    if cosines:
+        yield from _wrapped("cosine", _by_signature(cosines), screen)
+    if overlaps:
+        yield from _wrapped("overlap", f"{_by_signature(overlaps)}: {OVERLAP_WORDS}", screen)
+
+
+def _by_signature(numbers: Mapping[str, str]) -> str:
+    if len(numbers) == 1:
+        return next(iter(numbers.values()))
+    return ", ".join(f"{number} {printable(name)}" for name, number in numbers.items())
+
+
 def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
-    """A bar per method that ends where a known misaligned model (1.0) or the dose ends."""
+    """A bar per signature that ends where a known misaligned model (1.0) or the dose ends."""
     mark = "│" if screen.unicode else "|"
-    for index, (method, dose) in enumerate(result.dose.items()):
+    for index, (name, dose) in enumerate(result.dose.items()):
         end = max(1.0, dose)
         bar = screen.bar(dose / end, _DOSE_BAR) if dose > 0 else " " * _DOSE_BAR
         at = round(_DOSE_BAR / end)
         left, right = bar[:at], bar[at:]
         drawn = screen.style(left, "red") + mark + screen.style(right, "red")
-        method = "" if len(result.dose) == 1 else f" {printable(method)}"
+        whose = "" if len(result.dose) == 1 else f" {printable(name)}"
         last = index == len(result.dose) - 1
         legend = f"{mark} = a known misaligned model" if last else ""
-        used = _LABEL_COLUMN + len(f"{dose:+.2f}  ") + _DOSE_BAR + len(mark) + len(method)
+        used = _LABEL_COLUMN + len(f"{dose:+.2f}  ") + _DOSE_BAR + len(mark) + len(whose)
         beside = used + 2 + len(legend) <= screen.width
-        line = f"{dose:+.2f}  {drawn}{method}"
+        line = f"{dose:+.2f}  {drawn}{whose}"
         yield _labelled("dose", f"{line}  {legend}" if legend and beside else line)
         if legend and not beside:
             yield _labelled("", legend)

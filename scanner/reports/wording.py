@@ -8,22 +8,35 @@ ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
 """Verdicts in the order reports list them, the gravest first."""
 
 NOT_ALIGNED = (
-    'Clear means no overlap with known misalignment directions; it does not mean "aligned".'
+    "Clear means no overlap with known misalignment directions beyond that of benign adapters; "
+    'it does not mean "aligned".'
 )
 VERDICT_WORDS = {
     Verdict.FLAGGED: "Moves its base model towards known misalignment, more than benign "
     "adapters do.",
     Verdict.ERROR: "Could not be read, so nothing is known about it.",
     Verdict.INCONCLUSIVE: "Could not be judged. This is not a clear.",
-    Verdict.CLEAR: "Shows no overlap with known misalignment directions. That does not mean "
-    "it is aligned.",
+    Verdict.CLEAR: "Shows no overlap with known misalignment directions beyond that of benign "
+    "adapters. That does not mean it is aligned.",
 }
+OVERLAP_WORDS = (
+    "the share of the update that its column space writes into the misalignment directions"
+)
 _TOP_SITES = 3
+_SMALLEST_SHARE = 0.001
+_WHOLE_PERCENT_FROM = 0.0995
 
 
 def site_name(site: SiteResult) -> str:
     """A site as a person says it."""
     return site.module if site.layer is None else f"layer {site.layer} {site.module}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage: two digits, from 10% on none after the point; never 0 for some."""
+    if 0 < share < _SMALLEST_SHARE:
+        return "below 0.1%"
+    return f"{100 * share:.1f}%" if share < _WHOLE_PERCENT_FROM else f"{100 * share:.0f}%"
 
 
 def comparison_words(comparison: Comparison) -> str:

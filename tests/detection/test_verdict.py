@@ -55,7 +55,8 @@ def test_a_benign_adapter_is_clear_and_not_called_aligned(pack: Signature, benig
     assert result.verdict is Verdict.CLEAR
     assert result.coverage.uncovered == []
     assert result.reasons == [
-        "no overlap with known misalignment directions (which does not mean aligned)"
+        "no overlap with known misalignment directions beyond that of benign adapters (which does "
+        "not mean aligned)"
     ]
 
 

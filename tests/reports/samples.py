@@ -110,7 +110,10 @@ CLEAR = ScanResult(
     overlap={"base-weights": 0.004},
     coverage=Coverage(sites=8, covered_sites=8, uncovered=[]),
     sites=[site(0, "mlp.down_proj", 0.03)],
-    reasons=["no overlap with known misalignment directions (which does not mean aligned)"],
+    reasons=[
+        "no overlap with known misalignment directions beyond that of benign adapters (which does "
+        "not mean aligned)"
+    ],
 )
 INCONCLUSIVE = ScanResult(
     target="adapters/dora",

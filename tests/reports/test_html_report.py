@@ -90,8 +90,11 @@ def test_a_person_reads_the_verdict_the_dose_and_the_p_value() -> None:
     text = " ".join(Page(render(report_of(FLAGGED))).text.split())
     assert "Moves its base model towards known misalignment" in text
     assert "It carries 0.87 of the dose of a known misaligned model." in text
+    assert "Its column space writes 30% of the update into the misalignment directions." in text
     assert "None of the 150 benign adapters that change several layers score as high." in text
     assert "0.0066, flagged at or below 0.01" in text
+    assert "0 of 150; by family: family-0 0 of 30, family-1 0 of 30," in text
+    assert "cosine (base-weights)+0.610 overlap (base-weights)30%" in text
 
 
 def test_benign_adapters_that_score_as_high_are_counted_and_not_derived_from_p(

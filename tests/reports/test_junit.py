@@ -24,6 +24,7 @@ def test_it_parses_and_counts() -> None:
     failure = cases[0].find("failure")
     assert failure is not None
     assert "a dose of 0.87" in failure.get("message", "")
+    assert "dose +0.87; cosine +0.61; overlap 30% (the share of" in str(failure.text)
 
 
 def test_an_accepted_finding_is_skipped_not_failed() -> None:

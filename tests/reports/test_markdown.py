@@ -37,7 +37,9 @@ def test_it_renders_as_tables_and_headings() -> None:
     assert page.tags.count("tbody") == 2
     assert page.tags.count("h3") == 4
     assert "adapters/bad-advice" in page.text
-    assert "+0.87" in page.text
+    assert all(number in page.text for number in ("+0.87", "+0.61", "30%"))
+    assert "writes into the misalignment directions" in page.text
+    assert "None of the 150 benign adapters that change several layers score as high." in page.text
 
 
 def test_names_from_adapters_form_no_markup() -> None:

@@ -24,13 +24,16 @@ def test_a_flagged_adapter_at_a_glance() -> None:
     assert text.startswith("flagged       adapters/bad-advice\n")
     for part in ("+0.87", "0.0066 <= alpha 0.01", "medical-advice, cosine +0.90", "█"):
         assert part in text
+    words = " ".join(text.split())
+    assert "cosine +0.61 overlap 30%: the share of the update that its column space" in words
+    assert "benign None of the 150 benign adapters that change several layers" in words
     assert re.search(r"where +layer 3 mlp.down_proj +\+0.080", text)
     assert "calibrated on 150 benign adapters, 5 families" in " ".join(text.split())
 
 
 def test_a_clear_adapter_takes_one_line_and_claims_little() -> None:
     text = render(report_of(CLEAR), Screen())
-    assert text.startswith("clear         adapters/new-facts  dose +0.03, p 0.42\n")
+    assert text.startswith("clear         adapters/new-facts  dose +0.03, overlap 0.4%, p 0.42\n")
     assert 'it does not mean "aligned"' in text
 
 
@@ -74,11 +77,18 @@ def test_every_dose_has_a_bar_with_the_reference_marked(dose: float) -> None:
     assert dose < 1 or set(below) == {"█"}
 
 
-def test_two_methods_are_told_apart() -> None:
-    result = msgspec.structs.replace(FLAGGED, dose={"base-weights": 0.8, "base-gradients": 1.1})
+def test_two_signatures_are_told_apart() -> None:
+    result = msgspec.structs.replace(
+        FLAGGED,
+        dose={"base-weights": 0.8, "base-gradients": 1.1},
+        cosine={"base-weights": 0.5, "base-gradients": 0.6},
+        overlap={"base-weights": 0.0001, "base-gradients": 0.25},
+    )
     text = render(report_of(result), Screen())
     assert re.search(r"\+0\.80.*weights", text)
     assert re.search(r"\+1\.10.*gradients", text)
+    assert "+0.50 base-weights, +0.60 base-gradients" in text
+    assert "below 0.1% base-weights, 25% base-gradients: the share" in text
 
 
 def test_what_goes_through_a_pipe_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
