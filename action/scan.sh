@@ -6,7 +6,7 @@
 # step fails the job, after the reports are uploaded.
 set -euo pipefail
 
-weights='(^|/)adapter_config\.json$|\.(safetensors|bin|pt|pth|ckpt|gguf|npz|nemo)$|\.safetensors\.index\.json$'
+weights='(^|/)adapter_config\.json$|\.(safetensors|bin|pt|pth|ckpt|gguf|npz|nemo)$|\.(safetensors|bin)\.index\.json$'
 mapfile -t args < <(printf '%s' "${SCAN_ARGS:-}" | sed '/^[[:space:]]*$/d')
 mapfile -t targets < <(printf '%s\n' "${SCAN_PATHS:-.}" | sed '/^[[:space:]]*$/d')
 mode=()
@@ -14,7 +14,7 @@ mode=()
 if [ "${CHANGED_ONLY:-true}" = true ] && [ -n "${BASE_SHA:-}" ] && [ -n "${BASE_SHA//0/}" ]; then
   git cat-file -e "$BASE_SHA^{commit}" 2>/dev/null || git fetch --quiet --depth=1 origin "$BASE_SHA"
   mapfile -d '' -t targets < <(
-    git diff --name-only --diff-filter=d -z "$BASE_SHA" HEAD | grep -zE "$weights" || true
+    git diff --name-only --diff-filter=d -z "$BASE_SHA" HEAD | grep -zEi "$weights" || true
   )
   mode=(--hook)
   if [ ${#targets[@]} -eq 0 ]; then

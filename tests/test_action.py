@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scanner.formats.discover import WEIGHT_SUFFIXES
+from scanner.formats.rules import WEIGHT_SUFFIXES
 from tests.reports.test_sarif import errors
 from tests.tools import require
 

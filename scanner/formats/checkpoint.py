@@ -29,6 +29,8 @@ from scanner.formats.model import (
 )
 from scanner.formats.module_names import site_of, strip_wrappers
 from scanner.formats.readers.notes import FormatNote
+from scanner.formats.rules import beside
+from scanner.formats.stores.sharded import UnitedStore
 from scanner.formats.stores.sniff import open_store
 
 FORMAT = "full-checkpoint"
@@ -70,9 +72,10 @@ def open_checkpoint(files: AdapterFiles, base: Path) -> Adapter:
     config = _config(base)
     input_first = INPUT_FIRST.get(str(config.get("model_type")), frozenset())
     updates: list[Update] = []
+    own = after.files if isinstance(after, UnitedStore) else frozenset()
+    beside_it = [*files.others, *files.checkpoints]
     uncovered = [
-        Uncovered(path.name, "another weight file in the same directory; not part of this scan")
-        for path in files.others
+        Uncovered(path.name, beside(path.name)) for path in beside_it if path.name not in own
     ]
     try:
         for name in after.names():

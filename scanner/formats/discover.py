@@ -8,30 +8,20 @@ keeps its content in).
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from scanner.errors import NothingToScanError, TargetError, UnreadableFileError
 from scanner.formats.peft_config import CONFIG_NAME
 from scanner.formats.rules import (
-    ADAPTER_STEMS,
     SKIPPED_FOLDERS,
-    TRAINER_STATE,
-    WEIGHT_SUFFIXES,
     choose,
     is_adapter_file,
     is_shard,
     lone_shard,
 )
-
-__all__ = [
-    "ADAPTER_STEMS",
-    "TRAINER_STATE",
-    "WEIGHT_SUFFIXES",
-    "AdapterFiles",
-    "adapter_in",
-    "find_adapters",
-]
+from scanner.formats.trainer_state import is_trainer_state
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,11 @@ class AdapterFiles:
     """The weight file or the index of its shards; None if only a config was found."""
     config: Path | None
     others: tuple[Path, ...] = ()
-    """Weight files in the same directory that are not part of this adapter."""
+    """Weight files in the same directory that are not part of this adapter, as far as names say."""
+    checkpoints: tuple[Path, ...] = ()
+    """Weight files beside it that are adapters of their own, if mlx-lm wrote them all."""
+    is_checkpoint: bool = False
+    """Whether this is an earlier state of the adapter in the same directory."""
     base_weights: Path | None = None
     """The base model, if the weights are a full fine-tune to be compared with it."""
     problem: TargetError | None = None
@@ -62,22 +56,7 @@ def find_adapters(target: Path) -> list[AdapterFiles]:
         raise UnreadableFileError("no such file or directory", where=str(target))
     if target.is_file():
         return [_around_file(target)]
-    found: list[AdapterFiles] = []
-
-    def unreadable(error: OSError) -> None:
-        place = Path(error.filename)
-        problem = UnreadableFileError(f"cannot be listed: {error.strerror}", where=str(place))
-        found.append(AdapterFiles(place, None, None, problem=problem))
-
-    for directory, folders, names in os.walk(target, onerror=unreadable, followlinks=False):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
-        found += [
-            AdapterFiles(path, None, None, problem=_outside(path))
-            for path in (Path(directory, name) for name in folders)
-            if not _stays_inside(path, target)
-        ]
-        if files := _in_directory(Path(directory), names, target):
-            found.append(files)
+    found = [files for directory in _walk(target) for files in directory]
     if not found:
         raise NothingToScanError(
             "no adapter in this directory",
@@ -87,11 +66,11 @@ def find_adapters(target: Path) -> list[AdapterFiles]:
     return found
 
 
-def adapter_in(directory: Path) -> AdapterFiles | None:
-    """The adapter that lies directly in one directory, if any.
+def adapters_in(directory: Path) -> list[AdapterFiles]:
+    """The adapters that lie directly in one directory: none, one, or one per checkpoint.
 
     Raises:
-        UnreadableFileError: If the directory cannot be listed, or holds a link that leads out.
+        UnreadableFileError: If the directory cannot be listed.
     """
     try:
         names = os.listdir(directory)
@@ -102,13 +81,45 @@ def adapter_in(directory: Path) -> AdapterFiles | None:
     return _in_directory(directory, names, directory)
 
 
+def _walk(target: Path) -> Iterator[list[AdapterFiles]]:
+    """What lies in each directory, from the top, in order; however deep they are nested."""
+    waiting = [target]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            with os.scandir(directory) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            what = f"cannot be listed: {error.strerror or error}"
+            problem = UnreadableFileError(what, where=str(directory))
+            yield [AdapterFiles(directory, None, None, problem=problem)]
+            continue
+        folders = [
+            entry for entry in listed if _is_folder(entry) and entry.name not in SKIPPED_FOLDERS
+        ]
+        links = [Path(entry.path) for entry in folders if entry.is_symlink()]
+        yield [
+            AdapterFiles(path, None, None, problem=_outside(path))
+            for path in links
+            if not _stays_inside(path, target)
+        ]
+        names = [entry.name for entry in listed if not _is_folder(entry)]
+        yield _in_directory(directory, names, target)
+        waiting += [Path(entry.path) for entry in reversed(folders) if not entry.is_symlink()]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 def _around_file(path: Path) -> AdapterFiles:
     """The adapter a single named file belongs to."""
     config = path.parent / CONFIG_NAME
     if path.name == CONFIG_NAME:
-        files = _in_directory(path.parent, os.listdir(path.parent), path.parent)
-        assert files is not None, "a directory with a config always makes an adapter"
-        return files
+        return adapters_in(path.parent)[0]
     problem = lone_shard(str(path)) if is_shard(path.name) else None
     return AdapterFiles(path, path, config if config.is_file() else None, problem=problem)
 
@@ -134,18 +145,31 @@ def _outside(path: Path) -> UnreadableFileError:
     )
 
 
-def _in_directory(directory: Path, names: list[str], root: Path) -> AdapterFiles | None:
-    """The adapter that lies directly in one directory, if any."""
-    for name in sorted(filter(is_adapter_file, names)):
+def _in_directory(directory: Path, names: list[str], root: Path) -> list[AdapterFiles]:
+    """The adapters that lie directly in one directory."""
+    names = sorted(filter(is_adapter_file, names))
+    for name in names:
         if not _stays_inside(directory / name, root):
-            return AdapterFiles(directory, None, None, problem=_outside(directory / name))
-    choice = choose(names)
+            return [AdapterFiles(directory, None, None, problem=_outside(directory / name))]
+    choice = choose(name for name in names if not is_trainer_state(directory / name))
     if choice is None:
-        return None
+        return []
     config = directory / choice.config if choice.config else None
     if choice.lone_shard:
         problem = lone_shard(str(directory / choice.lone_shard))
-        return AdapterFiles(directory, None, config, problem=problem)
-    weights = directory / choice.weights if choice.weights else None
+        return [AdapterFiles(directory, None, config, problem=problem)]
+    if choice.weights is None:
+        return [AdapterFiles(directory, None, config)]
     others = tuple(directory / name for name in choice.others)
-    return AdapterFiles(directory, weights, config, others)
+    every = [directory / name for name in (choice.weights, *choice.checkpoints)]
+    return [
+        AdapterFiles(
+            target=path if index else directory,
+            weights=path,
+            config=config,
+            others=others,
+            checkpoints=tuple(item for item in every if item != path),
+            is_checkpoint=index > 0,
+        )
+        for index, path in enumerate(every)
+    ]

@@ -11,8 +11,10 @@ from scanner.errors import UnreadableFileError, UsageError
 from scanner.formats.discover import AdapterFiles, find_adapters
 from scanner.formats.model import Adapter, TensorStore, Uncovered, nothing_to_fetch
 from scanner.formats.peft_config import PeftConfig, read_config
-from scanner.formats.readers import READERS
+from scanner.formats.readers import READERS, mlx
+from scanner.formats.rules import beside
 from scanner.formats.source import Source
+from scanner.formats.stores.sharded import UnitedStore
 from scanner.formats.stores.sniff import open_store
 
 Shapes = Mapping[str, tuple[int, int]]
@@ -33,7 +35,7 @@ def open_path(target: str | Path, shapes: Shapes | ShapesOf | None = None) -> Ad
         UsageError: If the directory holds several adapters.
         TargetError: If the adapter cannot be read; see `scanner.errors`.
     """
-    found = find_adapters(Path(target))
+    found = [files for files in find_adapters(Path(target)) if not files.is_checkpoint]
     if len(found) > 1:
         raise UsageError(
             f"{len(found)} adapters in this directory", where=str(target), todo="name one of them"
@@ -72,7 +74,8 @@ def open_files(files: AdapterFiles, shapes: Shapes | ShapesOf | None = None) -> 
             f"cannot be read: {error.strerror or error}", where=str(files.weights)
         ) from None
     others = tuple(path.name for path in files.others)
-    parts = AdapterParts(where, store, config, config_sha256, others)
+    checkpoints = tuple(path.name for path in files.checkpoints)
+    parts = AdapterParts(where, store, config, config_sha256, others, checkpoints)
     return adapter_from(parts, shapes)
 
 
@@ -87,6 +90,14 @@ class AdapterParts:
     config_sha256: str | None
     others: tuple[str, ...] = ()
     """Names of weight files beside it."""
+    checkpoints: tuple[str, ...] = ()
+    """Names of files beside it that are adapters of their own if mlx-lm wrote them."""
+
+    def not_judged(self, format_name: str) -> tuple[Uncovered, ...]:
+        """The weight files beside it that a loader may take and this adapter does not hold."""
+        own = self.store.files if isinstance(self.store, UnitedStore) else frozenset()
+        names = self.others if format_name == mlx.FORMAT else (*self.others, *self.checkpoints)
+        return tuple(Uncovered(name, beside(name)) for name in names if name not in own)
 
 
 def adapter_from(
@@ -114,16 +125,12 @@ def adapter_from(
     except BaseException:
         store.close()
         raise
-    others = tuple(
-        Uncovered(name, "another weight file in the same directory; not part of this scan")
-        for name in parts.others
-    )
     return Adapter(
         target=parts.where,
         format=reading.format,
         base_model=reading.base_model,
         updates=reading.updates,
-        uncovered=reading.uncovered + others,
+        uncovered=reading.uncovered + parts.not_judged(reading.format),
         digest=store.sha256,
         config_sha256=parts.config_sha256,
         close=store.close,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from scanner.errors import MalformedFileError, RegistryError, UnreadableFileError, first_line
-from scanner.formats.discover import WEIGHT_SUFFIXES
+from scanner.formats.rules import WEIGHT_SUFFIXES
 from scanner.formats.stores.local import sha256_of_file
 from scanner.gates.artifact import artifact_files
 from scanner.gates.attestation import Attestation

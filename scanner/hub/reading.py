@@ -27,13 +27,22 @@ from scanner.formats.limits import MAX_CONFIG_BYTES
 from scanner.formats.model import Adapter, TensorStore
 from scanner.formats.opening import AdapterParts, Shapes, ShapesOf, adapter_from
 from scanner.formats.peft_config import CONFIG_NAME, PeftConfig, config_from_bytes
-from scanner.formats.rules import SKIPPED_FOLDERS, Choice, choose, is_shard, lone_shard
+from scanner.formats.rules import (
+    SKIPPED_FOLDERS,
+    Choice,
+    choose,
+    is_named_like_trainer_state,
+    is_shard,
+    lone_shard,
+    may_be_trainer_state,
+)
 from scanner.formats.stores.ranged import Prefetch, open_ranged
 from scanner.formats.stores.sharded import shard_map, unite
 from scanner.formats.stores.sniff import INDEX_SUFFIX
+from scanner.formats.trainer_state import holds_trainer_state
 from scanner.hub.address import HubAddress, parse_address
 from scanner.hub.client import HubClient
-from scanner.hub.remote_file import remote_file
+from scanner.hub.remote_file import RangeReader, remote_file
 from scanner.hub.snapshot import HubFile, Snapshot, take_snapshot
 
 
@@ -49,7 +58,11 @@ class RemoteAdapter:
     """The weight file or the index of its shards; None if only a config was found."""
     config: HubFile | None
     others: tuple[str, ...] = ()
-    """Names of weight files beside it that are not part of it."""
+    """Names of weight files beside it that are not part of it, as far as names say."""
+    checkpoints: tuple[str, ...] = ()
+    """Names of files beside it that are adapters of their own, if mlx-lm wrote them all."""
+    is_checkpoint: bool = False
+    """Whether this is an earlier state of the adapter in the same folder."""
     problem: TargetError | None = None
     """Why the files cannot be read; None if they can."""
 
@@ -87,7 +100,8 @@ class RemoteAdapter:
     def content_digest(self) -> str:
         """Digest of everything the verdict depends on: names and contents of all the files."""
         files = (self.weights, self.config, *self.shards)
-        parts = [_digest_of(file for file in files if file), *self.others]
+        parts = [_digest_of(file for file in files if file), *self.others, *self.checkpoints]
+        parts.append(_digest_of(self._pickles_beside))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -118,9 +132,23 @@ class RemoteAdapter:
             raise UnreadableFileError(
                 "an adapter_config.json without weights beside it", where=self.target
             )
+        states = {
+            file.name
+            for file in self._pickles_beside
+            if _is_trainer_state(self.client, self.snapshot, file)
+        }
+        others = tuple(name for name in self.others if name not in states)
         store, prefetch = self._open_weights(self.weights)
-        parts = AdapterParts(self.target, store, config, config_sha256, self.others)
+        parts = AdapterParts(self.target, store, config, config_sha256, others, self.checkpoints)
         return adapter_from(parts, shapes, prefetch)
+
+    @property
+    def _pickles_beside(self) -> list[HubFile]:
+        """Files beside it whose content says whether they are trainer state."""
+        if self.weights is None:
+            return []
+        beside = self.snapshot.folders[self.weights.folder]
+        return [beside[name] for name in self.others if may_be_trainer_state(name)]
 
     def _open_weights(self, weights: HubFile) -> tuple[TensorStore, Prefetch]:
         source = remote_file(self.client, self.snapshot, weights.path)
@@ -140,6 +168,16 @@ class RemoteAdapter:
         weight_map = shard_map(source.whole(MAX_CONFIG_BYTES), source.where)
         store = unite(weight_map, open_shard, source.where)
         return store, partial(_prefetch_each, fetchers)
+
+
+def _is_trainer_state(client: HubClient, snapshot: Snapshot, file: HubFile) -> bool:
+    """Whether a pickle holds trainer state: reads its outline, not its tensors.
+
+    Raises:
+        HubError: If it cannot be fetched.
+    """
+    with RangeReader(remote_file(client, snapshot, file.path)) as reader:
+        return holds_trainer_state(reader, file.name)
 
 
 def _prefetch_each(fetchers: Sequence[Prefetch], names: Sequence[str]) -> None:
@@ -191,9 +229,9 @@ def adapters_in(snapshot: Snapshot, client: HubClient) -> list[RemoteAdapter]:
     found = []
     for folder in folders:
         files = snapshot.folders[folder]
-        if choice := choose(files):
+        if choice := _choose(snapshot, client, files):
             place = snapshot.address.below(folder)
-            found.append(_from_choice(snapshot, client, place, choice, files))
+            found += _from_choice(snapshot, client, place, choice, files)
     if not found:
         raise NothingToScanError(
             "no adapter in this repository",
@@ -201,6 +239,16 @@ def adapters_in(snapshot: Snapshot, client: HubClient) -> list[RemoteAdapter]:
             todo="name a repository with adapter weights",
         )
     return found
+
+
+def _choose(snapshot: Snapshot, client: HubClient, files: Mapping[str, HubFile]) -> Choice | None:
+    """The adapter in a folder; pickles that have it to themselves are looked into for that."""
+    pickles = [name for name in files if is_named_like_trainer_state(name)]
+    choice = choose(files)
+    if choice is None or choice.weights not in pickles:
+        return choice
+    states = {name for name in pickles if _is_trainer_state(client, snapshot, files[name])}
+    return choose(name for name in files if name not in states)
 
 
 def open_hub_adapter(
@@ -221,7 +269,7 @@ def open_hub_adapter(
         TargetError: If the adapter is not sound.
     """
     place = parse_address(address) if isinstance(address, str) else address
-    found = find_hub_adapters(place, client)
+    found = [item for item in find_hub_adapters(place, client) if not item.is_checkpoint]
     if len(found) > 1:
         raise UsageError(
             f"{len(found)} adapters in this repository",
@@ -246,9 +294,15 @@ def _around_file(snapshot: Snapshot, client: HubClient, file: HubFile) -> Remote
     """The adapter a single named file belongs to."""
     beside = snapshot.folders[file.folder]
     if file.name == CONFIG_NAME:
-        choice = choose(beside)
+        choice = _choose(snapshot, client, beside)
         assert choice is not None, "a folder with a config always makes an adapter"
-        return _from_choice(snapshot, client, snapshot.address.below(file.folder), choice, beside)
+        place = snapshot.address.below(file.folder)
+        return _from_choice(snapshot, client, place, choice, beside)[0]
+    choice = choose(beside)
+    if choice is not None and file.name in choice.checkpoints:
+        place = snapshot.address.below(file.folder)
+        every = _from_choice(snapshot, client, place, choice, beside)
+        return next(item for item in every if item.weights == file)
     problem = lone_shard(str(snapshot.address)) if is_shard(file.name) else None
     config = beside.get(CONFIG_NAME)
     return RemoteAdapter(snapshot.address, snapshot, client, file, config, problem=problem)
@@ -260,16 +314,24 @@ def _from_choice(
     place: HubAddress,
     choice: Choice,
     files: Mapping[str, HubFile],
-) -> RemoteAdapter:
+) -> list[RemoteAdapter]:
     problem = None
     if choice.lone_shard:
         problem = lone_shard(str(snapshot.address.below(files[choice.lone_shard].path)))
-    return RemoteAdapter(
-        address=place,
-        snapshot=snapshot,
-        client=client,
-        weights=files[choice.weights] if choice.weights else None,
-        config=files[choice.config] if choice.config else None,
-        others=choice.others,
-        problem=problem,
-    )
+    config = files[choice.config] if choice.config else None
+    if choice.weights is None:
+        return [RemoteAdapter(place, snapshot, client, None, config, problem=problem)]
+    every = (choice.weights, *choice.checkpoints)
+    return [
+        RemoteAdapter(
+            address=snapshot.address.below(files[name].path) if index else place,
+            snapshot=snapshot,
+            client=client,
+            weights=files[name],
+            config=config,
+            others=choice.others,
+            checkpoints=tuple(other for other in every if other != name),
+            is_checkpoint=index > 0,
+        )
+        for index, name in enumerate(every)
+    ]

@@ -7,6 +7,8 @@ error, never numbers.
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterator
 from threading import Lock
 from urllib.parse import quote, urlsplit
@@ -21,6 +23,8 @@ from scanner.formats.stores.digest import ContentDigest
 from scanner.hub.address import HubAddress
 from scanner.hub.client import Answer, HubClient
 from scanner.hub.snapshot import HubFile, Snapshot
+
+_PART_BYTES = 64 * 2**10
 
 
 class RemoteFile:
@@ -177,3 +181,54 @@ def _tag(header: str | None) -> str | None:
 def remote_file(client: HubClient, snapshot: Snapshot, path: str) -> RemoteFile:
     """One file of a snapshot."""
     return RemoteFile(client, snapshot.address.below(path), snapshot.files[path])
+
+
+class RangeReader(io.BufferedIOBase):
+    """A remote file as one that is read here and there, in parts of at least 64 KiB.
+
+    Args:
+        source: The file.
+    """
+
+    def __init__(self, source: RemoteFile) -> None:
+        self._source = source
+        self._at = 0
+        self._part = b""
+        self._part_at = 0
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Moves there; nothing is fetched."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._source.size}[whence]
+        self._at = start + offset
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes, fetched if they are not here.
+
+        Raises:
+            HubError: If they cannot be had.
+        """
+        left = max(self._source.size - self._at, 0)
+        count = left if size is None or size < 0 else min(size, left)
+        begin = self._at - self._part_at
+        if count and not 0 <= begin <= begin + count <= len(self._part):
+            end = min(max(self._at + count, self._at + _PART_BYTES), self._source.size)
+            # The end of an archive is read in small steps backwards: its directory at once.
+            begin = max(end - _PART_BYTES, 0) if end == self._source.size else self._at
+            self._part_at = min(begin, self._at)
+            self._part = b"".join(self._source.blocks(self._part_at, end))
+            begin = self._at - self._part_at
+        self._at += count
+        return self._part[begin : begin + count]

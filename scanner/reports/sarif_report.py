@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from scanner.formats.discover import WEIGHT_SUFFIXES
 from scanner.formats.peft_config import CONFIG_NAME
+from scanner.formats.rules import WEIGHT_SUFFIXES
 from scanner.formats.stores.sniff import INDEX_SUFFIX
 from scanner.reports.terminal import printable, safe_json
 from scanner.reports.wording import NOT_ALIGNED

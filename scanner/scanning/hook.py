@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scanner.errors import TargetError
-from scanner.formats.discover import adapter_in
-from scanner.formats.rules import TRAINER_STATE, is_adapter_file
+from scanner.formats.discover import adapters_in
+from scanner.formats.rules import is_adapter_file
 from scanner.scanning.targets import Found
 
 
 def belongs_to_adapter(path: Path) -> bool:
     """Whether a changed file can change what an adapter does."""
-    return is_adapter_file(path.name) and path.name not in TRAINER_STATE
+    return is_adapter_file(path.name)
 
 
 def changed_adapters(files: Sequence[str]) -> list[Found]:
@@ -26,13 +26,10 @@ def changed_adapters(files: Sequence[str]) -> list[Found]:
     A directory that cannot be searched is itself an entry with an error.
     """
     directories = {Path(name).parent for name in files if belongs_to_adapter(Path(name))}
-    found = []
+    found: list[Found] = []
     for directory in sorted(directories):
         try:
-            adapter = adapter_in(directory)
+            found += [Found(str(files.target), files) for files in adapters_in(directory)]
         except TargetError as error:
             found.append(Found(str(directory), None, error))
-            continue
-        if adapter is not None:
-            found.append(Found(str(adapter.target), adapter))
     return found

@@ -171,6 +171,7 @@ def scan_sum(found: Sequence[Found], options: ScanOptions) -> ScanResult:
         UsageError: As `scan_each`, or if the adapters cannot be summed.
     """
     check_alpha(options.alpha)
+    found = [item for item in found if item.files is None or not item.files.is_checkpoint]
     together = " + ".join(item.target for item in found)
     adapters = []
     try:

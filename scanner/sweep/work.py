@@ -109,7 +109,8 @@ class Worker:
 
 def _found(remote: RemoteAdapter) -> FoundAdapter:
     folder = remote.address.folder
-    prefix = f"{folder}/" if folder else ""
+    beside = remote.weights.folder if remote.weights else folder
+    prefix = f"{beside}/" if beside else ""
     files = [
         file
         for path, file in remote.snapshot.files.items()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scanner.formats.discover import TRAINER_STATE, WEIGHT_SUFFIXES
+from scanner.formats.rules import WEIGHT_SUFFIXES
 from scanner.scanning.hook import changed_adapters
 from scanner.signatures.pack import Signature
 from tests.cli.program import ROOT, run
@@ -75,4 +75,3 @@ def test_the_declared_hooks_see_every_file_that_matters(hook: dict[str, object])
 
 def test_two_hooks_are_declared() -> None:
     assert [hook["id"] for hook in HOOKS] == ["adapter-scan", "adapter-scan-system"]
-    assert "optimizer.pt" in TRAINER_STATE

@@ -29,6 +29,7 @@ from scanner.formats.limits import (
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
 from scanner.formats.regular import open_regular
+from scanner.formats.stores.archive import open_archive
 from scanner.formats.stores.local import sha256_of_descriptor
 
 _SUFFIX = ".npy"
@@ -65,17 +66,11 @@ class NpzFile:
                 raise LimitExceededError(
                     f"{size:,} bytes (limit {MAX_FILE_BYTES:,})", where=self._where
                 )
-            self._archive = self._open_archive()
+            self._archive = open_archive(self._file, self._where)
             self._infos = self._list()
         except BaseException:
             self._file.close()
             raise
-
-    def _open_archive(self) -> zipfile.ZipFile:
-        try:
-            return zipfile.ZipFile(self._file)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise MalformedFileError(f"not a sound archive: {error}", where=self._where) from None
 
     def _list(self) -> dict[str, TensorInfo]:
         members = self._archive.infolist()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +20,7 @@ from scanner.errors import (
 )
 from scanner.formats.limits import MAX_EXPANSION, MAX_PICKLE_BYTES, MAX_TENSORS
 from scanner.formats.regular import open_regular
+from scanner.formats.stores.archive import ZIP_MAGIC, open_archive
 from scanner.formats.stores.header import refuse_lfs_pointer
 from scanner.formats.stores.local import sha256_of_descriptor
 from scanner.formats.stores.memory import TensorsInMemory
@@ -36,13 +36,11 @@ _INNER = re.compile(r"WeightsUnpickler error:\s*(\S[^\n]*)")
 
 def _refuse_bombs(file: BinaryIO, size: int, where: str) -> None:
     """Refuses an archive that is far larger inside than outside, before torch unpacks it."""
-    if not zipfile.is_zipfile(file):
+    file.seek(0)
+    if file.read(4) != ZIP_MAGIC:  # as torch decides
         return
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise MalformedFileError(f"not a sound archive: {error}", where=where) from None
+    with open_archive(file, where) as archive:
+        members = archive.infolist()
     inside = sum(member.file_size for member in members)
     if len(members) > 2 * MAX_TENSORS or inside > MAX_EXPANSION * size:
         raise LimitExceededError(

@@ -45,6 +45,11 @@ class UnitedStore:
             merged = {**store.metadata, **merged}
         return merged
 
+    @property
+    def files(self) -> frozenset[str]:
+        """The parts' file names."""
+        return frozenset(self._parts)
+
     def names(self) -> Sequence[str]:
         """Tensor names, file by file."""
         return list(self._home)

@@ -8,11 +8,11 @@ from typing import Literal
 from scanner.errors import MalformedFileError, UnreadableFileError
 from scanner.formats.model import TensorStore
 from scanner.formats.regular import open_regular
+from scanner.formats.stores.archive import ZIP_MAGIC
 from scanner.formats.stores.header import refuse_lfs_pointer
 
 INDEX_SUFFIX = ".safetensors.index.json"
 
-_ZIP = b"PK\x03\x04"
 _GGUF = b"GGUF"
 _PICKLE_PROTOCOLS = tuple(bytes([0x80, version]) for version in range(2, 6))
 _REFUSED = {
@@ -84,13 +84,15 @@ def container(start: bytes, where: str) -> Literal["gguf", "npz", "pickle", "saf
     """
     if start.startswith(_GGUF):
         return "gguf"
-    if start.startswith(_ZIP) and _first_member(start).endswith(b".npy"):
+    if start.startswith(ZIP_MAGIC) and _first_member(start).endswith(b".npy"):
         return "npz"
-    if start.startswith((_ZIP, *_PICKLE_PROTOCOLS)):
+    if start.startswith((ZIP_MAGIC, *_PICKLE_PROTOCOLS)):
         return "pickle"
     for magic, kind in _REFUSED.items():
         if start.startswith(magic):
             raise MalformedFileError(f"{kind}, not weights", where=where)
+    if b"\0" not in start[:8] and start.lstrip().startswith(b"{"):
+        raise MalformedFileError("JSON, not weights (an index of pickled shards?)", where=where)
     if start[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar":
         raise MalformedFileError(
             "a tar archive (.nemo?); archives are not unpacked",
