@@ -32,8 +32,9 @@ _SHAPES = frozenset({"torch.Size", "builtins.set"})
 _MOST_LEAVES = 1_000_000
 _CODE = frozenset(
     {
-        "?"?", "code", "ctypes", "functools", "importlib", "marshal", "nt", "operator", "os",
-        "pickle", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "types", "webbrowser",
+        "?", "code", "ctypes", "functools", "importlib", "marshal", "nt", "operator", "os",
+        "pickle", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "types",
+        "webbrowser",
     }
 )  # fmt: skip
 """Packages through which a pickle runs code."""
