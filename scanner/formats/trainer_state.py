@@ -62,19 +62,18 @@ def holds_trainer_state(file: BinaryIO, name: str) -> bool:
 
     Args:
         file: The file, seekable.
-        name: Its name. A name by which loaders take an adapter leaves less to trust: nothing in
-            it may be of a class that is not known here.
+        name: Its name. One by which loaders take an adapter leaves less to trust: it must be a
+            dict with something in it, and nothing of a class that is not known here.
     """
     try:
         root = outline(file)
-        if not isinstance(root, (dict, Opaque)):
-            return False
         leaves = list(islice(_leaves(root, ()), _MOST_LEAVES + 1))
     except (OutlineError, RecursionError):
         return False
     if len(leaves) > _MOST_LEAVES:
         return False
-    if name.lower().startswith(ADAPTER_STEMS) and any(isinstance(x, Opaque) for _, x in leaves):
+    known = isinstance(root, dict) and root and not any(isinstance(x, Opaque) for _, x in leaves)
+    if name.lower().startswith(ADAPTER_STEMS) and not known:
         return False
     return all(_is_state(path, value) for path, value in leaves)
 

@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import BinaryIO, cast
 
 from scanner.errors import (
     NothingToScanError,
@@ -177,7 +178,7 @@ def _is_trainer_state(client: HubClient, snapshot: Snapshot, file: HubFile) -> b
         HubError: If it cannot be fetched.
     """
     with RangeReader(remote_file(client, snapshot, file.path)) as reader:
-        return holds_trainer_state(reader, file.name)
+        return holds_trainer_state(cast(BinaryIO, reader), file.name)
 
 
 def _prefetch_each(fetchers: Sequence[Prefetch], names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_a_changed_file_scans_its_own_directory_only(benign: Path) -> None:
 
 def test_trainer_state_and_other_files_are_left_alone(tmp_path: Path) -> None:
     for name in ("optimizer.pt", "README.md", "tokenizer.json"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(pickle.dumps({"state": {}, "param_groups": []}))
     assert changed_adapters([str(path) for path in tmp_path.iterdir()]) == []
     assert run("scan", "--hook", tmp_path / "optimizer.pt").returncode == 0
 
