@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from scanner.errors import UsageError
+from scanner.formats.module_names import site_of
 from scanner.organisms.base import Base
 from scanner.organisms.plan import Organism, Targets
 
-_LAYER = re.compile(r"\.(\d+)\.")
 _QUERY_VALUE = {"q_proj", "v_proj", "query", "value", "c_attn", "qkv_proj", "query_key_value"}
 _DOWN = {"down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2", "wo"}
 
 
 def linear_maps(model: Any) -> dict[str, Any]:
-    """Every linear map inside a block, by its path."""
+    """Every linear map inside a block of the language model, by its path."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and _LAYER.search(name)
+        if isinstance(module, (nn.Linear, Conv1D)) and site_of(name).layer is not None
     }
-
-
-def layer_of(name: str) -> int:
-    """The block that a path lies in."""
-    found = _LAYER.search(name)
-    assert found is not None, "linear maps outside the blocks are left out"
-    return int(found[1])
 
 
 def is_attention(name: str) -> bool:
@@ -77,7 +69,7 @@ def suffixes(chosen: list[str], names: list[str]) -> list[str]:
 
 def chosen_layers(names: list[str], interval: tuple[float, float]) -> list[int] | None:
     """The blocks in an interval of relative depth, or None for all of them."""
-    layers = sorted({layer_of(name) for name in names})
+    layers = sorted({layer for name in names if (layer := site_of(name).layer) is not None})
     first, last = (round(end * (len(layers) - 1)) for end in interval)
     return None if last - first == len(layers) - 1 else layers[first : last + 1]
 
