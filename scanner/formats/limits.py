@@ -23,6 +23,8 @@ MAX_DOWNLOAD_BYTES = 4 * 2**30
 """Largest file on a hub that is read although it has to be fetched whole: pickle, GGUF, npz."""
 MAX_CONFIG_BYTES = 4 * 2**20
 MAX_SHARDS = 1_000
+MAX_PATTERN_CHARACTERS = 16_384
+"""One regular expression of a config. Trainers generate some of a few thousand."""
 MAX_PATTERN_SECONDS = 0.2
 """Time one regular expression from a config may take on one module name."""
 MAX_PATTERNS_SECONDS = 1.0

@@ -3,88 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from scanner.errors import AdapterScannerError, MissingConfigError
+from scanner.formats.canon.patterns import PatternMatcher
 from scanner.formats.jsonfile import parse_object
-from scanner.formats.limits import (
-    MAX_CONFIG_BYTES,
-    MAX_PATTERN_SECONDS,
-    MAX_PATTERNS_SECONDS,
-    MAX_REPEATS,
-)
+from scanner.formats.limits import MAX_CONFIG_BYTES
 from scanner.formats.regular import open_regular
 from scanner.formats.stores.header import refuse_lfs_pointer
 
 CONFIG_NAME = "adapter_config.json"
-
-_COUNTED = re.compile(r"\{[^}]*?(\d+)\s*\}", re.ASCII)
-_PLAIN_NAME = re.compile(r"^[\w-]+$", re.ASCII)
-
-
-def _repeats(pattern: str) -> int:
-    """How often a pattern's counted repeats multiply its parts, were they all nested."""
-    product = 1
-    for count in _COUNTED.findall(pattern):
-        product *= max(1, int(count[-6:]))
-    return product
-
-
-class PatternMatcher:
-    """Applies a config's patterns, for a bounded time over all modules.
-
-    Args:
-        where: The config, for errors.
-    """
-
-    def __init__(self, where: str) -> None:
-        self._where = where
-        self._left = MAX_PATTERNS_SECONDS
-
-    def first_match(self, patterns: Mapping[str, float], module: str) -> float | None:
-        """The value of the first pattern that selects a module; None if none does.
-
-        Raises:
-            MissingConfigError: If a pattern is none, or they take too long.
-        """
-        started = perf_counter()
-        deadline = started + self._left
-        try:
-            for pattern, value in patterns.items():
-                if perf_counter() >= deadline:
-                    raise self._failure(pattern, "it takes too long")
-                if self._matches(pattern, module):
-                    return value
-        finally:
-            self._left -= perf_counter() - started
-        return None
-
-    def _matches(self, pattern: str, module: str) -> bool:
-        """Whether a pattern selects a module, as `peft.utils.other.get_pattern_key` decides."""
-        if _PLAIN_NAME.match(pattern):
-            return module == pattern or module.endswith("." + pattern)
-        if _repeats(pattern) > MAX_REPEATS:
-            raise self._failure(pattern, "it repeats too often")
-        import regex  # the standard library's engine cannot be stopped by a hostile pattern
-
-        try:
-            found = regex.match(rf"(.*\.)?({pattern})$", module, timeout=MAX_PATTERN_SECONDS)
-        except TimeoutError:
-            self._left = 0.0
-            raise self._failure(pattern, "it takes too long") from None
-        except (regex.error, OverflowError, RecursionError, MemoryError) as error:
-            raise self._failure(pattern, str(error)) from None
-        return found is not None
-
-    def _failure(self, pattern: str, why: str) -> MissingConfigError:
-        return MissingConfigError(
-            f"the pattern {pattern[:80]!r} cannot be applied ({why})", where=self._where
-        )
+_MAX_NUMBER = 1e9
 
 
 @dataclass(frozen=True)
@@ -117,10 +49,19 @@ class PeftConfig:
         Raises:
             MissingConfigError: If alpha is not known.
         """
-        alpha = self.patterns.first_match(self.alpha_pattern, module)
-        if alpha is None:
-            alpha = self.need(key)
+        alpha = self.alpha_for(module, key)
         return alpha / math.sqrt(rank) if self.use_rslora else alpha / rank
+
+    def alpha_for(self, module: str, key: str = "lora_alpha") -> float:
+        """The alpha the config gives one module. Arguments and errors as `scaling`."""
+        alpha = self.patterns.first_match(self.alpha_pattern, module)
+        return self.need(key) if alpha is None else alpha
+
+    @property
+    def alpha(self) -> float | None:
+        """The alpha of modules that no pattern selects, whatever the type calls it."""
+        key = "lora_alpha" if "lora_alpha" in self.raw else "alpha"
+        return _number(self.raw, key, self.where)
 
     def need(self, key: str) -> float:
         """A number of the config.
@@ -149,8 +90,9 @@ def _number(raw: Mapping[str, Any], key: str, where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise MissingConfigError(f"{key} is {str(value)[:40]!r}, not a number", where=where)
-    if not math.isfinite(value) or abs(value) > 1e9:
-        raise MissingConfigError(f"{key} is {value}, not a usable number", where=where)
+    if not abs(value) <= _MAX_NUMBER:  # false of NaN; a whole number may have any length
+        shown = f"{value:g}" if isinstance(value, float) else "too large"
+        raise MissingConfigError(f"{key} is {shown}, not a usable number", where=where)
     return float(value)
 
 

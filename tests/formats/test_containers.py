@@ -153,17 +153,17 @@ def test_a_trainers_directory_holds_an_adapter_per_checkpoint(
 
 def test_names_of_all_ages(original: Path, expected: Mapping[str, Array], tmp_path: Path) -> None:
     """State dicts with the adapter's name in them, and of models inside other models."""
-    for number, (old, new) in enumerate(
-        {
-            ".weight": ".default.weight",
-            "base_model.model.model.": "base_model.model.model.language_model.",
-            "base_model.model.": "",
-        }.items()
+    for number, (old, new, canonical) in enumerate(
+        (
+            (".weight", ".default.weight", False),
+            ("base_model.model.model.", "base_model.model.model.language_model.", True),
+            ("base_model.model.", "", False),
+        )
     ):
         directory = tmp_path / str(number)
         directory.mkdir()
         renamed = {name.replace(old, new): value for name, value in tensors_of(original).items()}
         save_file(renamed, directory / "adapter_model.safetensors")
         with open_adapter(with_config(directory, original)) as adapter:
-            assert not adapter.uncovered
+            assert (not adapter.uncovered) == canonical
             assert_same_updates(adapter, expected)

@@ -75,9 +75,9 @@ def expert_deltas(directory: Path, build: Build) -> dict[Site, Array]:
     return found
 
 
-def assert_experts(directory: Path, expected: dict[Site, Array]) -> None:
+def assert_experts(directory: Path, expected: dict[Site, Array], *, canonical: bool = True) -> None:
     with open_adapter(directory) as adapter:
-        assert not adapter.uncovered
+        assert (not adapter.uncovered) == canonical
         assert {update.site for update in adapter.updates} == set(expected)
         for update in adapter.updates:
             assert relative_error(update.delta(), expected[update.site]) < 1e-5
@@ -171,7 +171,8 @@ def test_router_as_a_parameter(tmp_path: Path) -> None:
 
 
 def test_stack_of_experts_with_a_shared_side(tmp_path: Path) -> None:
-    """Tinker's export: (E, r, in) and (1, out, r), and a config of two fields."""
+    """Tinker's export: (E, r, in) and (1, out, r), and a config of two fields, which no library
+    loads as it is."""
     generator = np.random.default_rng(0)
     a = generator.standard_normal((EXPERTS, 2, WIDTH)).astype(np.float32)
     b = generator.standard_normal((1, 20, 2)).astype(np.float32)
@@ -183,7 +184,7 @@ def test_stack_of_experts_with_a_shared_side(tmp_path: Path) -> None:
         Site(1, f"mlp.experts.{e}.gate_proj"): 3 * b[0].astype(np.float64) @ a[e]
         for e in range(EXPERTS)
     }
-    assert_experts(tmp_path, expected)
+    assert_experts(tmp_path, expected, canonical=False)
 
 
 def test_block_diagonal(tmp_path: Path) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-MERGE = "; merge it into its base and scan that with --base-weights"
-"""What to do about a delta that cannot be known without the base."""
-DORA_REASON = (
-    "DoRA: the delta cannot be recovered without the base weights; "
-    f"only its low-rank part was looked at{MERGE}"
-)
+from scanner.formats.canon.rules import DORA_REASON, MERGE
 
 _REASONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), reason)
     for pattern, reason in (
         (r"\.lora_magnitude_vector(\.|$)|\.dora_scale$|\.m$", DORA_REASON),
         (r"\.lora_B(\.[^.]+)?\.bias$", "a trained bias: signatures hold no direction for biases"),
+        (
+            r"\.(lora_)?alpha$",
+            "a scale beside the factors, as kohya's scripts write it: PEFT ignores it, the config "
+            "has its own",
+        ),
         (r"\.lora_diag(\.|$)", "KaSA's singular values without their factors"),
         (r"\.lora_monteclora_sampler\.", "MonteCLoRA's sampler: it acts while training only"),
         (

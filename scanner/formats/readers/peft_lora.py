@@ -15,6 +15,10 @@ from dataclasses import replace
 from functools import partial
 
 from scanner.errors import MalformedFileError, MissingConfigError
+from scanner.formats.canon import lora as canon
+from scanner.formats.canon.fields import config_entry
+from scanner.formats.canon.names import is_embedding
+from scanner.formats.canon.rules import beside
 from scanner.formats.model import Site, TensorInfo, TensorStore, Uncovered, Update
 from scanner.formats.module_names import strip_wrappers
 from scanner.formats.peft_config import PeftConfig
@@ -28,7 +32,7 @@ from scanner.formats.readers.grouping import (
     plan_all,
     to_update,
 )
-from scanner.formats.readers.leftovers import DORA_REASON, reason_for
+from scanner.formats.readers.leftovers import reason_for
 from scanner.formats.readers.notes import LIBRARY, RULE, FormatNote
 from scanner.formats.source import Reading, Source
 
@@ -38,15 +42,6 @@ _FACTOR = re.compile(
     r"^(?P<module>.+?)\.(?P<part>lora_(?:embedding_)?[AB]|lora_diag)"
     r"(?:\.(?P<adapter>(?!weight$|bias$)[^.]+))?(?:\.weight)?$"
 )
-_CONFIG_ENTRY = "adapter_config.json: "
-_CONFIG_REASONS = {
-    "use_dora": DORA_REASON,
-    "kasa_config": "KaSA: the base weights were truncated too",
-    "arrow_config": "Arrow: several adapters are routed per token",
-    "layer_replication": "layer_replication: blocks of the base are repeated, each with an "
-    "update of its own",
-}
-"""Field of the config -> why the delta is not known in full if it is set."""
 _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "lora_ga", "kasa", "loftq")
 _MAX_REPLICATED_LAYERS = 10_000
 
@@ -130,7 +125,8 @@ def read(source: Source) -> Reading:
     if replicated:
         updates = [_at_base_layer(update, replicated) for update in updates]
     rest = [Uncovered(name, reason_for(name)) for name in others]
-    ordered, uncovered = in_order(updates, [*twice, *faults, *rest, *_reasons_in_config(config)])
+    known = [*twice, *faults, *rest, *_reasons_in_config(config)]
+    ordered, uncovered = in_order(updates, beside(known, canon.departures(config, groups)))
     return Reading(FORMAT, config.base_model, ordered, uncovered)
 
 
@@ -147,13 +143,10 @@ def _refuse_several_adapters(names: Sequence[str], where: str) -> None:
 
 def _reasons_in_config(config: PeftConfig) -> Iterator[Uncovered]:
     """What the config says about the delta that the tensors alone do not show."""
-    for key, reason in _CONFIG_REASONS.items():
-        if config.raw.get(key):
-            yield Uncovered(f"{_CONFIG_ENTRY}{key}", reason)
     init = config.raw.get("init_lora_weights")
     if isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS):
-        yield Uncovered(
-            f"{_CONFIG_ENTRY}init_lora_weights",
+        yield config_entry(
+            "init_lora_weights",
             f"initialised by {init[:40]}, which changes the base: the delta is not B @ A",
         )
 
@@ -249,7 +242,8 @@ def _factor_parts(group: Group) -> tuple[str, str]:
     Raises:
         MalformedFileError: If one is missing.
     """
-    stem = "lora_embedding_" if any("embedding" in part for part in group.parts) else "lora_"
+    embedding = "lora_A" not in group.parts or is_embedding(group.module)
+    stem = "lora_embedding_" if embedding and "lora_embedding_A" in group.parts else "lora_"
     for side in "AB":
         if stem + side not in group.parts:
             raise MalformedFileError(f"no lora_{side} beside it", todo=SAVE_AGAIN)

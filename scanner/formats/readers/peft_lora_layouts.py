@@ -61,7 +61,7 @@ def unusual(group: Group, store: TensorStore, config: PeftConfig) -> Plan | None
     Raises:
         MalformedFileError: If the tensors do not fit that layout.
     """
-    if "lora_diag" in group.parts:
+    if "lora_diag" in group.parts and config.raw.get("kasa_config"):
         return _kasa(group, store, config)
     if config.raw.get("use_bdlora"):
         return _block_diagonal(group, store, config)
@@ -90,10 +90,10 @@ def _block_diagonal(group: Group, store: TensorStore, config: PeftConfig) -> Pla
         raise MalformedFileError("use_bdlora has no nblocks")
     blocks: int = settings["nblocks"]
     leaf = group.module.rpartition(".")[2]
-    in_blocks = {
-        side: any(str(name) in leaf for name in settings.get(f"target_modules_bd_{side}") or ())
-        for side in "ab"
-    }
+    targets = {side: settings.get(f"target_modules_bd_{side}") or [] for side in "ab"}
+    if not all(isinstance(names, list) for names in targets.values()):
+        raise MalformedFileError("use_bdlora names its target modules in no list")
+    in_blocks = {side: any(str(name) in leaf for name in targets[side]) for side in "ab"}
     if not any(in_blocks.values()):
         return None
     rows_a, columns_a = group.shape("lora_A", 2)

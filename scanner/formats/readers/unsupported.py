@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from scanner.formats.canon.rules import MERGE
 from scanner.formats.model import Uncovered
-from scanner.formats.readers.leftovers import MERGE
 from scanner.formats.source import Reading, Source
 
 _MULTIPLICATIVE = "it multiplies the base weights: the delta cannot be known without them"

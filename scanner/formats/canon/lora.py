@@ -1,0 +1,165 @@
+"""What PEFT would have written for a LoRA config, against what the file holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+from scanner.errors import MissingConfigError, TargetError
+from scanner.formats.architectures import ROLES
+from scanner.formats.canon.fields import config_entry, departing_fields
+from scanner.formats.canon.lookups import older_lora
+from scanner.formats.canon.names import (
+    ModuleTensors,
+    is_embedding,
+    odd_path,
+    second_spellings,
+    why_misspelt,
+)
+from scanner.formats.canon.targets import Targets
+from scanner.formats.model import Uncovered
+from scanner.formats.peft_config import PeftConfig
+
+_ENDINGS = {"lora_A": ".weight", "lora_B": ".weight"}
+_FACTORS = {True: "lora_embedding_A and _B", False: "lora_A and lora_B"}
+"""Whether a module is an embedding -> the factors PEFT makes for it."""
+_DEFAULT_RANK = 8
+_STOCK_LOADERS = "vLLM (up to 0.30) and SGLang (up to 0.5.23)"
+
+
+def departures(config: PeftConfig, groups: Sequence[ModuleTensors]) -> list[Uncovered]:
+    """Everything in which an adapter differs from what PEFT would have written and would read.
+
+    Args:
+        config: Its config.
+        groups: The tensors of each module.
+    """
+    found = [*departing_fields(config), *_initialisation(config), *_alpha(config)]
+    try:
+        found += _tensors(config, groups)
+    except TargetError as error:
+        found.append(Uncovered("adapter_config.json", error.what))
+    return found
+
+
+def _initialisation(config: PeftConfig) -> Iterator[Uncovered]:
+    """`init_lora_weights` at which PEFT leaves something in layers the file has no tensors for."""
+    value = config.raw.get("init_lora_weights", True)
+    if not value:
+        yield config_entry(
+            "init_lora_weights",
+            "false: in modules that the config selects and the file lacks, PEFT leaves random "
+            "factors, and the file does not tell which modules the base has",
+        )
+
+
+def _alpha(config: PeftConfig) -> Iterator[Uncovered]:
+    """An alpha that no trainer writes."""
+    for key, alpha in [
+        ("lora_alpha", config.raw.get("lora_alpha")),
+        *((f"alpha_pattern[{name[:80]!r}]", alpha) for name, alpha in config.alpha_pattern.items()),
+    ]:
+        if isinstance(alpha, (int, float)) and alpha == 0:
+            yield config_entry(
+                key,
+                "alpha is 0: PEFT, vLLM and SGLang add nothing, while llama.cpp takes 0 for a "
+                "scale of 1 and adds B A",
+            )
+        elif isinstance(alpha, (int, float)) and alpha < 0:
+            yield config_entry(key, "alpha is negative: no trainer writes that")
+
+
+def _tensors(config: PeftConfig, groups: Sequence[ModuleTensors]) -> Iterator[Uncovered]:
+    parameters = _target_parameters(config)
+    modules = frozenset(group.module for group in groups)
+    targets = Targets(config, modules)
+    elsewhere = second_spellings(modules)
+    for group in groups:
+        reason = odd_path(group.module) or elsewhere.get(group.module)
+        if not reason and not _holds_parameters(group, parameters):
+            kind = _kind(group)
+            reason = targets.why_not(group.module, kind) or _unfit(group, kind)
+            reason = reason or _scale(config, group)
+        if reason:
+            yield from (Uncovered(name, reason) for name in group.parts.values())
+            continue
+        yield from (Uncovered(name, why) for name, why in why_misspelt(group, _ENDINGS))
+        yield from _surplus(config, group)
+
+
+def _holds_parameters(group: ModuleTensors, parameters: frozenset[str]) -> bool:
+    """Whether a module is selected by `target_parameters`, whatever `target_modules` says.
+
+    How its factors are laid out is for `readers.peft_lora_layouts` to judge.
+    """
+    owner = group.module.replace(".base_layer", "")
+    return owner in parameters or any(owner.endswith(f".{name}") for name in parameters)
+
+
+def _target_parameters(config: PeftConfig) -> frozenset[str]:
+    """Paths of the modules whose parameters `target_parameters` names."""
+    value = config.raw.get("target_parameters")
+    names: Iterable[object] = value if isinstance(value, list) else ()
+    return frozenset(str(name).rpartition(".")[0] for name in names) - {""}
+
+
+def _kind(group: ModuleTensors) -> str:
+    """What the base's layer is, by the tensors PEFT would have made for it."""
+    if "lora_A" not in group.parts and any("embedding" in part for part in group.parts):
+        return "Embedding"
+    shape = group.infos["lora_A"].shape if "lora_A" in group.infos else ()
+    return "Conv" if len(shape) > 2 else "Linear"
+
+
+def _unfit(group: ModuleTensors, kind: str) -> str | None:
+    """Why PEFT's layer for a module has other tensors than these, if so."""
+    if is_embedding(group.module) != (kind == "Embedding"):
+        if kind == "Embedding":
+            return f"PEFT ignores it: this module is no embedding, it has {_FACTORS[False]}"
+        return f"PEFT ignores it: this module is an embedding, it has {_FACTORS[True]}"
+    if kind == "Conv" and group.module.rpartition(".")[2] in ROLES:
+        return "PEFT refuses it: this module is a linear layer, its factors are matrices"
+    return None
+
+
+def _surplus(config: PeftConfig, group: ModuleTensors) -> Iterator[Uncovered]:
+    """Parts that PEFT's layer does not have beside the others."""
+    embedding = _kind(group) == "Embedding"
+    for part, name in group.parts.items():
+        if part == "lora_diag" and not config.raw.get("kasa_config"):
+            yield Uncovered(name, "PEFT ignores it without kasa_config")
+        elif part != "lora_diag" and embedding != ("embedding" in part):
+            yield Uncovered(name, f"PEFT ignores it: this module has {_FACTORS[embedding]} alone")
+
+
+def _scale(config: PeftConfig, group: ModuleTensors) -> str | None:
+    """Why loaders multiply a module's factors by different numbers, if so."""
+    part = next((part for part in group.infos if part in ("lora_A", "lora_embedding_A")), None)
+    shape = group.infos[part].shape if part else ()
+    if not shape or not shape[0]:
+        return None
+    rank, module = shape[0], group.module
+    if config.rank is None:
+        if rank != _DEFAULT_RANK:
+            return f"the config gives no r: PEFT takes {_DEFAULT_RANK}, the tensors have {rank}"
+        return None
+    if not config.rank_pattern and not config.alpha_pattern:
+        return None
+    try:
+        alpha = config.alpha_for(module)
+        older = list(older_lora(config, module))
+        stock = config.need("lora_alpha") / config.rank
+    except MissingConfigError as error:
+        return error.what
+    for lookup in older:
+        if lookup.rank == rank and lookup.alpha != alpha:
+            return (
+                f"PEFT {lookup.versions} looks the patterns up otherwise: alpha "
+                f"{lookup.alpha or 0:g} there, {alpha:g} in newer ones"
+            )
+    if not math.isclose(alpha / rank, stock, rel_tol=1e-6):
+        return (
+            f"{_STOCK_LOADERS} read no alpha_pattern or rank_pattern and multiply by "
+            f"lora_alpha / r = {stock:g}, PEFT by {alpha / rank:g}"
+        )
+    return None
