@@ -90,9 +90,8 @@ def _number(raw: Mapping[str, Any], key: str, where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise MissingConfigError(f"{key} is {str(value)[:40]!r}, not a number", where=where)
-    if not abs(value) <= _MAX_NUMBER:  # false of NaN; a whole number may have any length
-        shown = f"{value:g}" if isinstance(value, float) else "too large"
-        raise MissingConfigError(f"{key} is {shown}, not a usable number", where=where)
+    if not abs(value) <= _MAX_NUMBER:  # NaN is not; a whole number may be too long for a float
+        raise MissingConfigError(f"{key} is {str(value)[:40]}, not a usable number", where=where)
     return float(value)
 
 

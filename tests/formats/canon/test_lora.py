@@ -225,10 +225,10 @@ def test_patterns_that_change_nothing_cost_nothing(
 
 
 @pytest.mark.parametrize("key", ["r", "lora_alpha"])
-def test_a_number_of_any_length_is_refused(written: Path, tmp_path: Path, key: str) -> None:
-    fields: dict[str, Any] = {key: 10**400}
+def test_a_number_of_no_use_is_refused(written: Path, tmp_path: Path, key: str) -> None:
+    fields: dict[str, Any] = {key: 10**30}
     path = altered(written, tmp_path, **fields)
-    with pytest.raises(MissingConfigError, match="too large"):
+    with pytest.raises(MissingConfigError, match="not a usable number"):
         open_adapter(path)
 
 
