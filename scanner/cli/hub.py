@@ -167,8 +167,7 @@ def _arguments() -> list[str]:
 def _signatures(settings: Settings) -> list[Signature]:
     """The packs, verified, and fit for the false-positive rate asked for."""
     from scanner.detection.verdict import check_alpha
-    from scanner.errors import AlphaUnsupportedError
-    from scanner.statistics.conformal import needed_for
+    from scanner.statistics.conformal import check_supported
 
     check_alpha(settings.alpha)
     signatures = chosen_packs(settings.signature)
@@ -178,14 +177,8 @@ def _signatures(settings: Settings) -> list[Signature]:
         )
     for signature in signatures:
         signature.verify()
-        n = len(signature.calibration.benign) if signature.calibration else None
-        if settings.alpha is not None and n is not None and n < needed_for(settings.alpha):
-            raise AlphaUnsupportedError(
-                f"alpha {settings.alpha:g} needs {needed_for(settings.alpha)} benign adapters, "
-                f"{signature.id} has {n}",
-                where="--alpha",
-                todo=f"ask for alpha >= {1 / (n + 1):.4g}, or calibrate on more",
-            )
+        if settings.alpha is not None and signature.calibration is not None:
+            check_supported(len(signature.calibration.benign), settings.alpha, signature.id)
     return signatures
 
 

@@ -147,6 +147,7 @@ def _benign(directory: Path | None, base_id: str) -> Benign:
 def _tell(making: Making, packs: list[Signature]) -> None:
     """Says what was made and what it is good for."""
     from scanner.organisms.make import place_of
+    from scanner.statistics.conformal import smallest_level
 
     for kind, pack in zip(making.kinds, packs, strict=True):
         assert pack.calibration is not None, "it has just been calibrated"
@@ -155,5 +156,5 @@ def _tell(making: Making, packs: list[Signature]) -> None:
         click.echo(f"{place_of(making, kind)}: {pack.id} {pack.digest}")
         click.echo(
             f"  {len(scored)} harmless adapters of {families} families: "
-            f"alpha {1 / (len(scored) + 1):.2g} and above"
+            f"alpha {smallest_level(len(scored)):.2g} and above"
         )

@@ -82,7 +82,10 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
         dose=max(doses, default=None),
         p_value=min(p_values, default=None),
         alpha=min(alphas, default=None),
-        packs=[PackIdentity(id=item.id, digest=item.digest) for item in used_signatures(report)],
+        packs=[
+            PackIdentity(id=item.id, digest=item.digest)
+            for item in used_signatures(report.results, report.signatures)
+        ],
         weights_sha256=_together([result.sha256 for result in scanned if result.sha256]),
         reasons=[_short(reason) for reason in reasons[:_SHOWN_REASONS]],
         tool_version=version(),

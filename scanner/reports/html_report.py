@@ -85,7 +85,7 @@ def render(report: Report) -> str:
                 for index, result in enumerate(ordered, 1)
             ],
             counts=[(verdict.value, getattr(report.summary, verdict.value)) for verdict in ORDER],
-            signatures=used_signatures(report),
+            signatures=used_signatures(report.results, report.signatures),
             not_aligned=NOT_ALIGNED,
             overlap_words=OVERLAP_WORDS,
         )

@@ -103,7 +103,7 @@ def _details(result: ScanResult) -> Iterator[str]:
 
 def _footer(report: Report) -> Iterator[str]:
     yield "<sub>"
-    for signature in used_signatures(report):
+    for signature in used_signatures(report.results, report.signatures):
         calibration = signature.calibration
         n = f"{calibration.n} benign adapters" if calibration else "not calibrated"
         yield f"Signature {escape(signature.id)} for {escape(signature.base_model)} ({n})."

@@ -167,7 +167,7 @@ def _stale_lines(report: Report, screen: Screen) -> Iterator[str]:
 
 
 def _signature_lines(report: Report, screen: Screen) -> Iterator[str]:
-    for signature in used_signatures(report):
+    for signature in used_signatures(report.results, report.signatures):
         calibration = signature.calibration
         basis = (
             f"calibrated on {calibration.n} benign adapters, {calibration.families} families"

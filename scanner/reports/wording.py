@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from scanner.results import Comparison, Report, ScanResult, SignatureSummary, SiteResult, Verdict
+from collections.abc import Sequence
+
+from scanner.results import Comparison, ScanResult, SignatureSummary, SiteResult, Verdict
 
 ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
 """Verdicts in the order reports list them, the gravest first."""
@@ -53,8 +55,10 @@ def strongest_sites(result: ScanResult) -> list[SiteResult]:
     return [site for site in ordered[:_TOP_SITES] if site.dose > 0]
 
 
-def used_signatures(report: Report) -> list[SignatureSummary]:
+def used_signatures(
+    results: Sequence[ScanResult], signatures: Sequence[SignatureSummary]
+) -> list[SignatureSummary]:
     """The signatures made for a base that something was judged for."""
-    deciding = {result.decided_by for result in report.results}
-    bases = {item.base_model for item in report.signatures if item.id in deciding}
-    return [item for item in report.signatures if item.base_model in bases]
+    deciding = {result.decided_by for result in results}
+    bases = {item.base_model for item in signatures if item.id in deciding}
+    return [item for item in signatures if item.base_model in bases]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,7 +54,9 @@ def match_signatures(
     """Chooses the signatures whose base model is the adapter's.
 
     The name decides and the shapes must agree: dimensions cannot tell a base model from
-    its instruction-tuned sibling, so equal shapes alone match nothing.
+    its instruction-tuned sibling, so equal shapes alone match nothing. A pack that is given
+    twice counts once; two different packs of one id match nothing, since results are told apart
+    by ids.
 
     Args:
         adapter: The adapter.
@@ -77,9 +80,15 @@ def match_signatures(
                 f"the adapter does not fit the base it names, {base.id}: "
                 f"{'; '.join(conflicts)}; say --base-model if it is another one",
             )
-    for signature in named:
+    distinct = {signature.digest: signature for signature in reversed(named)}
+    chosen = [signature for signature in named if distinct[signature.digest] is signature]
+    ids = Counter(signature.id for signature in chosen)
+    if repeated := next((name for name, count in ids.items() if count > 1), None):
+        places = " and ".join(str(item.path) for item in chosen if item.id == repeated)
+        return Match((), f"two packs are called {repeated}: {places}; name the one to use with -s")
+    for signature in chosen:
         signature.verify()
-    return Match(tuple(named))
+    return Match(tuple(chosen))
 
 
 def _fitting(adapter: Adapter, signatures: Sequence[Signature]) -> list[str]:

@@ -35,15 +35,20 @@ def needed_for(alpha: float) -> int:
     return n - 1 if n > 1 and supports(n - 1, alpha) else n
 
 
-def check_supported(n: int, alpha: float) -> None:
+def check_supported(n: int, alpha: float, whose: str = "the calibration") -> None:
     """Refuses a false-positive rate that no p-value of n benign adapters can reach.
+
+    Args:
+        n: Benign adapters.
+        alpha: The false-positive rate asked for.
+        whose: What has these adapters, for the message.
 
     Raises:
         AlphaUnsupportedError: With the number of benign adapters it would need.
     """
     if not supports(n, alpha):
         raise AlphaUnsupportedError(
-            f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, the calibration has {n}",
+            f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, {whose} has {n}",
             where="--alpha",
             todo=f"ask for alpha >= {smallest_level(n):.4g}, or calibrate on more",
         )

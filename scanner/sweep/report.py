@@ -9,6 +9,7 @@ from scanner.errors import UsageError
 from scanner.hub.query import SweepQuery
 from scanner.reports import renderer
 from scanner.reports.population import Population, survey
+from scanner.reports.wording import used_signatures
 from scanner.results import SCHEMA_VERSION, Report, Tool, summarise
 from scanner.sweep.ledger_rows import LedgerRows, Swept
 from scanner.version import version
@@ -21,12 +22,10 @@ SUMMARIES = {"html": "population_html", "markdown": "population_markdown"}
 def sweep_report(rows: LedgerRows) -> Report:
     """Every verdict of the sweep, as the record that all formats render."""
     results = list(rows.results())
-    used = {result.decided_by for result in results}
-    bases = {item.base_model for item in rows.signatures if item.id in used}
     return Report(
         schema_version=SCHEMA_VERSION,
         tool=Tool(name="adapter-scanner", version=version()),
-        signatures=[item for item in rows.signatures if item.base_model in bases],
+        signatures=used_signatures(results, rows.signatures),
         results=results,
         summary=summarise(results),
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 from click.testing import CliRunner
 
+from scanner import Verdict, scan
 from scanner.cli.root import cli
-from scanner.signatures.pack import Signature
-from tests.synthetic import BASE, Array, module_paths, safetensors_bytes
+from scanner.signatures.pack import Signature, load_signature
+from tests.synthetic import BASE, Array, module_paths, safetensors_bytes, synthetic_pack
 
 
 def test_a_miss_adapter_is_judged_on_a_base_with_a_pack(pack: Signature, tmp_path: Path) -> None:
@@ -36,3 +38,17 @@ def test_a_miss_adapter_is_judged_on_a_base_with_a_pack(pack: Signature, tmp_pat
         assert {site["module"] for site in result["sites"]} == {
             path.split(".", 3)[3] for path in module_paths()
         }
+
+
+def test_a_pack_given_twice_counts_once_and_two_of_one_name_are_not_mixed(
+    pack: Signature, tmp_path: Path, misaligned: Path
+) -> None:
+    copied = load_signature(shutil.copytree(pack.path, tmp_path / "copy"))
+    once, twice = scan(misaligned, [pack]), scan(misaligned, [pack, copied])
+    assert twice.verdict is Verdict.FLAGGED
+    assert twice == once
+    other = synthetic_pack(tmp_path / "other", rank=1)
+    assert other.id == pack.id
+    mixed = scan(misaligned, [pack, other])
+    assert mixed.verdict is Verdict.INCONCLUSIVE
+    assert f"two packs are called {pack.id}" in mixed.reasons[0]
