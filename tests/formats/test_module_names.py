@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers
 
 from scanner.formats.model import Site
 from scanner.formats.module_names import site_of, strip_wrappers
+from scanner.scanning.opening import open_adapter
 from tests.formats.oracle import gpt2, llama
 
 PATHS = {
@@ -196,3 +199,38 @@ def test_every_matrix_in_the_blocks_has_a_layer_and_a_site_of_its_own(build: Any
     ]
     assert {site.layer for site in sites} == {0, 1}
     assert len(set(sites)) == len(sites)
+
+
+def test_an_adapter_of_a_vision_language_model_as_peft_writes_it(tmp_path: Path) -> None:
+    tiny = {"hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2}
+    config = transformers.LlavaConfig(
+        text_config={
+            "model_type": "llama",
+            **tiny,
+            "vocab_size": 40,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+        },
+        vision_config={
+            "model_type": "clip_vision_model",
+            **tiny,
+            "num_attention_heads": 2,
+            "image_size": 8,
+            "patch_size": 4,
+        },
+        image_token_index=39,
+    )
+    adapted = peft.get_peft_model(
+        transformers.LlavaForConditionalGeneration(config),
+        peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]),
+    )
+    adapted.save_pretrained(tmp_path)
+    with open_adapter(tmp_path) as adapter:
+        sites = {update.site for update in adapter.updates}
+    placed = {site for site in sites if site.unplaced is None}
+    assert placed == {Site(layer, f"self_attn.{part}_proj") for layer in (0, 1) for part in "qv"}
+    assert {site.module for site in sites - placed} == {
+        f"vision_tower.encoder.layers.{layer}.self_attn.{part}_proj"
+        for layer in (0, 1)
+        for part in "qv"
+    }
