@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -63,8 +64,14 @@ def statistics(updates: Updates, directions: Directions) -> tuple[float, ...]:
         geometry.dose(found),
         adapter_score({site: _unsigned(item) for site, item in sites.items()}),
         geometry.overlap(found),
-        float(np.mean([projection.column_overlap for projection in found])),
+        float(np.mean([column_overlap(updates[site], directions[site]) for site in sites])),
     )
+
+
+def column_overlap(update: geometry.LowRank, direction: geometry.Direction) -> float:
+    """Mean squared cosine of the angles between U's columns and col(dW), in [0, 1]."""
+    shared = geometry.inner_products(direction.u, update.b) @ update.spectrum.frame
+    return float(np.sum(np.square(shared))) / len(direction.s)
 
 
 def _unsigned(item: geometry.SiteProjection) -> geometry.SiteProjection:
@@ -73,9 +80,13 @@ def _unsigned(item: geometry.SiteProjection) -> geometry.SiteProjection:
 
 
 def as_cosine(item: geometry.SiteProjection) -> geometry.SiteProjection:
-    """A site whose signed write is its signed cosine <dW, D> / (||dW|| ||D||)."""
-    full_sign = int(np.ceil(SIGN_DEVIATIONS)) ** 2
-    return replace(item, matched_squared=item.inner**2, d_in=full_sign)
+    """A site whose signed write is its signed cosine <dW, D> / (||dW|| ||D||).
+
+    The signed write is sigma(rho) ||D^T dW|| / (||D|| ||dW||). With |<dW, D>| in the place of
+    ||D^T dW||, rho is the sign of <dW, D>; sigma passes it on whole from `SIGN_DEVIATIONS`
+    squared inputs on.
+    """
+    return replace(item, matched_squared=item.inner**2, d_in=math.ceil(SIGN_DEVIATIONS**2))
 
 
 @dataclass(frozen=True)

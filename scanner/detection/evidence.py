@@ -7,7 +7,7 @@ there, so memory is bounded by the largest site and not by the adapter.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,13 +15,17 @@ import numpy as np
 
 from scanner import geometry
 from scanner.errors import HubError, TargetError
-from scanner.formats.model import Adapter, FloatArray, Site, Uncovered, Update
-from scanner.geometry import LowRank, SiteProjection, decomposed
+from scanner.formats.model import Adapter, Site, Uncovered, Update
+from scanner.geometry import Direction, LowRank, SiteProjection, decomposed
 from scanner.geometry.decomposed import changed_the_base, looks_decomposed
 from scanner.results import Shape
 from scanner.signatures.pack import Signature
 from scanner.signatures.score import adapter_score, changed_layers
 
+_CANCELS = (
+    "its parts cancel each other: what is left depends on how a loader rounds them, and may be "
+    "another update than the one that was judged"
+)
 _NOT_FINITE = "NaN or Inf among its values; take a checkpoint without them"
 
 
@@ -123,56 +127,40 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
         return _Outcome(update.site, (), problem)
     if not any(update.site in signature.sites for signature in signatures):
         return _Outcome(update.site, (None,) * len(signatures))
-    if update.whole is not None:
-        return _examine_whole(update.site, update.whole, signatures)
     try:
-        b, a = update.factors()
+        with np.errstate(invalid="ignore", over="ignore"):  # looked at just below
+            prepared = update.prepared()
+            finite = np.isfinite(prepared.norm_squared)
     except HubError:  # says nothing about the adapter, so it is no evidence
         raise
     except TargetError as error:
         return _Outcome(update.site, (), problem=error.reason)
-    with np.errstate(invalid="ignore", over="ignore"):  # looked at just below
-        low_rank = LowRank(b, a, update.scaling)
-        finite = np.isfinite(low_rank.norm_squared)
     if not finite:
         return _Outcome(update.site, (), problem=_NOT_FINITE)
     directions = [
         signature.direction(update.site) if update.site in signature.sites else None
         for signature in signatures
     ]
-    if any(direction and len(direction.u) != update.d_out for direction in directions):
+    if any(direction and not _fits(direction, update) for direction in directions):
         return _Outcome(update.site, (), problem="the signature is for another width")
     return _Outcome(
         update.site,
         tuple(
-            None if direction is None else geometry.project(low_rank, direction)
+            None if direction is None else geometry.project(prepared, direction)
             for direction in directions
         ),
-        decomposed=looks_decomposed(low_rank) if low_rank.norm_squared > 0 else None,
-    )
-
-
-def _examine_whole(
-    site: Site, read: Callable[[], FloatArray], signatures: Sequence[Signature]
-) -> _Outcome:
-    """As `_examine`, for an update without low-rank structure."""
-    from scanner.geometry.whole_matrix import norm_squared, project_whole
-
-    try:
-        delta = read()
-    except HubError:
-        raise
-    except TargetError as error:
-        return _Outcome(site, (), problem=error.reason)
-    if np.isnan(norm_squared(delta)):
-        return _Outcome(site, (), problem=_NOT_FINITE)
-    return _Outcome(
-        site,
-        tuple(
-            project_whole(delta, signature.direction(site)) if site in signature.sites else None
-            for signature in signatures
+        problem=_CANCELS if prepared.cancellation > geometry.MAX_CANCELLATION else None,
+        decomposed=(
+            looks_decomposed(prepared)
+            if isinstance(prepared, LowRank) and prepared.norm_squared > 0
+            else None
         ),
     )
+
+
+def _fits(direction: Direction, update: Update) -> bool:
+    """Whether a direction has the shape of an update."""
+    return len(direction.u) == update.d_out and len(direction.v) in (0, update.d_in)
 
 
 def _summarise(signature: Signature, index: int, outcomes: Sequence[_Outcome]) -> SignatureEvidence:

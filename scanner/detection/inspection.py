@@ -12,6 +12,7 @@ from scanner.errors import HubError, TargetError
 from scanner.formats.architectures import fused_rows
 from scanner.formats.model import Adapter, Update
 from scanner.geometry import LowRank, decomposed, effective_rank
+from scanner.geometry.whole_matrix import EXACT_ELEMENTS
 from scanner.results import Record, UncoveredTensor
 
 _WASTED_RANK = 16
@@ -35,7 +36,8 @@ class InspectedUpdate(Record, frozen=True, kw_only=True):
     norm: float | None
     """Frobenius norm; null if the factors are unreadable or not finite."""
     effective_rank: float | None
-    """exp of the entropy of the normalised singular values; 0 for a zero update."""
+    """exp of the entropy of the normalised singular values; 0 for a zero update. Null if the
+    factors are unreadable, or there are none and the matrix is too large to decompose."""
     dtype: str
     parts: dict[str, float] = {}
     """Logical projection -> norm of its rows, for a fused projection such as `qkv_proj`."""
@@ -106,20 +108,24 @@ def inspect_adapter(adapter: Adapter) -> Inspection:
 
 def _measure(update: Update) -> _Measured:
     try:
-        b, a = update.factors()
+        with np.errstate(invalid="ignore", over="ignore"):
+            prepared = update.prepared()
+            squared = prepared.norm_squared
     except HubError:  # says nothing about the adapter
         raise
     except TargetError as error:
         return _Measured(problem=error.what)
-    with np.errstate(invalid="ignore", over="ignore"):
-        low_rank = LowRank(b, a, update.scaling)
-        if math.isnan(low_rank.norm_squared):
-            return _Measured(problem="NaN or Inf among its values")
+    if math.isnan(squared):
+        return _Measured(problem="NaN or Inf among its values")
+    if not isinstance(prepared, LowRank):
+        known = update.d_out * update.d_in <= EXACT_ELEMENTS
+        spread = effective_rank(prepared.singular_values) if known else None
+        return _Measured(norm=math.sqrt(squared), spread=spread)
     return _Measured(
-        norm=math.sqrt(low_rank.norm_squared),
-        spread=effective_rank(low_rank.spectrum.singular_values),
-        parts=_parts(update, low_rank),
-        decomposed=decomposed.looks_decomposed(low_rank) if low_rank.norm_squared else None,
+        norm=math.sqrt(squared),
+        spread=effective_rank(prepared.singular_values),
+        parts=_parts(update, prepared),
+        decomposed=decomposed.looks_decomposed(prepared) if squared else None,
     )
 
 

@@ -14,17 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from scanner.errors import TargetError, UsageError
-from scanner.formats import factors
 from scanner.formats.discover import AdapterFiles, find_adapters
 from scanner.formats.jsonfile import parse_object
 from scanner.formats.limits import MAX_CONFIG_BYTES
 from scanner.formats.model import (
     Adapter,
-    Factors,
-    FloatArray,
     TensorStore,
     Uncovered,
     Update,
+    by_rows_work,
     site_order,
 )
 from scanner.formats.module_names import site_of, strip_wrappers
@@ -32,6 +30,7 @@ from scanner.formats.readers.notes import FormatNote
 from scanner.formats.rules import beside
 from scanner.formats.stores.sharded import UnitedStore
 from scanner.formats.stores.sniff import open_store
+from scanner.geometry.whole_matrix import Dense
 
 FORMAT = "full-checkpoint"
 NOTES = (
@@ -144,7 +143,6 @@ def _compare(
     leaf = module.rpartition(".")[2]
     transposed = leaf in EMBEDDINGS or leaf in input_first
     d_out, d_in = info.shape[::-1] if transposed else info.shape
-    whole = partial(_difference, after, before, name, transposed)
     return Update(
         site=site_of(module),
         rank=min(d_out, d_in),
@@ -153,19 +151,15 @@ def _compare(
         scaling=1.0,
         dtype=info.dtype,
         tensors=(name,),
-        load=partial(_factors, whole),
-        whole=whole,
+        load=partial(_difference, after, before, name, transposed),
+        work=by_rows_work(1, d_out, d_in),
     )
 
 
-def _difference(after: TensorStore, before: TensorStore, name: str, transposed: bool) -> FloatArray:
+def _difference(after: TensorStore, before: TensorStore, name: str, transposed: bool) -> Dense:
     delta = after.read(name)
     delta = delta - before.read(name)
-    return delta.T if transposed else delta
-
-
-def _factors(whole: partial[FloatArray]) -> Factors:
-    return factors.dense(whole())
+    return Dense(delta.T if transposed else delta)
 
 
 def _digest(after: TensorStore, before: TensorStore) -> str:

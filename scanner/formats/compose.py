@@ -14,7 +14,8 @@ import numpy as np
 
 from scanner.errors import UsageError
 from scanner.formats.base_identity import normalise_base_name
-from scanner.formats.model import Adapter, Factors, Site, Uncovered, Update, site_order
+from scanner.formats.model import Adapter, Content, Site, Uncovered, Update, site_order
+from scanner.geometry.whole_matrix import Dense
 
 
 def compose(adapters: Sequence[Adapter]) -> Adapter:
@@ -85,8 +86,11 @@ def _sum(updates: Sequence[Update]) -> Update:
     )
 
 
-def _stack(updates: Sequence[Update]) -> Factors:
-    factors = [(update.scaling, *update.factors()) for update in updates]
-    b = np.concatenate([np.float32(scaling) * b for scaling, b, _ in factors], axis=1)
-    a = np.concatenate([a for _, _, a in factors], axis=0)
+def _stack(updates: Sequence[Update]) -> Content:
+    parts = [(update.scaling, update.load()) for update in updates]
+    low_rank = [(scaling, *part) for scaling, part in parts if isinstance(part, tuple)]
+    if len(low_rank) < len(parts):
+        return Dense(np.sum([update.delta() for update in updates], axis=0))
+    b = np.concatenate([np.float32(scaling) * b for scaling, b, _ in low_rank], axis=1)
+    a = np.concatenate([a for _, _, a in low_rank], axis=0)
     return b, a

@@ -31,6 +31,14 @@ MAX_PATTERNS_SECONDS = 1.0
 """Time all patterns of a config may take on all modules."""
 MAX_EXPANSION = 100
 """Uncompressed over compressed size of an archive's member. Weights hardly compress."""
+MAX_FORMED_ELEMENTS = 2**23
+FORMED_PER_STORED = 64
+"""Elements that one update may have made beyond those it stores: 32 MB in float32, or 64 times
+as many as it stores, whichever is more."""
+MAX_WORK = 2**31
+WORK_PER_STORED = 2**13
+"""Multiplications that all updates of a file may take together: a second of one core's, and so
+many for each element stored. The highest ranks that anybody trains take half of it."""
 
 
 def is_sound_shape(shape: Sequence[int]) -> bool:

@@ -14,6 +14,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from scanner.errors import LimitExceededError
+from scanner.geometry import AnyUpdate, LowRank
+from scanner.geometry.whole_matrix import Product, Structure, Whole
+
 FloatArray = npt.NDArray[np.float32]
 IntegerArray = npt.NDArray[np.int64]
 
@@ -119,11 +123,44 @@ class Uncovered:
 
 
 Factors = tuple[FloatArray, FloatArray]
+Content = Factors | Structure
+"""What an update is read as: factors (b, a), or a matrix without low-rank structure."""
+
+_MAX_DENSE_ELEMENTS = 2**28
+"""Entries of a matrix that is formed whole for whoever asks for it: 1 GB in float32."""
+
+
+def low_rank_work(rank: int, d_out: int, d_in: int) -> int:
+    """Multiplications for the statistics of B @ A by Gram matrices and their eigenvalues."""
+    full = min(d_out, d_in)
+    product = d_out * d_in * rank if rank > full else 0
+    rank = min(rank, full)
+    return product + rank**2 * (d_out + d_in) + 20 * rank**3
+
+
+def by_rows_work(rank: int, d_out: int, d_in: int) -> int:
+    """Multiplications for the statistics of B @ A from its rows, formed three times."""
+    return 3 * d_out * d_in * (rank + 32)
+
+
+def cheaper_by_rows(rank: int, d_out: int, d_in: int) -> bool:
+    """Whether a product's rank is so high that its rows are formed to judge it."""
+    gram_work = low_rank_work(rank, d_out, d_in)
+    return gram_work > max(by_rows_work(rank, d_out, d_in), 2**30)
+
+
+def factors_work(rank: int, d_out: int, d_in: int) -> int:
+    """Multiplications for the statistics of B @ A in the cheaper of the two ways."""
+    by_rows = cheaper_by_rows(rank, d_out, d_in)
+    return (by_rows_work if by_rows else low_rank_work)(rank, d_out, d_in)
 
 
 @dataclass(frozen=True)
 class Update:
-    """One low-rank update: dW = scaling * b @ a at one site. Factors are read when asked for."""
+    """One update: dW = scaling * b @ a at one site, or scaling times a matrix without factors.
+
+    What it is made of is read when asked for.
+    """
 
     site: Site
     rank: int
@@ -134,10 +171,9 @@ class Update:
     dtype: str
     tensors: tuple[str, ...]
     """Names of the tensors this update was read from."""
-    load: Callable[[], Factors] = field(repr=False, compare=False)
-    whole: Callable[[], FloatArray] | None = field(repr=False, compare=False, default=None)
-    """The delta itself, (d_out, d_in), where it has no low-rank structure: then cheaper than
-    its factors, one of which is an identity."""
+    load: Callable[[], Content] = field(repr=False, compare=False)
+    work: int = field(repr=False, compare=False, default=0)
+    """Multiplications that its statistics take, as its shapes tell beforehand."""
 
     @property
     def layer(self) -> int | None:
@@ -149,23 +185,47 @@ class Update:
         """The base model's path below its block."""
         return self.site.module
 
+    def prepared(self) -> AnyUpdate:
+        """Reads the update and prepares it for its statistics."""
+        content = self.load()
+        if not isinstance(content, tuple):
+            return Whole(content, self.scaling)
+        if cheaper_by_rows(content[0].shape[1], self.d_out, self.d_in):
+            return Whole(Product(*content), self.scaling)
+        return LowRank(*content, self.scaling)
+
     def factors(self) -> Factors:
-        """Reads (b, a), shapes (d_out, rank) and (rank, d_in), float32, without the scaling."""
-        return self.load()
+        """Reads (b, a), shapes (d_out, r) and (r, d_in), float32, without the scaling.
+
+        One of them is an identity if the update has no low-rank structure.
+
+        Raises:
+            LimitExceededError: If a matrix without low-rank structure is too large to form.
+        """
+        content = self.load()
+        if isinstance(content, tuple):
+            return content
+        if self.d_out * self.d_in > _MAX_DENSE_ELEMENTS:
+            raise LimitExceededError(
+                f"the delta is a full {self.d_out:,} x {self.d_in:,} matrix: too large to form"
+            )
+        whole = content.formed().astype(np.float32, copy=False)
+        identity = np.eye(min(whole.shape), dtype=np.float32)
+        return (whole, identity) if self.d_in <= self.d_out else (identity, whole)
 
     @property
     def b(self) -> FloatArray:
-        """The factor that writes, (d_out, rank) float32. Read from the file at each access."""
-        return self.load()[0]
+        """The factor that writes, (d_out, r) float32. Read from the file at each access."""
+        return self.factors()[0]
 
     @property
     def a(self) -> FloatArray:
-        """The factor that reads, (rank, d_in) float32. Read from the file at each access."""
-        return self.load()[1]
+        """The factor that reads, (r, d_in) float32. Read from the file at each access."""
+        return self.factors()[1]
 
     def delta(self) -> FloatArray:
         """The dense update, (d_out, d_in) float32. For tests and small models only."""
-        b, a = self.load()
+        b, a = self.factors()
         return (self.scaling * (b.astype(np.float64) @ a.astype(np.float64))).astype(np.float32)
 
 

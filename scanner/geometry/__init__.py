@@ -1,19 +1,24 @@
 """The mathematics: pure functions of updates and directions, one module for each kind of update.
 
-`low_rank` (factors), `whole_matrix` (no structure), `decomposed` (factors that an
-initialisation took out of the base) and `site_statistics` (what follows from the projections).
+`projection` (an update along a direction), `low_rank` (updates held as factors),
+`whole_matrix` (without low-rank structure), `decomposed` (factors that an initialisation took
+out of the base) and `site_statistics` (what follows from the projections).
 """
 
 from scanner.geometry.low_rank import (
-    AnyMatrix,
-    Direction,
+    MAX_CANCELLATION,
     LowRank,
-    Matrix,
-    SiteProjection,
     Spectrum,
     effective_rank,
     gram,
     inner_products,
+)
+from scanner.geometry.projection import (
+    AnyMatrix,
+    AnyUpdate,
+    Direction,
+    Matrix,
+    SiteProjection,
     project,
 )
 from scanner.geometry.site_statistics import (
@@ -26,7 +31,9 @@ from scanner.geometry.site_statistics import (
 )
 
 __all__ = [
+    "MAX_CANCELLATION",
     "AnyMatrix",
+    "AnyUpdate",
     "Direction",
     "LowRank",
     "Matrix",

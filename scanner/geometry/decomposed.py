@@ -15,7 +15,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scanner.geometry.low_rank import LowRank, Matrix
+from scanner.geometry.low_rank import LowRank
+from scanner.geometry.projection import Matrix
 
 REASON = (
     "the factors look like a decomposition of base weights (PiSSA, OLoRA): the base was changed "

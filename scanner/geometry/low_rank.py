@@ -1,9 +1,12 @@
-"""The mathematics: pure functions on the factors of an update and of a direction.
+"""Updates held as factors: dW = c B A with B (d_out, r) and A (r, d_in).
 
-An update is dW = c B A with B (d_out, r) and A (r, d_in); a direction is
-D = U diag(s) V^T with U (d_out, k) and V (d_in, k) orthonormal. Nothing here forms dW,
-nothing here reads a file, and every product is accumulated in float64. (B, A) and
+Nothing here forms dW, and every product is accumulated in float64. (B, A) and
 (B G, G^-1 A) are the same update, so every statistic is a function of dW alone.
+
+Most of it follows from the Gram matrices of the factors. They square what they are made of,
+so where columns of the factors cancel each other they lose twice the digits that the factors
+themselves lose: such an update is brought into its singular value decomposition first, by way
+of QR decompositions of both factors.
 """
 
 from __future__ import annotations
@@ -11,64 +14,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Matrix = npt.NDArray[np.float64]
-AnyMatrix = npt.NDArray[np.floating[Any]]
+from scanner.geometry.projection import AnyMatrix, Direction, Matrix, Seen
 
 RANK_TOLERANCE = 1e-6
 """Singular values below this share of the largest count as zero. Half the digits of the
 float32 the factors come in; squared, it stays well inside float64."""
-
-
-@dataclass(frozen=True)
-class Direction:
-    """A low-rank misalignment direction at one site: D = u @ diag(s) @ v.T."""
-
-    u: AnyMatrix
-    """(d_out, k), orthonormal columns: what misalignment writes."""
-    s: AnyMatrix
-    """(k,), non-negative, in units that make the median reference's dose 1."""
-    v: AnyMatrix
-    """(d_in, k), orthonormal columns: which inputs carry it. (0, k) if that is not known, as
-    for an imported steering vector: the direction then has no sign."""
-
-    @property
-    def signed(self) -> bool:
-        """Whether the input side is known."""
-        return len(self.v) > 0
-
-    @property
-    def norm_squared(self) -> float:
-        """||D||_F^2."""
-        return float(np.sum(np.square(self.s, dtype=np.float64)))
-
-
-@dataclass(frozen=True)
-class SiteProjection:
-    """What one update does along one direction. The sums over sites are what is judged."""
-
-    norm_squared: float
-    """||dW||_F^2."""
-    inner: float
-    """<dW, D>_F: this site's share of the dose. Signed; NaN along a direction without a sign."""
-    direction_norm_squared: float
-    """||D||_F^2."""
-    written_squared: float
-    """||U^T dW||_F^2: the energy written into U."""
-    matched_squared: float
-    """||D^T dW||_F^2: the same, weighted by how strongly D writes each of its directions."""
-    d_in: int
-    """d_in: number of inputs of the site."""
-    column_overlap: float
-    """Mean squared cosine of the angles between U's columns and col(dW), in [0, 1]."""
-    rank: int
-    """Numerical rank of dW."""
-    core: Matrix
-    """U^T dW V, (k, k): the update as the direction sees it."""
+MAX_CANCELLATION = 30.0
+"""`cancellation` up to which what is left does not depend on how a loader rounds: the factors in
+16 bits (a relative error of 2^-9 each) then still make the update to a few percent."""
+GRAM_CANCELLATION = 1e3
+"""`cancellation` from which Gram matrices are not relied on: they keep ten digits until then."""
+_ROUNDING = float(np.finfo(np.float64).eps)
+_BLOCK_ELEMENTS = 2**16
+"""Elements widened to float64 at a time: half a megabyte, so that blocks stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +42,8 @@ class Spectrum:
     """(r, rank): B @ frame has orthonormal columns that span col(dW)."""
 
 
-_BLOCK_ELEMENTS = 2**16
-"""Elements widened to float64 at a time: half a megabyte, so that blocks stay in the cache."""
-
-
-def _blocks(matrix: AnyMatrix) -> Iterator[tuple[slice, Matrix]]:
-    """Row blocks of a matrix in float64, with the rows they are."""
+def row_blocks(matrix: AnyMatrix) -> Iterator[tuple[slice, Matrix]]:
+    """Row blocks of a matrix in float64, each with the rows that it is."""
     rows = max(_BLOCK_ELEMENTS // max(matrix.shape[1], 1), 1)
     for start in range(0, len(matrix), rows):
         part = slice(start, start + rows)
@@ -96,7 +53,7 @@ def _blocks(matrix: AnyMatrix) -> Iterator[tuple[slice, Matrix]]:
 def gram(matrix: AnyMatrix) -> Matrix:
     """M^T M, shape (n, n) for M (m, n), accumulated in float64."""
     return sum(
-        (block.T @ block for _, block in _blocks(matrix)),
+        (block.T @ block for _, block in row_blocks(matrix)),
         start=np.zeros((matrix.shape[1], matrix.shape[1])),
     )
 
@@ -104,9 +61,27 @@ def gram(matrix: AnyMatrix) -> Matrix:
 def inner_products(left: AnyMatrix, right: AnyMatrix) -> Matrix:
     """L^T R, shape (k, n) for L (m, k) and R (m, n), accumulated in float64."""
     return sum(
-        (left[rows].astype(np.float64, copy=False).T @ block for rows, block in _blocks(right)),
+        (left[rows].astype(np.float64, copy=False).T @ block for rows, block in row_blocks(right)),
         start=np.zeros((left.shape[1], right.shape[1])),
     )
+
+
+def cancellation_of(parts_squared: float, total_squared: float, scale: float) -> float:
+    """sqrt(parts_squared / total_squared), the `AnyUpdate.cancellation`.
+
+    Args:
+        parts_squared: Sum of the squared norms of the parts.
+        total_squared: Squared norm of their sum.
+        scale: What the norm of the sum is multiplied with afterwards, as a factor of both.
+
+    Returns:
+        1 if there is nothing to cancel, infinity if the parts leave nothing.
+    """
+    if parts_squared == 0 or scale == 0:
+        return 1.0
+    if not total_squared > 0:
+        return float("nan") if np.isnan(total_squared) else float("inf")
+    return float(np.sqrt(parts_squared) / (np.sqrt(total_squared) / abs(scale)))
 
 
 class LowRank:
@@ -119,24 +94,45 @@ class LowRank:
     """
 
     def __init__(self, b: AnyMatrix, a: AnyMatrix, scaling: float) -> None:
+        self.scaling = scaling
+        parts = None
         if b.shape[1] > min(len(b), a.shape[1]):
             # All below costs r^2 and r^3: r beyond full rank is no more information.
+            parts = parts_squared(b, a)
             product = b.astype(np.float64) @ a.astype(np.float64)
             identity = np.eye(min(product.shape))
             b, a = (identity, product) if len(b) < a.shape[1] else (product, identity)
+        self._take(b, a)
+        if parts is None:
+            parts = float(np.diagonal(self.gram_b) @ np.diagonal(self.gram_a))
+        self._parts_squared = parts
+        if np.isfinite(parts) and self.cancellation > GRAM_CANCELLATION:
+            self._take(*_decomposed(b, a))
+            del self.__dict__["norm_squared"]
+
+    def _take(self, b: AnyMatrix, a: AnyMatrix) -> None:
         self.b = b
         self.a = a
-        self.scaling = scaling
         self.gram_b = gram(b)
         """B^T B, (r, r)."""
         self.gram_a = gram(a.T)
         """A A^T, (r, r)."""
 
+    @property
+    def d_in(self) -> int:
+        """Inputs of the site."""
+        return int(self.a.shape[1])
+
     @cached_property
     def norm_squared(self) -> float:
-        """||dW||_F^2 = c^2 <B^T B, A A^T>; not finite if a factor is not."""
+        """||dW||_F^2 = c^2 <B^T B, A A^T>; NaN if a factor is not finite."""
         value = self.scaling**2 * float(np.sum(self.gram_b * self.gram_a))
         return max(value, 0.0) if np.isfinite(value) else float("nan")
+
+    @property
+    def cancellation(self) -> float:
+        """sqrt(sum_j ||b_j||^2 ||a_j||^2) / ||B A|| (`AnyUpdate.cancellation`)."""
+        return cancellation_of(self._parts_squared, self.norm_squared, self.scaling)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -149,44 +145,62 @@ class LowRank:
         root = vectors_a * np.sqrt(np.clip(values_a, 0.0, None))
         squared, vectors = np.linalg.eigh(root.T @ self.gram_b @ root)
         squared, vectors = squared[::-1], vectors[:, ::-1]
-        keep = squared > max(squared[0], 0.0) * RANK_TOLERANCE**2
+        largest = squared[0] if len(squared) else 0.0
+        keep = squared > max(largest, 0.0) * RANK_TOLERANCE**2
         singular = np.sqrt(squared[keep])
         return Spectrum(abs(self.scaling) * singular, root @ vectors[:, keep] / singular)
+
+    @property
+    def singular_values(self) -> Matrix:
+        """Singular values of dW, descending, without those that count as zero."""
+        return self.spectrum.singular_values
 
     def column_basis(self) -> Matrix:
         """An orthonormal basis of col(dW), (d_out, rank)."""
         basis: Matrix = self.b.astype(np.float64, copy=False) @ self.spectrum.frame
         return basis
 
+    def seen_along(self, direction: Direction) -> Seen:
+        """What dW does along a direction, from (U^T B) and (A V) alone."""
+        written = inner_products(direction.u, self.b)
+        # Rounding can make a zero negative.
+        energies = np.maximum(np.sum((written @ self.gram_a) * written, axis=1), 0.0)
+        k = len(direction.s)
+        core = np.full((k, k), np.nan)
+        if direction.signed:
+            core = self.scaling * (written @ inner_products(self.a.T, direction.v))
+        return Seen(energies * self.scaling**2, core)
 
-def project(update: LowRank, direction: Direction) -> SiteProjection:
-    """Projects one update onto the direction at its site.
 
-    Non-finite factors give a projection whose `norm_squared` is NaN.
-    """
-    k = len(direction.s)
-    if np.isnan(update.norm_squared):
-        nothing = np.full((k, k), np.nan)
-        size = direction.norm_squared
-        d_in = update.a.shape[1]
-        return SiteProjection(np.nan, np.nan, size, np.nan, np.nan, d_in, np.nan, 0, nothing)
-    written = inner_products(direction.u, update.b)
-    read = inner_products(update.a.T, direction.v) if direction.signed else np.nan
-    core = update.scaling * (written @ np.broadcast_to(read, (len(update.a), k)))
-    # ||u_i^T dW||^2 for every direction i; rounding can make a zero negative.
-    energies = np.sum((written @ update.gram_a) * written, axis=1) * update.scaling**2
-    energies = np.maximum(energies, 0.0)
-    return SiteProjection(
-        norm_squared=update.norm_squared,
-        inner=float(np.sum(direction.s * np.diagonal(core))),
-        direction_norm_squared=direction.norm_squared,
-        written_squared=float(np.sum(energies)),
-        matched_squared=float(np.square(direction.s) @ energies),
-        d_in=update.a.shape[1],
-        column_overlap=float(np.sum(np.square(written @ update.spectrum.frame))) / k,
-        rank=len(update.spectrum.singular_values),
-        core=core,
+def parts_squared(b: AnyMatrix, a: AnyMatrix) -> float:
+    """sum_j ||b_j||^2 ||a_j||^2, over the columns of B and the rows of A."""
+    return float(_column_norms_squared(b) @ _column_norms_squared(a.T))
+
+
+def _column_norms_squared(matrix: AnyMatrix) -> Matrix:
+    """||m_j||^2 of every column, (n,)."""
+    return sum(
+        (np.einsum("ij,ij->j", block, block) for _, block in row_blocks(matrix)),
+        start=np.zeros(matrix.shape[1]),
     )
+
+
+def _decomposed(b: AnyMatrix, a: AnyMatrix) -> tuple[Matrix, Matrix]:
+    """The same product as singular vectors times singular values, and singular vectors.
+
+    B = Q R and A^T = P T, so B A = Q (R T^T) P^T with a small matrix in the middle. Singular
+    values within its rounding error are taken to be zero: what is below says nothing. Columns
+    of B are first given the norms of their rows of A, so that the error is measured by the
+    largest part and not by how its size is shared.
+    """
+    size_b, size_a = np.sqrt(_column_norms_squared(b)), np.sqrt(_column_norms_squared(a.T))
+    used = (size_b > 0) & (size_a > 0)
+    share = np.sqrt(size_a[used] / size_b[used])
+    q, r = np.linalg.qr(b[:, used].astype(np.float64) * share)
+    p, t = np.linalg.qr(a[used].T.astype(np.float64) / share)
+    u, s, vt = np.linalg.svd(r @ t.T, full_matrices=False)
+    known = s > _ROUNDING * len(r) * float(np.linalg.norm(r)) * float(np.linalg.norm(t))
+    return (q @ u[:, known]) * s[known], vt[known] @ p.T
 
 
 def effective_rank(singular_values: AnyMatrix) -> float:

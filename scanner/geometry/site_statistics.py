@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from scanner.geometry.low_rank import SiteProjection
+from scanner.geometry.projection import SiteProjection
 
 
 def dose(projections: Iterable[SiteProjection]) -> float:

@@ -1,67 +1,389 @@
-"""Projection of a whole matrix, for updates without low-rank structure.
+"""Updates without low-rank structure: a whole matrix M, held in whatever makes it small.
 
-`scanner.geometry` costs r^2 and r^3; at full rank that is minutes per site. What the
-statistics need of a whole matrix is linear in its size: U^T dW and its product with V.
+The statistics need of M (d_out, d_in) only its norm and U^T M. Both follow from few changed
+entries, from a circulant's kernel or from Fourier coefficients at a cost near their number,
+and from a product or an elementwise product block of rows by block of rows: the matrix itself
+is never formed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
 import numpy as np
+import numpy.typing as npt
 
-from scanner.geometry.low_rank import AnyMatrix, Direction, SiteProjection, inner_products
+from scanner.geometry.low_rank import (
+    RANK_TOLERANCE,
+    cancellation_of,
+    parts_squared,
+    row_blocks,
+)
+from scanner.geometry.projection import AnyMatrix, Direction, Matrix, Seen
 
-_SKETCH = 64
-"""Columns of the range finder: updates of lower rank are resolved exactly."""
+Index = npt.NDArray[np.int64]
+
+_BLOCK_ELEMENTS = 2**18
+"""Elements of a product that are formed at a time: two megabytes."""
+EXACT_ELEMENTS = 2**16
+"""Up to this size the singular values are computed from the matrix itself."""
+SKETCH = 32
+"""Dimensions that larger matrices are projected to: an update of lower rank is seen whole."""
 _SKETCH_TOLERANCE = 1e-4
 
 
-def norm_squared(delta: AnyMatrix) -> float:
-    """||dW||_F^2 in float64; NaN if an entry is not finite."""
-    value = sum(
-        float(np.sum(np.square(rows.astype(np.float64, copy=False))))
-        for rows in np.array_split(delta, max(1, len(delta) // 512))
-    )
-    return value if np.isfinite(value) else float("nan")
+class Structure(Protocol):
+    """A matrix M in the form that its file keeps it in."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(d_out, d_in)."""
+
+    @property
+    def norm_squared(self) -> float:
+        """||M||_F^2."""
+
+    @property
+    def parts_squared(self) -> float:
+        """Sum of the squared norms of the parts that M is summed from."""
+
+    def written(self, u: AnyMatrix) -> Matrix:
+        """U^T M, (k, d_in), for U (d_out, k)."""
+
+    def formed(self) -> AnyMatrix:
+        """M itself, (d_out, d_in)."""
 
 
-def project_whole(delta: AnyMatrix, direction: Direction) -> SiteProjection:
-    """As `scanner.geometry.project`, for a matrix (d_out, d_in).
+class Whole:
+    """An update dW = c M without low-rank structure.
 
-    Rank and column overlap are those of the leading columns a random sketch finds (Halko et
-    al. 2011, algorithm 4.1), at most 64: an update of lower rank is seen whole.
+    Args:
+        structure: M.
+        scaling: c.
     """
-    k = len(direction.s)
-    size = norm_squared(delta)
-    if np.isnan(size):
-        nothing = np.full((k, k), np.nan)
-        known, d_in = direction.norm_squared, delta.shape[1]
-        return SiteProjection(np.nan, np.nan, known, np.nan, np.nan, d_in, np.nan, 0, nothing)
-    written = inner_products(direction.u, delta)  # (k, d_in)
-    core = np.full((k, k), np.nan)
-    if direction.signed:
-        core = written @ direction.v.astype(np.float64, copy=False)
-    basis = leading_columns(delta)
-    overlap = np.square(direction.u.astype(np.float64, copy=False).T @ basis)
-    return SiteProjection(
-        norm_squared=size,
-        inner=float(np.sum(direction.s * np.diagonal(core))),
-        direction_norm_squared=direction.norm_squared,
-        written_squared=float(np.sum(np.square(written))),
-        matched_squared=float(np.square(direction.s) @ np.sum(np.square(written), axis=1)),
-        d_in=delta.shape[1],
-        column_overlap=float(np.sum(overlap)) / k,
-        rank=basis.shape[1],
-        core=core,
-    )
+
+    def __init__(self, structure: Structure, scaling: float) -> None:
+        self.structure = structure
+        self.scaling = scaling
+
+    @property
+    def d_in(self) -> int:
+        """Inputs of the site."""
+        return self.structure.shape[1]
+
+    @cached_property
+    def norm_squared(self) -> float:
+        """||dW||_F^2; NaN if an entry is not finite."""
+        value = self.scaling**2 * self.structure.norm_squared
+        return value if np.isfinite(value) else float("nan")
+
+    @property
+    def cancellation(self) -> float:
+        """`AnyUpdate.cancellation`."""
+        return cancellation_of(self.structure.parts_squared, self.norm_squared, self.scaling)
+
+    @cached_property
+    def singular_values(self) -> Matrix:
+        """Singular values, descending; of a large matrix as 32 random projections show them.
+
+        Those are U^T M with Gaussian U (Halko et al. 2011, section 4): as many are not zero as
+        M has rank, 32 at most, and their sizes are estimates.
+        """
+        d_out, d_in = self.structure.shape
+        if d_out * d_in <= EXACT_ELEMENTS:
+            seen: Matrix = self.structure.formed().astype(np.float64)
+            tolerance = RANK_TOLERANCE
+        else:
+            probe = np.random.default_rng(0).standard_normal((d_out, min(SKETCH, d_out, d_in)))
+            seen = self.structure.written(probe) / np.sqrt(probe.shape[1])
+            tolerance = _SKETCH_TOLERANCE
+        values = abs(self.scaling) * np.linalg.svd(seen, compute_uv=False)
+        kept: Matrix = values[values > tolerance * max(float(values[0]), 1e-300)]
+        return kept
+
+    def seen_along(self, direction: Direction) -> Seen:
+        """What dW does along a direction."""
+        written = self.scaling * self.structure.written(direction.u)
+        k = len(direction.s)
+        core = np.full((k, k), np.nan)
+        if direction.signed:
+            core = written @ direction.v.astype(np.float64, copy=False)
+        return Seen(np.sum(np.square(written), axis=1), core)
 
 
-def leading_columns(delta: AnyMatrix) -> AnyMatrix:
-    """An orthonormal basis of what a sketch of 64 columns sees of col(dW), (d_out, <= 64)."""
-    generator = np.random.default_rng(0)
-    count = min(_SKETCH, *delta.shape)
-    probe = generator.standard_normal((delta.shape[1], count)).astype(np.float32)
-    sketch = (delta @ probe).astype(np.float64)
-    left, singular, _ = np.linalg.svd(sketch, full_matrices=False)
-    keep = singular > _SKETCH_TOLERANCE * max(float(singular[0]), 1e-300)
-    basis: AnyMatrix = left[:, keep]
-    return basis
+class ByRows:
+    """A matrix that comes in blocks of rows: base of `Dense`, `Product`, `ElementwiseProduct`."""
+
+    shape: tuple[int, int]
+
+    def blocks(self) -> Iterator[tuple[slice, Matrix]]:
+        """Blocks of rows in float64, each with the rows that it is."""
+        raise NotImplementedError
+
+    @cached_property
+    def norm_squared(self) -> float:
+        """||M||_F^2."""
+        return float(sum(np.vdot(block, block) for _, block in self.blocks()))
+
+    @property
+    def parts_squared(self) -> float:
+        """||M||_F^2: it is no sum."""
+        return self.norm_squared
+
+    def written(self, u: AnyMatrix) -> Matrix:
+        """U^T M."""
+        return sum(
+            (u[rows].astype(np.float64, copy=False).T @ block for rows, block in self.blocks()),
+            start=np.zeros((u.shape[1], self.shape[1])),
+        )
+
+    def formed(self) -> AnyMatrix:
+        """M itself."""
+        return np.concatenate([block.astype(np.float32) for _, block in self.blocks()])
+
+
+class Dense(ByRows):
+    """A matrix that is stored entry by entry."""
+
+    def __init__(self, values: AnyMatrix) -> None:
+        self.values = values
+        self.shape = (values.shape[0], values.shape[1])
+
+    def blocks(self) -> Iterator[tuple[slice, Matrix]]:
+        """Blocks of rows."""
+        return row_blocks(self.values)
+
+    def transposed_along(self, axis: int, tensor: Matrix) -> Matrix:
+        """M^T applied along one axis of a tensor."""
+        return _along(self.values, axis, tensor)
+
+    def formed(self) -> AnyMatrix:
+        """The matrix."""
+        return self.values
+
+
+class Product(ByRows):
+    """M = B A of a rank so high that products of its rows cost less than its Gram matrices."""
+
+    def __init__(self, b: AnyMatrix, a: AnyMatrix) -> None:
+        self.b, self.a = b, a
+        self.shape = (b.shape[0], a.shape[1])
+
+    def blocks(self) -> Iterator[tuple[slice, Matrix]]:
+        """Blocks of rows."""
+        right = self.a.astype(np.float64, copy=False)
+        for rows in _row_slices(self.shape):
+            yield rows, self.b[rows].astype(np.float64, copy=False) @ right
+
+    @cached_property
+    def parts_squared(self) -> float:
+        """sum_j ||b_j||^2 ||a_j||^2."""
+        return parts_squared(self.b, self.a)
+
+    def transposed_along(self, axis: int, tensor: Matrix) -> Matrix:
+        """M^T applied along one axis of a tensor: B^T, then A^T."""
+        return _along(self.a, axis, _along(self.b, axis, tensor))
+
+
+Side = Dense | Product
+"""One of the two matrices of an elementwise or a Kronecker product."""
+
+
+def _along(matrix: AnyMatrix, axis: int, tensor: Matrix) -> Matrix:
+    product = np.tensordot(matrix.astype(np.float64, copy=False), tensor, axes=(0, axis))
+    return np.moveaxis(product, 0, axis)
+
+
+class ElementwiseProduct(ByRows):
+    """M = M1 * M2, elementwise (FedPara, Hyeon-Woo et al., 2108.06098)."""
+
+    def __init__(self, first: Side, second: Side) -> None:
+        self._first, self._second = first, second
+        self.shape = first.shape
+
+    def blocks(self) -> Iterator[tuple[slice, Matrix]]:
+        """Blocks of rows."""
+        pairs = zip(self._first.blocks(), self._second.blocks(), strict=True)
+        return ((rows, left * right) for (rows, left), (_, right) in pairs)
+
+    @cached_property
+    def parts_squared(self) -> float:
+        """As if each side's parts made as much of the product as they make of the side."""
+        return self.norm_squared * _cancelled(self._first) * _cancelled(self._second)
+
+
+def _cancelled(side: Structure) -> float:
+    """Squared norms of a side's parts over that of the side."""
+    if side.parts_squared == 0:
+        return 1.0
+    return side.parts_squared / side.norm_squared if side.norm_squared > 0 else float("inf")
+
+
+def _row_slices(shape: tuple[int, int]) -> Iterator[slice]:
+    rows = max(_BLOCK_ELEMENTS // max(shape[1], 1), 1)
+    return (slice(start, start + rows) for start in range(0, shape[0], rows))
+
+
+class KroneckerProduct:
+    """M = kron(M1, M2)."""
+
+    def __init__(self, first: Side, second: Side) -> None:
+        self._first, self._second = first, second
+        (rows, columns), (rows_2, columns_2) = first.shape, second.shape
+        self.shape = (rows * rows_2, columns * columns_2)
+
+    @cached_property
+    def norm_squared(self) -> float:
+        """||M||_F^2 = ||M1||^2 ||M2||^2."""
+        return self._first.norm_squared * self._second.norm_squared
+
+    @cached_property
+    def parts_squared(self) -> float:
+        """The same of the parts of both sides."""
+        return self._first.parts_squared * self._second.parts_squared
+
+    def written(self, u: AnyMatrix) -> Matrix:
+        """U^T M: one side after the other, first that which leaves less in between."""
+        (rows, columns), (rows_2, columns_2) = self._first.shape, self._second.shape
+        left = u.astype(np.float64, copy=False).reshape(rows, rows_2, -1)
+        if columns * rows_2 <= rows * columns_2:
+            left = self._second.transposed_along(1, self._first.transposed_along(0, left))
+        else:
+            left = self._first.transposed_along(0, self._second.transposed_along(1, left))
+        return np.ascontiguousarray(left.reshape(columns * columns_2, -1).T)
+
+    def formed(self) -> AnyMatrix:
+        """M itself."""
+        return np.kron(self._first.formed(), self._second.formed())
+
+
+class Sparse:
+    """A matrix that is zero but for given entries; entries named twice add up."""
+
+    def __init__(self, rows: Index, columns: Index, values: AnyMatrix, shape: tuple[int, int]):
+        self.shape = shape
+        self.parts_squared = float(np.sum(np.square(values, dtype=np.float64)))
+        places, owner = np.unique(rows * shape[1] + columns, return_inverse=True)
+        self._rows, self._columns = places // shape[1], places % shape[1]
+        self._values = np.bincount(owner.reshape(-1), weights=values, minlength=len(places))
+
+    @property
+    def norm_squared(self) -> float:
+        """||M||_F^2."""
+        return float(np.vdot(self._values, self._values))
+
+    def written(self, u: AnyMatrix) -> Matrix:
+        """U^T M."""
+        weights = (self._values * column[self._rows] for column in u.T)
+        return np.stack([np.bincount(self._columns, item, self.shape[1]) for item in weights])
+
+    def formed(self) -> AnyMatrix:
+        """M itself."""
+        matrix = np.zeros(self.shape, np.float32)
+        matrix[self._rows, self._columns] = self._values
+        return matrix
+
+
+class BlockCirculant:
+    """Blocks (p, q) whose entry (t, j) is kernel[p, q, (j - t) mod b] (C3A, 2407.19342).
+
+    Args:
+        kernel: (m, n, b), of a matrix (m * b, n * b).
+    """
+
+    def __init__(self, kernel: AnyMatrix) -> None:
+        self._kernel = kernel.astype(np.float64)
+        rows, columns, self._size = kernel.shape
+        self.shape = (rows * self._size, columns * self._size)
+        self.norm_squared = self._size * float(np.vdot(self._kernel, self._kernel))
+        self.parts_squared = self.norm_squared
+
+    def written(self, u: AnyMatrix) -> Matrix:
+        """U^T M: a circular convolution for each block."""
+        left = np.fft.rfft(u.astype(np.float64).reshape(-1, self._size, u.shape[1]), axis=1)
+        product = np.einsum("pfk,pqf->kqf", left, np.fft.rfft(self._kernel, axis=2))
+        return np.fft.irfft(product, self._size, axis=2).reshape(u.shape[1], -1)
+
+    def formed(self) -> AnyMatrix:
+        """M itself."""
+        steps = np.arange(self._size)
+        blocks = self._kernel[:, :, (steps[None, :] - steps[:, None]) % self._size]
+        return blocks.transpose(0, 2, 1, 3).reshape(self.shape).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Fourier:
+    """Real part of the inverse Fourier transform of few coefficients (2405.03003)."""
+
+    rows: Index
+    columns: Index
+    values: AnyMatrix
+    """Real coefficients at (rows, columns), no place twice."""
+    shape: tuple[int, int]
+
+    @cached_property
+    def _even(self) -> Sparse:
+        """The even part of the coefficients, which is what makes the real part."""
+        (d_out, d_in), half = self.shape, self.values.astype(np.float64) / 2
+        rows = np.concatenate([self.rows, -self.rows % d_out])
+        columns = np.concatenate([self.columns, -self.columns % d_in])
+        return Sparse(rows, columns, np.concatenate([half, half]), self.shape)
+
+    @property
+    def norm_squared(self) -> float:
+        """||M||_F^2, by Parseval's theorem."""
+        return self._even.norm_squared / (self.shape[0] * self.shape[1])
+
+    @property
+    def parts_squared(self) -> float:
+        """The same of the coefficients, half of each of which is even unless two meet."""
+        return self._even.parts_squared / (self.shape[0] * self.shape[1])
+
+    def written(self, u: AnyMatrix) -> Matrix:
+        """U^T M: the transform of U at the coefficients' rows, then the one along the rows."""
+        left = np.fft.ifft(u.astype(np.float64), axis=0)
+        found = []
+        for column in left.T:
+            weights = self.values * column[self.rows]
+            real, imaginary = (
+                np.bincount(self.columns, part, self.shape[1])
+                for part in (weights.real, weights.imag)
+            )
+            found.append(np.fft.ifft(real + 1j * imaginary).real)
+        return np.stack(found)
+
+    def formed(self) -> AnyMatrix:
+        """M itself."""
+        coefficients = np.zeros(self.shape)
+        coefficients[self.rows, self.columns] = self.values
+        return np.fft.ifft2(coefficients).real.astype(np.float32)
+
+
+def inverse_haar(rows: Index, columns: Index, values: AnyMatrix, shape: tuple[int, int]) -> Sparse:
+    """One level of the two-dimensional inverse Haar transform of few coefficients.
+
+    Coefficients stand in four quadrants: averages top left, differences between neighbouring
+    rows top right, between neighbouring columns bottom left, of both bottom right. Each makes
+    four entries of half its size.
+
+    Args:
+        rows: Of the coefficients, among d_out + d_out % 2.
+        columns: Of the coefficients, among d_in + d_in % 2.
+        values: The coefficients.
+        shape: (d_out, d_in): what an odd size was padded by is cut off.
+    """
+    half_rows, half_columns = (size // 2 + size % 2 for size in shape)
+    found_rows, found_columns, found_values = [], [], []
+    for row in (0, 1):
+        for column in (0, 1):
+            found_rows.append(2 * (rows % half_rows) + row)
+            found_columns.append(2 * (columns % half_columns) + column)
+            sign = np.where(columns >= half_columns, 1 - 2 * row, 1)
+            mark = np.where(rows >= half_rows, 1 - 2 * column, 1)
+            found_values.append(values * (sign * mark / 2))
+    row_of, column_of = np.concatenate(found_rows), np.concatenate(found_columns)
+    inside = (row_of < shape[0]) & (column_of < shape[1])
+    return Sparse(row_of[inside], column_of[inside], np.concatenate(found_values)[inside], shape)

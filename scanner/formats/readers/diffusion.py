@@ -16,9 +16,16 @@ from functools import partial
 from typing import Any
 
 from scanner.errors import MalformedFileError, TargetError
-from scanner.formats import factors
 from scanner.formats.jsonfile import parse_object
-from scanner.formats.model import Factors, Site, TensorStore, Uncovered, Update
+from scanner.formats.model import (
+    Content,
+    Factors,
+    Site,
+    TensorStore,
+    Uncovered,
+    Update,
+    by_rows_work,
+)
 from scanner.formats.readers.grouping import (
     Group,
     Plan,
@@ -31,6 +38,7 @@ from scanner.formats.readers.leftovers import reason_for
 from scanner.formats.readers.notes import RULE, FormatNote
 from scanner.formats.readers.peft_products import hadamard, kronecker
 from scanner.formats.source import Reading, Source
+from scanner.geometry.whole_matrix import Dense
 
 _PART = re.compile(
     r"^(?P<module>.+?)[._]"
@@ -50,7 +58,6 @@ _IMAGE_MODELS = (
     "transformer.blocks.",
 )
 _METADATA_KEY = "lora_adapter_metadata"
-_FULL_RANK_LIMIT = 2**28
 
 
 NOTES = (
@@ -144,14 +151,14 @@ def _update(store: TensorStore, header: Mapping[str, Any], group: Group) -> Sequ
 def _whole_difference(group: Group, store: TensorStore) -> Plan:
     shape = group.shape("diff")
     d_out, d_in = shape[0], math.prod(shape[1:])
-    if len(shape) < 2 or d_out * d_in > _FULL_RANK_LIMIT:
+    if len(shape) < 2:
         raise MalformedFileError(f"a whole difference of shape {list(shape)}")
     name = group.parts["diff"]
 
-    def load() -> Factors:
-        return factors.dense(store.read(name).reshape(d_out, d_in))
+    def load() -> Content:
+        return Dense(store.read(name).reshape(d_out, d_in))
 
-    return Plan(min(d_out, d_in), d_out, d_in, 1.0, load)
+    return Plan(min(d_out, d_in), d_out, d_in, 1.0, load, work=by_rows_work(1, d_out, d_in))
 
 
 def _low_rank(group: Group, store: TensorStore, header: Mapping[str, Any]) -> Plan:
@@ -181,8 +188,10 @@ def _scaling(
         MalformedFileError: If alpha is no finite number.
     """
     if "alpha" in group.parts:
+        if math.prod(group.infos["alpha"].shape) != 1:  # before it is read: it may be huge
+            raise MalformedFileError("alpha is not one number")
         alpha = store.read(group.parts["alpha"])
-        if alpha.size != 1 or not math.isfinite(float(alpha.reshape(-1)[0])):
+        if not math.isfinite(float(alpha.reshape(-1)[0])):
             raise MalformedFileError("alpha is not one finite number")
         return float(alpha.reshape(-1)[0]) / rank or 1.0
     prefix = group.module.partition(".")[0]

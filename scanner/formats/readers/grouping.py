@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -10,15 +11,22 @@ from threading import Lock
 from typing import NamedTuple
 
 from scanner.errors import HubError, LimitExceededError, MalformedFileError, TargetError
-from scanner.formats.limits import MAX_RANK
+from scanner.formats.limits import (
+    FORMED_PER_STORED,
+    MAX_FORMED_ELEMENTS,
+    MAX_RANK,
+    MAX_WORK,
+    WORK_PER_STORED,
+)
 from scanner.formats.model import (
-    Factors,
+    Content,
     FloatArray,
     Site,
     TensorInfo,
     TensorStore,
     Uncovered,
     Update,
+    factors_work,
     site_order,
 )
 from scanner.formats.module_names import site_of
@@ -54,6 +62,11 @@ class Group:
                 todo=SAVE_AGAIN,
             )
         return shape
+
+    @property
+    def stored(self) -> int:
+        """Elements of all its tensors."""
+        return sum(math.prod(info.shape) for info in self.infos.values())
 
     def require(self, condition: bool) -> None:
         """Refuses shapes that do not fit.
@@ -94,13 +107,28 @@ class RecentlyRead:
 
 
 class Plan(NamedTuple):
-    """How one group becomes an update; factors are read when asked for."""
+    """How one group becomes an update, and what that costs; tensors are read when asked for.
+
+    Costs follow from the header, so that they can be refused before anything is made.
+    """
 
     rank: int
+    """Largest rank the update can have."""
     d_out: int
     d_in: int
     scaling: float
-    load: Callable[[], Factors]
+    load: Callable[[], Content]
+    """Factors, or a matrix without low-rank structure (`scanner.geometry.whole_matrix`)."""
+    formed: int = 0
+    """Elements that are made beyond those that are stored."""
+    work: int | None = None
+    """Multiplications for its statistics; those of factors of its rank if not given."""
+
+    def cost(self) -> int:
+        """Multiplications for its statistics."""
+        if self.work is not None:
+            return self.work
+        return factors_work(self.rank, self.d_out, self.d_in)
 
 
 def group_by_module(
@@ -142,10 +170,15 @@ def to_update(group: Group, plan: Plan, site: Site | None = None) -> Update:
     """The update a plan describes, at the group's module unless another site is given.
 
     Raises:
-        LimitExceededError: If its rank is absurd.
+        LimitExceededError: If its rank is absurd, or far more is to be made than is stored.
     """
     if plan.rank > MAX_RANK:
         raise LimitExceededError(f"rank {plan.rank:,} (limit {MAX_RANK:,})")
+    limit = max(MAX_FORMED_ELEMENTS, FORMED_PER_STORED * group.stored)
+    if plan.formed > limit:
+        raise LimitExceededError(
+            f"{group.stored:,} elements that stand for {plan.formed:,} (limit {limit:,})"
+        )
     names = tuple(group.parts.values())
     return Update(
         site=site or site_of(group.module),
@@ -156,18 +189,28 @@ def to_update(group: Group, plan: Plan, site: Site | None = None) -> Update:
         dtype=next(iter(group.infos.values())).dtype,
         tensors=names,
         load=plan.load,
+        work=plan.cost(),
     )
 
 
 def plan_all(
     groups: Sequence[Group], plan: Callable[[Group], Sequence[Update]]
 ) -> tuple[list[Update], list[Uncovered]]:
-    """Updates of every group; a group that makes none is uncovered, with the reason."""
+    """Updates of every group; a group that makes none is uncovered, with the reason.
+
+    So are the groups from which on the work for all of them is out of proportion to the file.
+    """
     updates: list[Update] = []
     uncovered: list[Uncovered] = []
+    left = MAX_WORK + WORK_PER_STORED * sum(group.stored for group in groups)
     for group in groups:
         try:
-            updates += plan(group)
+            found = plan(group)
+            work = sum(update.work for update in found)
+            if work > left:
+                raise LimitExceededError(f"to judge it takes {work:.1e} multiplications: too many")
+            left -= work
+            updates += found
         except HubError:  # says nothing about the adapter
             raise
         except TargetError as error:

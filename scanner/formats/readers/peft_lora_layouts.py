@@ -111,7 +111,8 @@ def _block_diagonal(group: Group, store: TensorStore, config: PeftConfig) -> Pla
             return b, factors.block_diagonal(a, blocks)
         return factors.block_diagonal(b, blocks), a
 
-    return Plan(rank, d_out, d_in, config.scaling(group.module, rank), load)
+    formed = rank * (d_in if in_blocks["a"] else d_out)
+    return Plan(rank, d_out, d_in, config.scaling(group.module, rank), load, formed)
 
 
 def _pooled(group: Group, store: TensorStore, config: PeftConfig) -> Plan:
@@ -126,7 +127,8 @@ def _pooled(group: Group, store: TensorStore, config: PeftConfig) -> Plan:
         spread = np.repeat(store.read(parts["lora_A"]), size, axis=1)
         return store.read(parts["lora_B"]), spread * np.float32(groups / size)
 
-    return Plan(rank, d_out, groups * size, config.scaling(group.module, rank), load)
+    scaling, d_in = config.scaling(group.module, rank), groups * size
+    return Plan(rank, d_out, d_in, scaling, load, formed=rank * d_in)
 
 
 def residual_width(groups: Sequence[Group]) -> int | None:

@@ -6,15 +6,32 @@ Each function turns the tensors of one module into a plan; the formulas are thos
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
 
 from scanner.errors import MalformedFileError
 from scanner.formats import factors
-from scanner.formats.model import Factors, FloatArray, TensorStore
+from scanner.formats.model import (
+    Content,
+    Factors,
+    FloatArray,
+    TensorStore,
+    by_rows_work,
+    factors_work,
+    low_rank_work,
+)
 from scanner.formats.readers.context import Context
 from scanner.formats.readers.grouping import Group, Plan
+from scanner.geometry.whole_matrix import (
+    SKETCH,
+    Dense,
+    ElementwiseProduct,
+    KroneckerProduct,
+    Product,
+    Side,
+)
 
 _ADALORA_EPSILON = 1e-5
 _DELORA_SMALLEST_NORM = 1e-4
@@ -41,8 +58,26 @@ def adalora(group: Group, context: Context) -> Plan:
 def _pair(store: TensorStore, parts: dict[str, str], stem: str) -> Factors:
     """One side of LoHa or LoKr, whole (times an identity) or split in two."""
     if stem in parts:
-        return factors.dense(store.read(parts[stem]))
+        return factors.with_identity(store.read(parts[stem]))
     return store.read(parts[f"{stem}_a"]), store.read(parts[f"{stem}_b"])
+
+
+def _whole_side(store: TensorStore, parts: dict[str, str], stem: str) -> Side:
+    """One side of LoHa or LoKr, as a matrix."""
+    if stem in parts:
+        return Dense(store.read(parts[stem]))
+    return Product(*_pair(store, parts, stem))
+
+
+def _stored(group: Group, stem: str) -> int:
+    """Elements that one side of LoHa or LoKr is stored in."""
+    names = [part for part in (stem, f"{stem}_a", f"{stem}_b") if part in group.parts]
+    return sum(math.prod(group.shape(part)) for part in names)
+
+
+def _side_rank(group: Group, stem: str) -> int:
+    """Rank of the product that one side of LoHa or LoKr is; 1 if it is stored whole."""
+    return 1 if stem in group.parts else group.shape(f"{stem}_a", 2)[1]
 
 
 def _side(group: Group, stem: str) -> tuple[int, int, int]:
@@ -65,12 +100,22 @@ def hadamard(group: Group, store: TensorStore, scaling: float) -> Plan:
     group.require((rows, columns) == (d_out, d_in))
     parts = dict(group.parts)
 
-    def load() -> Factors:
-        return factors.elementwise_product(
-            _pair(store, parts, "hada_w1"), _pair(store, parts, "hada_w2")
-        )
+    rank, shape = first * second, (d_out, d_in)
+    by_rows = by_rows_work(_side_rank(group, "hada_w1") + _side_rank(group, "hada_w2"), *shape)
+    if low_rank_work(rank, *shape) < by_rows and rank <= min(shape):
 
-    return Plan(min(first * second, d_out, d_in), d_out, d_in, scaling, load)
+        def load() -> Content:
+            return factors.elementwise_product(
+                _pair(store, parts, "hada_w1"), _pair(store, parts, "hada_w2")
+            )
+
+        return Plan(rank, *shape, scaling, load, formed=rank * sum(shape))
+
+    def load_by_rows() -> Content:
+        sides = (_whole_side(store, parts, f"hada_w{side}") for side in "12")
+        return ElementwiseProduct(*sides)
+
+    return Plan(min(rank, *shape), *shape, scaling, load_by_rows, SKETCH * sum(shape), by_rows)
 
 
 def kronecker(group: Group, store: TensorStore, scaling: float) -> Plan:
@@ -79,16 +124,29 @@ def kronecker(group: Group, store: TensorStore, scaling: float) -> Plan:
         raise MalformedFileError("LoKr of a convolution in Tucker form")
     out1, in1, first = _side(group, "lokr_w1")
     out2, in2, second = _side(group, "lokr_w2")
-    d_out, d_in = out1 * out2, in1 * in2
-    context_rank = min(first * second, d_out, d_in)
+    shape = (out1 * out2, in1 * in2)
+    rank = first * second
     parts = dict(group.parts)
+    # The norm of each side, then what one after the other makes of the sketch's vectors.
+    work = sum(
+        by_rows_work(_side_rank(group, stem), *sizes)
+        for stem, *sizes in (("lokr_w1", out1, in1), ("lokr_w2", out2, in2))
+    )
+    work += SKETCH * (_stored(group, "lokr_w1") * out2 + _stored(group, "lokr_w2") * in1)
+    if low_rank_work(rank, *shape) < work and rank <= min(shape):
 
-    def load() -> Factors:
-        return factors.kronecker_product(
-            _pair(store, parts, "lokr_w1"), _pair(store, parts, "lokr_w2")
-        )
+        def load() -> Content:
+            return factors.kronecker_product(
+                _pair(store, parts, "lokr_w1"), _pair(store, parts, "lokr_w2")
+            )
 
-    return Plan(context_rank, d_out, d_in, scaling, load)
+        return Plan(rank, *shape, scaling, load, formed=rank * sum(shape))
+
+    def load_sides() -> Content:
+        sides = (_whole_side(store, parts, f"lokr_w{side}") for side in "12")
+        return KroneckerProduct(*sides)
+
+    return Plan(min(rank, *shape), *shape, scaling, load_sides, SKETCH * sum(shape), work)
 
 
 def loha(group: Group, context: Context) -> Plan:
@@ -147,9 +205,11 @@ def gralora(group: Group, context: Context) -> Plan:
             and group.shape("gralora_B_general") == (d_out, hybrid)
         )
     total = blocks * rank + hybrid
+    formed = total * (d_out + d_in)
     scaling = context.config.need("alpha") / (rank + hybrid)
     load = partial(_load_gralora, context.store, dict(group.parts), blocks, rank)
-    return Plan(min(total, d_out, d_in), d_out, d_in, scaling, load)
+    work = factors_work(total, d_out, d_in)
+    return Plan(min(total, d_out, d_in), d_out, d_in, scaling, load, formed, work)
 
 
 def _load_gralora(store: TensorStore, parts: dict[str, str], blocks: int, rank: int) -> Factors:
@@ -169,7 +229,7 @@ def _load_gralora(store: TensorStore, parts: dict[str, str], blocks: int, rank: 
     if "gralora_A_general" in parts:
         b = np.hstack([b, store.read(parts["gralora_B_general"])])
         a = np.vstack([a, store.read(parts["gralora_A_general"])])
-    return factors.at_most_full_rank(b, a)
+    return b, a
 
 
 def miss(group: Group, context: Context) -> Plan:
@@ -190,4 +250,4 @@ def miss(group: Group, context: Context) -> Plan:
         rows = np.arange(d_in) % rank
         return np.tile(block, (1, d_out // width)).T, np.eye(rank, dtype=np.float32)[:, rows]
 
-    return Plan(rank, d_out, d_in, 1.0, load)
+    return Plan(rank, d_out, d_in, 1.0, load, formed=rank * (d_out + d_in))

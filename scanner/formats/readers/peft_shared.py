@@ -12,8 +12,13 @@ from functools import partial
 import numpy as np
 
 from scanner.errors import MalformedFileError
-from scanner.formats import factors
-from scanner.formats.model import Factors, FloatArray, IntegerArray, TensorStore
+from scanner.formats.model import (
+    Factors,
+    FloatArray,
+    IntegerArray,
+    TensorStore,
+    factors_work,
+)
 from scanner.formats.readers.context import Context
 from scanner.formats.readers.grouping import Group, Plan
 
@@ -47,7 +52,7 @@ def _vera(group: Group, context: Context, prefix: str, halves: int) -> Plan:
         a = lambda_d[:rank, None] * context.shared_tensor(f"{prefix}_A")[:rank, :d_in]
         return b, a
 
-    return Plan(rank, d_out, d_in, 1.0, load)
+    return Plan(rank, d_out, d_in, 1.0, load, formed=rank * (d_out + d_in))
 
 
 def randlora(group: Group, context: Context) -> Plan:
@@ -67,7 +72,9 @@ def randlora(group: Group, context: Context) -> Plan:
     )
     scaling = context.config.need("randlora_alpha") / rank
     load = partial(_load_randlora, context, dict(group.parts), d_out, d_in)
-    return Plan(min(rank * bases, d_out, d_in), d_out, d_in, scaling, load)
+    total = rank * bases
+    formed, work = total * (d_out + d_in), factors_work(total, d_out, d_in)
+    return Plan(min(total, d_out, d_in), d_out, d_in, scaling, load, formed, work)
 
 
 def _load_randlora(context: Context, parts: dict[str, str], d_out: int, d_in: int) -> Factors:
@@ -79,7 +86,7 @@ def _load_randlora(context: Context, parts: dict[str, str], d_out: int, d_in: in
     a = (shared * weights[:, :, None] * gamma[None]).reshape(rank * bases, smaller)
     tall = context.shared_tensor("randlora_B")[:larger, :bases]  # (larger, bases, r)
     b = tall.reshape(larger, rank * bases)  # PEFT flattens B base by base and A rank by rank
-    return factors.at_most_full_rank(*((b, a) if smaller == d_in else (a.T, b.T)))
+    return (b, a) if smaller == d_in else (a.T, b.T)
 
 
 def vblora(group: Group, context: Context) -> Plan:
@@ -92,7 +99,9 @@ def vblora(group: Group, context: Context) -> Plan:
     group.require(rank == rank_b and width == width_b == (topk if saved else vectors))
     group.require(0 < topk <= vectors)
     load = partial(_load_vblora, context, dict(group.parts), topk, bool(saved))
-    return Plan(rank, tiles_out * length, tiles_in * length, 1.0, load)
+    d_out, d_in = tiles_out * length, tiles_in * length
+    formed = topk * rank * (d_out + d_in)
+    return Plan(rank, d_out, d_in, 1.0, load, formed)
 
 
 def _load_vblora(context: Context, parts: dict[str, str], topk: int, saved: bool) -> Factors:

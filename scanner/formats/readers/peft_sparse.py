@@ -5,40 +5,43 @@ The formulas are those of `get_delta_weight` in `peft/tuners/<type>/layer.py` (P
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from scanner.errors import MalformedFileError, MissingExtraError
-from scanner.formats import factors
-from scanner.formats.model import Factors, IntegerArray, TensorStore
+from scanner.formats.model import Content, IntegerArray, TensorStore, by_rows_work
 from scanner.formats.readers.context import Context
 from scanner.formats.readers.grouping import Group, Plan
+from scanner.geometry.whole_matrix import (
+    SKETCH,
+    BlockCirculant,
+    Dense,
+    Fourier,
+    Sparse,
+    inverse_haar,
+)
 
-_FULL_RANK_LIMIT = 2**28
-"""Entries of a matrix that is built whole, 1 GB in float32."""
 
-
-def _whole(d_out: int, d_in: int) -> int:
-    """The rank of a matrix without low-rank structure.
-
-    Raises:
-        MalformedFileError: If it is too large to build.
-    """
-    if d_out * d_in > _FULL_RANK_LIMIT:
-        raise MalformedFileError(f"the delta is a full {d_out:,} x {d_in:,} matrix: too large")
-    return min(d_out, d_in)
+def _whole(
+    shape: tuple[int, int], scaling: float, load: Callable[[], Content], stored: int
+) -> Plan:
+    """The plan of a matrix whose statistics take work in proportion to what it is stored as."""
+    sides = SKETCH * sum(shape)
+    return Plan(min(shape), *shape, scaling, load, sides, SKETCH * stored + 32 * sides)
 
 
 def c3a(group: Group, context: Context) -> Plan:
     """A block-circulant matrix divided by d_in."""
     rows, columns, size = group.shape("c3a_kernel", 3)
-    d_out, d_in = rows * size, columns * size
-    rank = _whole(d_out, d_in)
+    shape = (rows * size, columns * size)
     store, name = context.store, group.parts["c3a_kernel"]
 
-    def load() -> Factors:
-        return factors.dense(factors.circulant_blocks(store.read(name)))
+    def load() -> Content:
+        return BlockCirculant(store.read(name))
 
-    return Plan(rank, d_out, d_in, 1 / d_in, load)
+    return _whole(shape, 1 / shape[1], load, rows * columns * size)
 
 
 def shira(group: Group, context: Context) -> Plan:
@@ -59,15 +62,14 @@ def shira(group: Group, context: Context) -> Plan:
         d_out, d_in = known
     elif (d_out + d_in) * context.config.need_whole("r") != count:
         raise MalformedFileError("the base's dimensions are needed and not in the file")
-    rank = _whole(d_out, d_in)
+    shape = (d_out, d_in)
     store, parts = context.store, dict(group.parts)
 
-    def load() -> Factors:
+    def load() -> Content:
         rows, columns = _indices(store, parts["shira_indices"])
-        values = store.read(parts["shira_weight"])
-        return factors.dense(factors.scattered(rows, columns, values, (d_out, d_in)))
+        return Sparse(rows, columns, store.read(parts["shira_weight"]), shape)
 
-    return Plan(rank, d_out, d_in, 1.0, load)
+    return _whole(shape, 1.0, load, count)
 
 
 def _indices(store: TensorStore, name: str) -> IntegerArray:
@@ -83,19 +85,16 @@ def fourierft(group: Group, context: Context) -> Plan:
     Their places follow from a seed, through torch's generator, and from the base's shape.
     """
     (count,) = group.shape("fourierft_spectrum", 1)
-    d_out, d_in = context.height(group.module), context.width(group.module)
-    rank = _whole(d_out, d_in)
-    group.require(count <= d_out * d_in)
+    shape = (context.height(group.module), context.width(group.module))
+    group.require(count <= math.prod(shape))
     seed = int(context.config.need("random_loc_seed"))
     store, name = context.store, group.parts["fourierft_spectrum"]
 
-    def load() -> Factors:
-        places = _random_places(seed, d_out * d_in, count)
-        rows, columns = places // d_in, places % d_in
-        spectrum = factors.scattered(rows, columns, store.read(name), (d_out, d_in))
-        return factors.dense(np.fft.ifft2(spectrum).real.astype(np.float32))
+    def load() -> Content:
+        places = _random_places(seed, math.prod(shape), count)
+        return Fourier(places // shape[1], places % shape[1], store.read(name), shape)
 
-    return Plan(rank, d_out, d_in, context.config.need("scaling"), load)
+    return _whole(shape, context.config.need("scaling"), load, count)
 
 
 def _random_places(seed: int, total: int, count: int) -> IntegerArray:
@@ -124,7 +123,6 @@ def waveft(group: Group, context: Context) -> Plan:
     """
     (count,) = group.shape("waveft_spectrum", 1)
     d_out, d_in = context.height(group.module), context.width(group.module)
-    rank = _whole(d_out, d_in)
     group.require(count <= d_out * d_in)
     transformed = context.config.raw.get("use_idwt", True)
     family = context.config.raw.get("wavelet_family", _HAAR[0])
@@ -132,17 +130,14 @@ def waveft(group: Group, context: Context) -> Plan:
         raise MalformedFileError(f"the wavelet {str(family)[:40]!r} is not known here")
     seed = int(context.config.need("random_loc_seed"))
     store, name = context.store, group.parts["waveft_spectrum"]
-    # Coefficients come in four quadrants: odd sizes are padded at the end.
-    shape = (d_out + d_out % 2, d_in + d_in % 2) if transformed else (d_out, d_in)
+    shape = (d_out, d_in)
 
-    def load() -> Factors:
+    def load() -> Content:
         places = _random_places(seed, d_out * d_in, count)
-        rows, columns = places // d_in, places % d_in
-        spectrum = factors.scattered(rows, columns, store.read(name), shape)
-        delta = factors.inverse_haar(spectrum) if transformed else spectrum
-        return factors.dense(np.ascontiguousarray(delta[:d_out, :d_in]))
+        coefficients = (places // d_in, places % d_in, store.read(name))
+        return inverse_haar(*coefficients, shape) if transformed else Sparse(*coefficients, shape)
 
-    return Plan(rank, d_out, d_in, context.config.need("scaling"), load)
+    return _whole(shape, context.config.need("scaling"), load, 4 * count)
 
 
 _HAAR = ("db1", "haar")
@@ -157,7 +152,7 @@ def supertuning(group: Group, context: Context) -> Plan:
     (count,) = group.shape("supertuning_values", 1)
     group.require(group.shape("supertuning_indices") == (count,))
     parts, store = dict(group.parts), context.store
-    scaling = 0.0
+    rank, scaling = 0, 0.0
     if "supertuning_lora_A" in parts:
         rank, d_in = group.shape("supertuning_lora_A", 2)
         d_out, rank_b = group.shape("supertuning_lora_B", 2)
@@ -165,17 +160,20 @@ def supertuning(group: Group, context: Context) -> Plan:
         scaling = context.config.scaling(group.module, rank)
     else:
         d_out, d_in = context.height(group.module), context.width(group.module)
-    rank = _whole(d_out, d_in)
+    shape = (d_out, d_in)
 
-    def load() -> Factors:
+    def load() -> Content:
         places = _indices(store, parts["supertuning_indices"])
         if places.min() < 0 or places.max() >= d_out * d_in:
             raise MalformedFileError("an index outside the weight")
         values = store.read(parts["supertuning_values"])
-        delta = factors.scattered(places // d_in, places % d_in, values, (d_out, d_in))
-        if scaling:
-            b, a = (store.read(parts[f"supertuning_lora_{side}"]) for side in "BA")
-            delta += np.float32(scaling) * (b @ a)
-        return factors.dense(delta)
+        changed = Sparse(places // d_in, places % d_in, values, shape)
+        if not rank:
+            return changed
+        b, a = (store.read(parts[f"supertuning_lora_{side}"]) for side in "BA")
+        return Dense(changed.formed() + np.float32(scaling) * (b @ a))
 
-    return Plan(rank, d_out, d_in, 1.0, load)
+    if not rank:
+        return _whole(shape, 1.0, load, count)
+    work = by_rows_work(rank, *shape)
+    return Plan(min(shape), *shape, 1.0, load, math.prod(shape), work)

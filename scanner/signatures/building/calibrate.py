@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from scanner import geometry
 from scanner.errors import SignatureError
 from scanner.formats.model import Adapter, Site
-from scanner.geometry import Direction, LowRank, SiteProjection
+from scanner.geometry import Direction, SiteProjection
 from scanner.signatures.building.opened import Member, check_disjoint, open_member, source_of
 from scanner.signatures.manifest import (
     CALIBRATION_FORMAT_VERSION,
@@ -72,8 +72,7 @@ def project_adapter(
                 where=adapter.target,
             )
         if direction is not None:
-            low_rank = LowRank(*update.factors(), update.scaling)
-            projections[update.site] = geometry.project(low_rank, direction)
+            projections[update.site] = geometry.project(update.prepared(), direction)
     if projections and not math.isfinite(adapter_score(projections)):
         raise SignatureError("is untrained or holds NaN or Inf", where=adapter.target)
     return projections

@@ -1,0 +1,129 @@
+"""What one update does along one direction, however the update is held in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Matrix = npt.NDArray[np.float64]
+AnyMatrix = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A low-rank misalignment direction at one site: D = u @ diag(s) @ v.T."""
+
+    u: AnyMatrix
+    """(d_out, k), orthonormal columns: what misalignment writes."""
+    s: AnyMatrix
+    """(k,), non-negative, in units that make the median reference's dose 1."""
+    v: AnyMatrix
+    """(d_in, k), orthonormal columns: which inputs carry it. (0, k) if that is not known, as
+    for an imported steering vector: the direction then has no sign."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether the input side is known."""
+        return len(self.v) > 0
+
+    @property
+    def norm_squared(self) -> float:
+        """||D||_F^2."""
+        return float(np.sum(np.square(self.s, dtype=np.float64)))
+
+
+class Seen(NamedTuple):
+    """An update dW as one direction D = U diag(s) V^T sees it."""
+
+    energies: Matrix
+    """||u_i^T dW||^2 for each column u_i of U, (k,)."""
+    core: Matrix
+    """U^T dW V, (k, k); NaN along a direction without a sign."""
+
+
+class AnyUpdate(Protocol):
+    """An update dW, prepared for its statistics: `LowRank`, `HighRank` or `Whole`."""
+
+    @property
+    def d_in(self) -> int:
+        """Inputs of the site."""
+
+    @property
+    def norm_squared(self) -> float:
+        """||dW||_F^2; NaN if a value of the update is not finite."""
+
+    @property
+    def cancellation(self) -> float:
+        """How much larger the parts that dW is summed from are than dW itself.
+
+        sqrt(sum_j ||p_j||^2) / ||dW|| for dW = sum_j p_j, with p_j = c b_j a_j^T the columns
+        of the factors. 1 for orthogonal parts, below 1 if they add up, infinite if they leave
+        nothing. Rounding of the parts is multiplied by it.
+        """
+
+    @property
+    def singular_values(self) -> Matrix:
+        """Singular values of dW, descending, without those that count as zero.
+
+        Of a matrix without low-rank structure only the leading ones (`whole_matrix`).
+        """
+
+    def seen_along(self, direction: Direction) -> Seen:
+        """What dW does along a direction of its own shape."""
+
+
+@dataclass(frozen=True)
+class SiteProjection:
+    """What one update does along one direction. The sums over sites are what is judged."""
+
+    norm_squared: float
+    """||dW||_F^2."""
+    inner: float
+    """<dW, D>_F: this site's share of the dose. Signed; NaN along a direction without a sign."""
+    direction_norm_squared: float
+    """||D||_F^2."""
+    written_squared: float
+    """||U^T dW||_F^2: the energy written into U."""
+    matched_squared: float
+    """||D^T dW||_F^2: the same, weighted by how strongly D writes each of its directions."""
+    d_in: int
+    """Inputs of the site."""
+    singular_values: Matrix
+    """Of dW, descending (`AnyUpdate.singular_values`)."""
+    cancellation: float
+    """`AnyUpdate.cancellation`."""
+    core: Matrix
+    """U^T dW V, (k, k): the update as the direction sees it."""
+
+    @property
+    def rank(self) -> int:
+        """Numerical rank of dW."""
+        return len(self.singular_values)
+
+
+def project(update: AnyUpdate, direction: Direction) -> SiteProjection:
+    """Projects one update onto the direction at its site.
+
+    An update that is not finite gives a projection whose `norm_squared` is NaN.
+    """
+    size = update.norm_squared
+    if np.isnan(size):
+        k = len(direction.s)
+        seen = Seen(np.full(k, np.nan), np.full((k, k), np.nan))
+        singular_values = np.zeros(0)
+    else:
+        seen, singular_values = update.seen_along(direction), update.singular_values
+    return SiteProjection(
+        norm_squared=size,
+        inner=float(np.sum(direction.s * np.diagonal(seen.core))),
+        direction_norm_squared=direction.norm_squared,
+        written_squared=float(np.sum(seen.energies)),
+        matched_squared=float(np.square(direction.s) @ seen.energies),
+        d_in=update.d_in,
+        singular_values=singular_values,
+        cancellation=update.cancellation,
+        core=seen.core,
+    )
