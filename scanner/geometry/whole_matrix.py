@@ -8,6 +8,7 @@ is never formed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,11 +99,10 @@ class Whole:
             tolerance = RANK_TOLERANCE
         else:
             probe = np.random.default_rng(0).standard_normal((d_out, min(SKETCH, d_out, d_in)))
-            seen = self.structure.written(probe) / np.sqrt(probe.shape[1])
+            seen = self.structure.written(probe) / math.sqrt(probe.shape[1])
             tolerance = _SKETCH_TOLERANCE
         values = abs(self.scaling) * np.linalg.svd(seen, compute_uv=False)
-        kept: Matrix = values[values > tolerance * max(float(values[0]), 1e-300)]
-        return kept
+        return values[values > tolerance * max(float(values[0]), 1e-300)].astype(np.float64)
 
     def seen_along(self, direction: Direction) -> Seen:
         """What dW does along a direction."""
