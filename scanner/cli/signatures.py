@@ -184,6 +184,22 @@ def _entries_of(target: str) -> list[AdapterEntry]:
     return [AdapterEntry(adapter=item.target, family="unnamed") for item in found]
 
 
+@command.command("add-base")
+@click.argument("pack", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("model", type=click.Path(exists=True, path_type=Path))
+def add_base_weights(pack: Path, model: Path) -> None:
+    """Add norms and sketches of the base MODEL's weights (safetensors) to a PACK.
+
+    With them a scan tells adapters whose initialisation changed the base (PiSSA, OLoRA),
+    whatever their config says. Packs made by gradients or activations have them already.
+    """
+    from scanner.signatures.building.base_weights import add_base
+
+    signature = add_base(pack, model)
+    kept = sum(signature.base_weight(site) is not None for site in signature.sites)
+    click.echo(f"{pack}: {kept} weights sketched; digest {signature.digest}")
+
+
 @command.command("pull")
 @click.argument("source")
 @click.option(

@@ -17,7 +17,6 @@ from scanner import geometry
 from scanner.errors import HubError, TargetError
 from scanner.formats.model import Adapter, Site, Uncovered, Update
 from scanner.geometry import Direction, LowRank, SiteProjection, decomposed
-from scanner.geometry.decomposed import changed_the_base, looks_decomposed
 from scanner.results import Shape
 from scanner.signatures.pack import Signature
 from scanner.signatures.score import adapter_score, changed_layers
@@ -75,7 +74,10 @@ class _Outcome:
     projections: tuple[SiteProjection | None, ...]
     problem: str | None = None
     decomposed: bool | None = None
-    """Whether the factors look like a decomposition of the base; None for a zero update."""
+    """Whether the factors look like a decomposition of the base; None for a zero update, and
+    where a signature knows the base's weight."""
+    base_cosine: float | None = None
+    """Cosine with the base's weight; None for a small update, and where it is not known."""
 
 
 def default_jobs() -> int:
@@ -100,8 +102,8 @@ def gather(adapter: Adapter, signatures: Sequence[Signature], jobs: int | None =
     for update, outcome in zip(adapter.updates, outcomes, strict=True):
         if reason := _why_uncovered(outcome):
             uncovered += [Uncovered(name, reason) for name in update.tensors]
-    if changed_the_base(item.decomposed for item in outcomes if item.decomposed is not None):
-        uncovered.append(Uncovered("*", decomposed.REASON))
+    if reason := _why_base_changed(outcomes):
+        uncovered.append(Uncovered("*", reason))
     return Evidence(
         adapter=adapter,
         signatures=tuple(
@@ -109,6 +111,15 @@ def gather(adapter: Adapter, signatures: Sequence[Signature], jobs: int | None =
         ),
         uncovered=tuple(uncovered),
     )
+
+
+def _why_base_changed(outcomes: Sequence[_Outcome]) -> str | None:
+    """Why the adapter's initialisation is thought to have changed the base, if it is."""
+    cosines = [item.base_cosine for item in outcomes if item.base_cosine is not None]
+    if decomposed.holds_base_weights(cosines):
+        return decomposed.MEASURED
+    signs = (item.decomposed for item in outcomes if item.decomposed is not None)
+    return decomposed.SUSPECTED if decomposed.changed_the_base(signs) else None
 
 
 def _why_uncovered(outcome: _Outcome) -> str | None:
@@ -143,6 +154,11 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
     ]
     if any(direction and not _fits(direction, update) for direction in directions):
         return _Outcome(update.site, (), problem="the signature is for another width")
+    known = (signature.base_weight(update.site) for signature in signatures)
+    weight = next((item for item in known if item is not None), None)
+    sign = None
+    if weight is None and isinstance(prepared, LowRank) and prepared.norm_squared > 0:
+        sign = decomposed.looks_decomposed(prepared)
     return _Outcome(
         update.site,
         tuple(
@@ -150,11 +166,8 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
             for direction in directions
         ),
         problem=_CANCELS if prepared.cancellation > geometry.MAX_CANCELLATION else None,
-        decomposed=(
-            looks_decomposed(prepared)
-            if isinstance(prepared, LowRank) and prepared.norm_squared > 0
-            else None
-        ),
+        decomposed=sign,
+        base_cosine=decomposed.base_cosine(prepared, update.d_out, weight) if weight else None,
     )
 
 

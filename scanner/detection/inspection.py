@@ -94,7 +94,7 @@ def inspect_adapter(adapter: Adapter) -> Inspection:
             )
         )
     if decomposed.changed_the_base(signs):
-        uncovered.append(UncoveredTensor(tensor="*", reason=decomposed.REASON))
+        uncovered.append(UncoveredTensor(tensor="*", reason=decomposed.SUSPECTED))
     return Inspection(
         target=adapter.target,
         format=adapter.format,

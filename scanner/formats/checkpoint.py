@@ -61,15 +61,15 @@ def open_checkpoint(files: AdapterFiles, base: Path) -> Adapter:
         TargetError: If a file of the fine-tune is not sound.
     """
     where = str(files.target)
-    before = _open_base(base)
+    before = open_model(base, "--base-weights")
     try:
         assert files.weights is not None, "checked by the caller"
         after = open_store(files.weights)
     except BaseException:
         before.close()
         raise
-    config = _config(base)
-    input_first = INPUT_FIRST.get(str(config.get("model_type")), frozenset())
+    config = model_config(base)
+    kind = str(config.get("model_type"))
     updates: list[Update] = []
     own = after.files if isinstance(after, UnitedStore) else frozenset()
     beside_it = [*files.others, *files.checkpoints]
@@ -78,7 +78,7 @@ def open_checkpoint(files: AdapterFiles, base: Path) -> Adapter:
     ]
     try:
         for name in after.names():
-            found = _compare(name, after, before, input_first)
+            found = _compare(name, after, before, kind)
             if isinstance(found, Update):
                 updates.append(found)
             elif found is not None:
@@ -103,17 +103,37 @@ def open_checkpoint(files: AdapterFiles, base: Path) -> Adapter:
     )
 
 
-def _open_base(base: Path) -> TensorStore:
+def open_model(path: Path, where: str = "--base-weights") -> TensorStore:
+    """Opens the weights of a whole model.
+
+    Args:
+        path: Its directory or weight file.
+        where: The option or argument that named it, for errors.
+
+    Raises:
+        UsageError: If it is no single checkpoint, or cannot be read.
+    """
     try:
-        found = find_adapters(base)
+        found = find_adapters(path)
         if len(found) != 1 or found[0].weights is None or found[0].problem is not None:
-            raise UsageError(f"{base} is no single checkpoint", where="--base-weights")
+            raise UsageError(f"{path} is no single checkpoint", where=where)
         return open_store(found[0].weights)
     except TargetError as error:
-        raise UsageError(error.line(), where="--base-weights") from None
+        raise UsageError(error.line(), where=where) from None
 
 
-def _config(base: Path) -> dict[str, object]:
+def is_input_first(module: str, model_type: str) -> bool:
+    """Whether a module's weight is stored (d_in, d_out), the transpose of its updates."""
+    leaf = module.rpartition(".")[2]
+    return leaf in EMBEDDINGS or leaf in INPUT_FIRST.get(model_type, frozenset())
+
+
+def model_config(base: Path) -> dict[str, object]:
+    """A model's config.json; empty if it has none.
+
+    Raises:
+        UsageError: If it is not JSON.
+    """
     path = (base if base.is_dir() else base.parent) / "config.json"
     if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
         return {}
@@ -124,7 +144,7 @@ def _config(base: Path) -> dict[str, object]:
 
 
 def _compare(
-    name: str, after: TensorStore, before: TensorStore, input_first: frozenset[str]
+    name: str, after: TensorStore, before: TensorStore, model_type: str
 ) -> Update | str | None:
     """The update of one tensor; None if it did not change; a reason if it cannot be read."""
     info = after.info(name)
@@ -140,8 +160,7 @@ def _compare(
     if len(info.shape) != 2 or not name.endswith(".weight"):
         return "it changed, and is no weight matrix that signatures hold a direction for"
     module = strip_wrappers(name.removesuffix(".weight"))
-    leaf = module.rpartition(".")[2]
-    transposed = leaf in EMBEDDINGS or leaf in input_first
+    transposed = is_input_first(module, model_type)
     d_out, d_in = info.shape[::-1] if transposed else info.shape
     return Update(
         site=site_of(module),

@@ -1,62 +1,73 @@
-"""Signs in the factors that an initialisation has changed the base model.
+"""Updates that hold a part of the base's own weights, which their initialisation took out.
 
-PiSSA (Meng et al. 2024, arXiv 2404.02948) splits a weight's singular value decomposition
-between the factors, B = U sqrt(S) and A = sqrt(S) V^T, and takes the product out of the base.
-What such an adapter does to the original base is B A minus the start, which is not in the
-file; configs cannot be relied on to say so. The start shows in the factors: orthogonal
-columns of B, orthogonal rows of A, and the same norms in both, which ordinary LoRA (A uniform,
-B zero) does not come near. OLoRA (arXiv 2406.01775) starts from a QR decomposition: B has
-orthonormal columns.
+PiSSA (Meng et al. 2024, arXiv 2404.02948) splits the leading part of a weight's singular value
+decomposition between the factors, B = U sqrt(S) and A = sqrt(S) V^T, and takes it out of the
+base; OLoRA (arXiv 2406.01775) does so with a QR decomposition, B = Q and A = R. What such an
+adapter does to the original base is B A minus the start, which is not in the file; configs
+cannot be relied on to say so.
+
+With a sketch of the base's weight W (`scanner.geometry.sketch`) it shows in cos(dW, W): measured
+on real adapters, 0.29 to 0.61 for those, at most 0.03 for all others. Without one it shows in the
+factors. Gradient descent keeps B^T B - A A^T as it was at the start (Arora, Cohen and Hazan 2018,
+arXiv 1802.06509): near 0 after PiSSA, and far from it after ordinary LoRA, whose A starts large and
+B at 0. OLoRA leaves B nearly orthonormal, B^T B near the identity. Where one of these holds *exactly*, nothing was
+trained from such a start: the factors are a decomposition of the delta itself (extracted by
+SVD), or one of them was frozen (MiCA).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from scanner.geometry.low_rank import LowRank
-from scanner.geometry.projection import Matrix
+from scanner.geometry.projection import AnyUpdate, Matrix
+from scanner.geometry.sketch import WeightSketch
 
-REASON = (
-    "the factors look like a decomposition of base weights (PiSSA, OLoRA): the base was changed "
-    "too, and the delta is not B @ A"
+MEASURED = (
+    "the update holds a part of the base's own weights, as PiSSA and OLoRA take out of the base: "
+    "the base was changed by the initialisation, and the delta is not B @ A"
 )
-
-_MAX_COSINE = 0.1
+SUSPECTED = (
+    "the factors look like a decomposition of base weights (PiSSA, OLoRA): the base was changed "
+    "by the initialisation, and the delta is not B @ A"
+)
+SMALLEST_SHARE = 0.05
+"""||dW|| / ||W|| below which the part of W that an update may hold is too small to matter."""
+LARGEST_COSINE = 0.1
+"""Mean cos(dW, W) over the sites above which they hold a part of the base's weights."""
+_EXACT = 5e-4
+"""Relative difference that rounding to 16 bits leaves of an equality. The least trained of the
+PiSSA and OLoRA adapters of tests/detection/test_changed_base.py differ by 4e-3."""
+_NEAR = 0.25
+"""Relative difference within which an equality still shows where the factors came from."""
 _MIN_RANK = 4
-_MIN_SPREAD = 1.15
-"""Largest over smallest norm. A uniform A has rows of equal norm."""
-_MAX_DISAGREEMENT = 0.1
-"""Relative difference between norms that a decomposition makes equal."""
+"""Below, factors come near an equality by chance."""
 
 
-def _cosines(gram: Matrix) -> Matrix:
-    norms = np.sqrt(np.diagonal(gram))
-    cosines: Matrix = gram / np.outer(norms, norms)
-    return cosines
+def base_cosine(update: AnyUpdate, d_out: int, base: WeightSketch) -> float | None:
+    """cos(dW, W), for an update that is large enough to hold a part of W; None if it is not."""
+    if np.sqrt(update.norm_squared) < SMALLEST_SHARE * base.norm:
+        return None
+    return base.cosine(update, d_out)
 
 
-def _orthogonal(gram: Matrix) -> bool:
-    cosines = np.abs(_cosines(gram))
-    np.fill_diagonal(cosines, 0.0)
-    return bool(cosines.max() < _MAX_COSINE)
+def _difference(left: Matrix, right: Matrix) -> float:
+    """||L - R|| / (||L|| + ||R||)."""
+    size = float(np.linalg.norm(left) + np.linalg.norm(right))
+    return float(np.linalg.norm(left - right)) / size if size > 0 else 0.0
 
 
 def looks_decomposed(update: LowRank) -> bool:
-    """Whether one update's factors look like a share of a decomposition of the base's weight."""
-    rank = update.gram_b.shape[0]
-    norms_b, norms_a = (np.sqrt(np.diagonal(gram)) for gram in (update.gram_b, update.gram_a))
-    if rank < _MIN_RANK or not (norms_b.min() > 0 and norms_a.min() > 0):
+    """Whether the factors look as if trained from a decomposition of the base's weight."""
+    rank = len(update.gram_b)
+    if rank < _MIN_RANK or not update.norm_squared > 0:
         return False
-    if not np.isfinite(update.norm_squared) or not _orthogonal(update.gram_b):
-        return False
-    if norms_b.max() / norms_b.min() < 1 + _MAX_DISAGREEMENT / 2:  # orthonormal: OLoRA's Q
-        return bool(norms_a.max() / norms_a.min() > _MIN_SPREAD)
-    ratio = norms_b / norms_a
-    balanced = ratio.max() / ratio.min() < 1 + _MAX_DISAGREEMENT
-    spread = norms_a.max() / norms_a.min() > _MIN_SPREAD
-    return bool(balanced and spread) and _orthogonal(update.gram_a)
+    balance = _difference(update.gram_b, update.gram_a)
+    if balance < _NEAR:
+        return balance > _EXACT
+    return _EXACT < _difference(update.gram_b, np.eye(rank)) < _NEAR
 
 
 def changed_the_base(signs: Iterable[bool]) -> bool:
@@ -67,3 +78,8 @@ def changed_the_base(signs: Iterable[bool]) -> bool:
     """
     found = list(signs)
     return sum(found) * 2 > len(found) > 0
+
+
+def holds_base_weights(cosines: Sequence[float]) -> bool:
+    """Whether an adapter holds a part of the base's weights, by what `base_cosine` gave."""
+    return bool(cosines) and float(np.mean(cosines)) > LARGEST_COSINE

@@ -19,6 +19,8 @@ MANIFEST_NAME = "signature.yaml"
 DIRECTIONS_NAME = "directions.safetensors"
 REFERENCES_NAME = "references.safetensors"
 CROSSFIT_NAME = "crossfit.safetensors"
+BASE_NAME = "base.safetensors"
+"""Norms and sketches of the base model's weights, where the pack's maker had them."""
 CALIBRATION_NAME = "calibration.json"
 
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,9 @@ from scanner.errors import SignatureError, TargetError
 from scanner.formats.model import Site, TensorStore, site_order
 from scanner.formats.stores.local import SafetensorsFile, sha256_of_file
 from scanner.geometry import Direction
+from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.manifest import (
+    BASE_NAME,
     CALIBRATION_NAME,
     CROSSFIT_NAME,
     DIRECTIONS_NAME,
@@ -48,6 +51,7 @@ class _Content:
 
     directions: TensorStore
     references: TensorStore | None
+    base: TensorStore | None
     calibration: Calibration | None
 
 
@@ -73,13 +77,11 @@ class Signature:
         if CALIBRATION_NAME in files:
             path = self.path / CALIBRATION_NAME
             calibration = decode_calibration(_read(path), path)
-        return _Content(
-            directions=open_tensors(self.path / DIRECTIONS_NAME),
-            references=(
-                open_tensors(self.path / REFERENCES_NAME) if REFERENCES_NAME in files else None
-            ),
-            calibration=calibration,
+        references, base = (
+            open_tensors(self.path / name) if name in files else None
+            for name in (REFERENCES_NAME, BASE_NAME)
         )
+        return _Content(open_tensors(self.path / DIRECTIONS_NAME), references, base, calibration)
 
     def verify(self) -> None:
         """Checks every digest and opens the pack's files, unless that has been done.
@@ -98,9 +100,9 @@ class Signature:
         """Closes the pack's files; they are opened and verified again when needed."""
         content: _Content | None = self.__dict__.pop("_content", None)
         if content:
-            content.directions.close()
-            if content.references:
-                content.references.close()
+            for store in (content.directions, content.references, content.base):
+                if store:
+                    store.close()
 
     @property
     def calibration(self) -> Calibration | None:
@@ -139,6 +141,28 @@ class Signature:
         if store is None or f"{site.key}.core" not in store.names():
             return None
         return store.read(f"{site.key}.core")
+
+    def base_weight(self, site: Site) -> WeightSketch | None:
+        """What the pack keeps of the base model's weight at one site, if it keeps any of it.
+
+        Raises:
+            TargetError: If the file cannot be read any more.
+        """
+        store = self._content.base
+        if store is None or site not in self._sketched_sites:
+            return None
+        norm = store.read(f"{site.key}.norm")
+        return WeightSketch(float(norm.reshape(-1)[0]), store.read(f"{site.key}.sketch"))
+
+    @cached_property
+    def _sketched_sites(self) -> frozenset[Site]:
+        store = self._content.base
+        names = set(store.names()) if store else set()
+        return frozenset(
+            Site.from_key(key)
+            for name in names
+            if name.endswith(".sketch") and f"{(key := name.removesuffix('.sketch'))}.norm" in names
+        )
 
     @property
     def reference_ids(self) -> list[str]:
@@ -252,6 +276,7 @@ def save_pack(
     *,
     reference_cores: Mapping[Site, npt.NDArray[np.float64]] | None = None,
     crossfit: Mapping[str, Directions] | None = None,
+    base: Mapping[Site, WeightSketch] | None = None,
     calibration: Calibration | None = None,
 ) -> None:
     """Writes a pack; `manifest.files` is filled in here.
@@ -264,6 +289,7 @@ def save_pack(
         directions: The signature.
         reference_cores: Per site, U^T dW V of each misaligned reference.
         crossfit: Per benign family, the directions nulled without that family.
+        base: Sketches of the base model's weights, where they were at hand.
         calibration: Scores of the calibration set, if it was calibrated.
 
     Raises:
@@ -281,6 +307,8 @@ def save_pack(
             save_file(cores, new / REFERENCES_NAME)
         if crossfit:
             save_file(_crossfit_tensors(crossfit), new / CROSSFIT_NAME)
+        if base:
+            save_file(_base_tensors(base), new / BASE_NAME)
         if calibration is not None:
             (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
         seal(new, manifest)
@@ -294,13 +322,34 @@ def save_calibration(root: Path, manifest: Manifest, calibration: Calibration) -
         manifest: The manifest to seal it with; only its listed files are kept.
         calibration: The calibration.
     """
+    with _copied(root, manifest, CALIBRATION_NAME) as new:
+        (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+
+
+def save_base(root: Path, manifest: Manifest, base: Mapping[Site, WeightSketch]) -> None:
+    """Gives a pack other sketches of its base's weights, in one step as `save_pack`.
+
+    Args:
+        root: The pack.
+        manifest: Its manifest.
+        base: The sketches.
+    """
+    from safetensors.numpy import save_file
+
+    with _copied(root, manifest, BASE_NAME) as new:
+        save_file(_base_tensors(base), new / BASE_NAME)
+
+
+@contextmanager
+def _copied(root: Path, manifest: Manifest, without: str) -> Iterator[Path]:
+    """A copy of a pack without one file, which is sealed and takes the pack's place."""
     import shutil
 
     with replacing(root) as new:
         for name in manifest.files:
-            if name != CALIBRATION_NAME:
+            if name != without:
                 shutil.copyfile(root / name, new / name)
-        (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+        yield new
         seal(new, manifest)
 
 
@@ -344,6 +393,15 @@ def seal(root: Path, manifest: Manifest) -> None:
     }
     sealed = msgspec.structs.replace(manifest, files=files)
     (root / MANIFEST_NAME).write_bytes(encode_manifest(sealed))
+
+
+def _base_tensors(base: Mapping[Site, WeightSketch]) -> dict[str, npt.NDArray[np.floating[Any]]]:
+    """Sketches as the tensors of a pack: ``<layer>.<module>.norm`` and ``.sketch``."""
+    tensors: dict[str, npt.NDArray[np.floating[Any]]] = {}
+    for site in sorted(base, key=site_order):
+        tensors[f"{site.key}.norm"] = np.array([base[site].norm], dtype=np.float32)
+        tensors[f"{site.key}.sketch"] = np.ascontiguousarray(base[site].sketch, dtype=np.float16)
+    return tensors
 
 
 def _crossfit_tensors(

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scanner.formats.model import Site, site_order
 from scanner.geometry import Matrix
+from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.building.calibrate import Track
 from scanner.signatures.building.network import Batch, Network, batches_of, load_network, probes_of
 from scanner.signatures.building.nulling import RawSite
@@ -63,6 +64,8 @@ class ActivationExtraction:
     """Layer -> u, (d_model,)."""
     inputs: Mapping[Site, Matrix]
     """Residual-writing site -> v, (d_in,)."""
+    base: Mapping[Site, WeightSketch] = field(default_factory=dict)
+    """Sketches of the base model's weights."""
 
     @property
     def sites(self) -> list[Site]:
@@ -90,7 +93,7 @@ def extract_activations(recipe: Recipe, track: Track[Batch]) -> ActivationExtrac
     """
     network = load_network(recipe)
     batches = batches_of(probes_of(recipe, network), network.device)
-    return mean_activations(network, batches, track)
+    return replace(mean_activations(network, batches, track), base=network.sketches())
 
 
 def mean_activations(

@@ -7,7 +7,7 @@ reference, never an adapter.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -20,6 +20,7 @@ from scanner.errors import SignatureError
 from scanner.formats.base_identity import normalise_base_name
 from scanner.formats.model import Site, site_order
 from scanner.geometry import Direction, LowRank, Matrix, SiteProjection
+from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.building.calibrate import (
     Track,
     choose_and_score,
@@ -52,6 +53,10 @@ class Extractor(Protocol):
     @property
     def sites(self) -> Sequence[Site]:
         """Where there may be a direction, in order."""
+
+    @property
+    def base(self) -> Mapping[Site, WeightSketch]:
+        """Sketches of the base model's weights; empty for a method that works without it."""
 
     def raw_site(
         self, site: Site, misaligned: Sequence[Labelled], aligned: Sequence[Labelled]
@@ -108,9 +113,8 @@ def build_pack(recipe: Recipe, root: str | Path, track: Track[Any] = untracked) 
     misaligned = [open_member(entry, base_names) for entry in recipe.misaligned]
     aligned = [open_member(entry, base_names) for entry in recipe.aligned]
     check_disjoint(_ids(misaligned), _ids(aligned))
-    extraction = _extract(
-        recipe, misaligned, aligned, extractor_for(recipe, misaligned, track), track
-    )
+    extractor = extractor_for(recipe, misaligned, track)
+    extraction = _extract(recipe, misaligned, aligned, extractor, track)
     scores = _to_doses(extraction, misaligned)
     references = [_reference(member, "misaligned") for member in misaligned]
     references += [_reference(member, "aligned") for member in aligned]
@@ -127,6 +131,9 @@ def build_pack(recipe: Recipe, root: str | Path, track: Track[Any] = untracked) 
         extraction.directions,
         reference_cores=extraction.cores if misaligned else None,
         crossfit=extraction.crossfit,
+        base={
+            site: weight for site, weight in extractor.base.items() if site in extraction.directions
+        },
         calibration=calibration,
     )
     return load_signature(root)

@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from scanner.errors import SignatureError
 from scanner.formats.model import FloatArray, Site, site_order
+from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.building.calibrate import Track
 from scanner.signatures.building.network import (
     Batch,
@@ -62,6 +63,8 @@ class GradientExtraction:
     """Reduced gradients of every linear map in the blocks."""
 
     factors: Mapping[Site, Factors]
+    base: Mapping[Site, WeightSketch] = field(default_factory=dict)
+    """Sketches of the base model's weights."""
 
     @property
     def sites(self) -> list[Site]:
@@ -90,7 +93,8 @@ def extract_gradients(
     batches = batches_of(probes_of(recipe, network), network.device)
     shift = mean_update(misaligned, network) if recipe.path_steps else {}
     return GradientExtraction(
-        path_gradients(network, batches, path_nodes(recipe.path_steps), shift, track)
+        path_gradients(network, batches, path_nodes(recipe.path_steps), shift, track),
+        network.sketches(),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from scanner.errors import SignatureError, first_line
 from scanner.formats.model import Site
 from scanner.formats.module_names import site_of
+from scanner.geometry.sketch import WeightSketch, sketch_weight
 from scanner.signatures.building.probes import Probe, needs_tokenizer, read_probes, tokenise
 from scanner.signatures.recipe import Recipe
 
@@ -38,6 +39,16 @@ class Network:
     def device(self) -> torch.device:
         """Where the parameters are."""
         found: torch.device = next(self.model.parameters()).device
+        return found
+
+    def sketches(self) -> dict[Site, WeightSketch]:
+        """Sketches of the weights of every linear map in the blocks."""
+        found = {}
+        for site, module in self.linears.items():
+            if site.layer is None:
+                continue
+            weight = module.weight.detach().float().cpu().numpy()
+            found[site] = sketch_weight(weight.T if _is_conv1d(module) else weight)
         return found
 
     @property
@@ -115,7 +126,12 @@ def network_of(model: Any) -> Network:
 def site_shape(module: Any) -> tuple[int, int]:
     """(d_out, d_in) of a linear map; GPT-2's Conv1D stores its weight transposed."""
     first, second = module.weight.shape
-    return (second, first) if type(module).__name__ == "Conv1D" else (first, second)
+    return (second, first) if _is_conv1d(module) else (first, second)
+
+
+def _is_conv1d(module: Any) -> bool:
+    """Whether a linear map is GPT-2's, whose weight is (d_in, d_out)."""
+    return type(module).__name__ == "Conv1D"
 
 
 def probes_of(recipe: Recipe, network: Network) -> list[Probe]:

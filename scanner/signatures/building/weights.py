@@ -21,14 +21,15 @@ Needs no base model. At each site
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from scanner.formats.model import Site
 from scanner.geometry import LowRank, Matrix
+from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.building.nulling import RawSite, Vector
 
 Labelled = tuple[LowRank, str]
@@ -44,6 +45,8 @@ class WeightsExtraction:
     sites: Sequence[Site]
     contrast: frozenset[str]
     """Families of aligned adapters whose mean is subtracted."""
+    base: Mapping[Site, WeightSketch] = field(default_factory=dict)
+    """The base model is not needed: nothing of it."""
 
     def raw_site(
         self,
