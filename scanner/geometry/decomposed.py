@@ -8,11 +8,11 @@ cannot be relied on to say so.
 
 With a sketch of the base's weight W (`scanner.geometry.sketch`) it shows in cos(dW, W): measured
 on real adapters, 0.29 to 0.61 for those, at most 0.03 for all others. Without one it shows in the
-factors. Gradient descent keeps B^T B - A A^T as it was at the start (Arora, Cohen and Hazan 2018,
-arXiv 1802.06509): near 0 after PiSSA, and far from it after ordinary LoRA, whose A starts large and
-B at 0. OLoRA leaves B nearly orthonormal, B^T B near the identity. Where one of these holds *exactly*, nothing was
-trained from such a start: the factors are a decomposition of the delta itself (extracted by
-SVD), or one of them was frozen (MiCA).
+factors. Gradient descent keeps B^T B - A A^T as it was at the start (Arora, Cohen and Hazan
+2018, arXiv 1802.06509): near 0 after PiSSA, and far from it after ordinary LoRA, whose A starts
+large and B at 0. OLoRA leaves B^T B near the identity. Where one of these holds *exactly*,
+nothing was trained from such a start: the factors are a decomposition of the delta itself
+(extracted by SVD), or one of them was frozen (MiCA).
 """
 
 from __future__ import annotations
