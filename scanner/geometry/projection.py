@@ -49,7 +49,7 @@ class AnyUpdate(Protocol):
 
     @property
     def d_in(self) -> int:
-        """Inputs of the site."""
+        """Number of inputs of the site."""
 
     @property
     def norm_squared(self) -> float:
@@ -90,7 +90,7 @@ class SiteProjection:
     matched_squared: float
     """||D^T dW||_F^2: the same, weighted by how strongly D writes each of its directions."""
     d_in: int
-    """Inputs of the site."""
+    """Number of inputs of the site."""
     singular_values: Matrix
     """Of dW, descending (`AnyUpdate.singular_values`)."""
     cancellation: float
