@@ -6,10 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scanner.errors import MalformedFileError
-from scanner.formats.architectures import ROLES
+from scanner.formats.architectures import ROLES, Role
 from scanner.formats.model import FloatArray, TensorStore
 from scanner.formats.module_names import site_of
 from scanner.formats.peft_config import PeftConfig
+
+
+def _role(module: str) -> Role | None:
+    """What kinds of vectors a module reads and writes, by the last component of its path."""
+    return ROLES.get(module.rpartition(".")[2])
 
 
 @dataclass
@@ -26,23 +31,29 @@ class Context:
     """Kind of dimension (`architectures.ROLES`) -> its size, learnt from the adapter."""
     _cache: dict[str, FloatArray] = field(default_factory=dict)
 
-    def learn(self, written: Iterable[tuple[str, int]], widest: int | None = None) -> None:
-        """Learns dimensions from what modules write.
+    def learn_outputs(self, outputs: Mapping[str, int]) -> None:
+        """Learns the sizes of the vectors that modules write.
 
         Args:
-            written: (module path, d_out).
-            widest: The largest input of all of them; it is the only one if all read the same.
+            outputs: Module path -> its d_out.
         """
-        reads = set()
-        for module, d_out in written:
-            role = ROLES.get(module.rpartition(".")[2])
-            reads.add(role.reads if role else None)
+        for module, d_out in outputs.items():
+            role = _role(module)
             if role and role.writes:
                 self.dimensions.setdefault(role.writes, d_out)
-        if widest is not None and len(reads) == 1:
-            (kind,) = reads
-            if kind is not None:
-                self.dimensions[kind] = widest
+
+    def learn_widest_input(self, modules: Iterable[str], width: int) -> None:
+        """Learns from the largest d_in of all modules, where it is the d_in of every one.
+
+        That is so if all of them read the same kind of vector, such as the residual stream.
+
+        Args:
+            modules: Paths of all modules that the adapter changes.
+            width: The largest d_in among them.
+        """
+        kinds = {role.reads if (role := _role(module)) else None for module in modules}
+        if len(kinds) == 1 and (kind := kinds.pop()) is not None:
+            self.dimensions[kind] = width
 
     def shapes_of(self, module: str) -> tuple[int, int] | None:
         """(d_out, d_in) of a module, if the caller knows the base."""
@@ -57,7 +68,7 @@ class Context:
         known = self.shapes_of(module)
         if known is not None:
             return known[1]
-        role = ROLES.get(module.rpartition(".")[2])
+        role = _role(module)
         if role is None or role.reads not in self.dimensions:
             raise MalformedFileError("the base's dimensions are needed and not in the file")
         return self.dimensions[role.reads]

@@ -85,34 +85,51 @@ def _kasa(group: Group, store: TensorStore, config: PeftConfig) -> Plan:
 
 
 def _block_diagonal(group: Group, store: TensorStore, config: PeftConfig) -> Plan | None:
+    """bdLoRA: one factor is zero outside n blocks on its diagonal, and only those are stored.
+
+    They stand one below the other: A as (r, d_in / n), or B as (d_out, r / n). Which factor it
+    is goes by the module's name.
+    """
     settings = config.raw["use_bdlora"]
     if not isinstance(settings, dict) or type(settings.get("nblocks")) is not int:
         raise MalformedFileError("use_bdlora has no nblocks")
     blocks: int = settings["nblocks"]
-    leaf = group.module.rpartition(".")[2]
-    targets = {side: settings.get(f"target_modules_bd_{side}") or [] for side in "ab"}
-    if not all(isinstance(names, list) for names in targets.values()):
-        raise MalformedFileError("use_bdlora names its target modules in no list")
-    in_blocks = {side: any(str(name) in leaf for name in targets[side]) for side in "ab"}
-    if not any(in_blocks.values()):
+    a_in_blocks, b_in_blocks = (
+        _is_named(group.module, settings.get(f"target_modules_bd_{side}")) for side in "ab"
+    )
+    if not (a_in_blocks or b_in_blocks):
         return None
-    rows_a, columns_a = group.shape("lora_A", 2)
-    d_out, columns_b = group.shape("lora_B", 2)
-    rank = rows_a
-    d_in = columns_a * blocks if in_blocks["a"] else columns_a
-    whole_b = columns_b * blocks if in_blocks["b"] else columns_b
-    divisible = blocks > 0 and (rows_a if in_blocks["a"] else d_out) % max(blocks, 1) == 0
-    group.require(divisible and whole_b == rank and not all(in_blocks.values()))
+    (rank, stored_in), (d_out, stored_rank) = group.shape("lora_A", 2), group.shape("lora_B", 2)
+    group.require(blocks > 0 and not (a_in_blocks and b_in_blocks))
     parts = dict(group.parts)
+    scaling = config.scaling(group.module, rank)
 
-    def load() -> Factors:
-        b, a = store.read(parts["lora_B"]), store.read(parts["lora_A"])
-        if in_blocks["a"]:
-            return b, factors.block_diagonal(a, blocks)
-        return factors.block_diagonal(b, blocks), a
+    def load_a_in_blocks() -> Factors:
+        a = factors.block_diagonal(store.read(parts["lora_A"]), blocks)
+        return store.read(parts["lora_B"]), a
 
-    formed = rank * (d_in if in_blocks["a"] else d_out)
-    return Plan(rank, d_out, d_in, config.scaling(group.module, rank), load, formed)
+    def load_b_in_blocks() -> Factors:
+        b = factors.block_diagonal(store.read(parts["lora_B"]), blocks)
+        return b, store.read(parts["lora_A"])
+
+    if a_in_blocks:
+        group.require(stored_rank == rank and rank % blocks == 0)
+        d_in = stored_in * blocks
+        return Plan(rank, d_out, d_in, scaling, load_a_in_blocks, formed=rank * d_in)
+    group.require(stored_rank * blocks == rank and d_out % blocks == 0)
+    return Plan(rank, d_out, stored_in, scaling, load_b_in_blocks, formed=rank * d_out)
+
+
+def _is_named(module: str, names: object) -> bool:
+    """Whether the last component of a module's path holds one of the names of a config's list.
+
+    Raises:
+        MalformedFileError: If it is no list.
+    """
+    if names is not None and not isinstance(names, list):
+        raise MalformedFileError(f"use_bdlora lists modules as {str(names)[:40]!r}, not a list")
+    leaf = module.rpartition(".")[2]
+    return any(str(name) in leaf for name in names or [])
 
 
 def _pooled(group: Group, store: TensorStore, config: PeftConfig) -> Plan:

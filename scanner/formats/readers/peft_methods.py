@@ -178,14 +178,14 @@ def _learn(context: Context, groups: Sequence[Group], method: Method) -> None:
     """Tells the context what the modules' outputs reveal of the base's dimensions."""
     if not method.output:
         return
-    written = []
-    for group in groups:
-        info = group.infos.get(method.output)
-        if info is not None and len(info.shape) > method.output_axis:
-            written.append((group.module, info.shape[method.output_axis]))
+    outputs = {
+        group.module: info.shape[method.output_axis]
+        for group in groups
+        if (info := group.infos.get(method.output)) and len(info.shape) > method.output_axis
+    }
+    context.learn_outputs(outputs)
     part, axis = method.widest
-    widest = None
     if part in context.shared:
         shape = context.store.info(context.shared[part]).shape
-        widest = shape[axis] if len(shape) > axis else None
-    context.learn(written, widest)
+        if len(shape) > axis:
+            context.learn_widest_input(outputs, shape[axis])
