@@ -21,10 +21,6 @@ from scanner.results import Shape
 from scanner.signatures.pack import Signature
 from scanner.signatures.score import adapter_score, changed_layers
 
-_CANCELS = (
-    "its parts cancel each other: what is left depends on how a loader rounds them, and may be "
-    "another update than the one that was judged"
-)
 _NOT_FINITE = "NaN or Inf among its values; take a checkpoint without them"
 
 
@@ -165,7 +161,7 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
             None if direction is None else geometry.project(prepared, direction)
             for direction in directions
         ),
-        problem=_CANCELS if prepared.cancellation > geometry.MAX_CANCELLATION else None,
+        problem=geometry.why_unstable(prepared),
         decomposed=sign,
         base_cosine=decomposed.base_cosine(prepared, update.d_out, weight) if weight else None,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from scanner.errors import HubError, TargetError
 from scanner.formats.architectures import fused_rows
 from scanner.formats.model import Adapter, Update
-from scanner.geometry import LowRank, decomposed, effective_rank
+from scanner.geometry import LowRank, decomposed, effective_rank, why_unstable
 from scanner.geometry.whole_matrix import EXACT_ELEMENTS
 from scanner.results import Record, UncoveredTensor
 
@@ -120,10 +120,11 @@ def _measure(update: Update) -> _Measured:
     if not isinstance(prepared, LowRank):
         known = update.d_out * update.d_in <= EXACT_ELEMENTS
         spread = effective_rank(prepared.singular_values) if known else None
-        return _Measured(norm=math.sqrt(squared), spread=spread)
+        return _Measured(math.sqrt(squared), spread, why_unstable(prepared))
     return _Measured(
         norm=math.sqrt(squared),
         spread=effective_rank(prepared.singular_values),
+        problem=why_unstable(prepared),
         parts=_parts(update, prepared),
         decomposed=decomposed.looks_decomposed(prepared) if squared else None,
     )

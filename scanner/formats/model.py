@@ -131,11 +131,15 @@ _MAX_DENSE_ELEMENTS = 2**28
 
 
 def low_rank_work(rank: int, d_out: int, d_in: int) -> int:
-    """Multiplications for the statistics of B @ A by Gram matrices and their eigenvalues."""
+    """Multiplications for the statistics of B @ A by Gram matrices and their eigenvalues.
+
+    A pass over the factors counts as several: it is bound by memory.
+    """
     full = min(d_out, d_in)
     product = d_out * d_in * rank if rank > full else 0
+    passes = 32 * rank * (d_out + d_in)
     rank = min(rank, full)
-    return product + rank**2 * (d_out + d_in) + 20 * rank**3
+    return product + passes + rank**2 * (d_out + d_in) + 20 * rank**3
 
 
 def by_rows_work(rank: int, d_out: int, d_in: int) -> int:

@@ -6,7 +6,6 @@ out of the base) and `site_statistics` (what follows from the projections).
 """
 
 from scanner.geometry.low_rank import (
-    MAX_CANCELLATION,
     LowRank,
     Spectrum,
     effective_rank,
@@ -14,12 +13,14 @@ from scanner.geometry.low_rank import (
     inner_products,
 )
 from scanner.geometry.projection import (
+    MAX_CANCELLATION,
     AnyMatrix,
     AnyUpdate,
     Direction,
     Matrix,
     SiteProjection,
     project,
+    why_unstable,
 )
 from scanner.geometry.site_statistics import (
     cosine,
@@ -49,4 +50,5 @@ __all__ = [
     "signed_write",
     "site_score",
     "strongest_write",
+    "why_unstable",
 ]

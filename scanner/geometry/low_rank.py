@@ -22,9 +22,6 @@ from scanner.geometry.projection import AnyMatrix, Direction, Matrix, Seen
 RANK_TOLERANCE = 1e-6
 """Singular values below this share of the largest count as zero. Half the digits of the
 float32 the factors come in; squared, it stays well inside float64."""
-MAX_CANCELLATION = 30.0
-"""`cancellation` up to which what is left does not depend on how a loader rounds: the factors in
-16 bits (a relative error of 2^-9 each) then still make the update to a few percent."""
 GRAM_CANCELLATION = 1e3
 """`cancellation` from which Gram matrices are not relied on: they keep ten digits until then."""
 _ROUNDING = float(np.finfo(np.float64).eps)

@@ -75,6 +75,21 @@ class AnyUpdate(Protocol):
         """What dW does along a direction of its own shape."""
 
 
+MAX_CANCELLATION = 30.0
+"""`cancellation` up to which what is left does not depend on how a loader rounds: the factors in
+16 bits (a relative error of 2^-9 each) then still make the update to a few percent."""
+
+
+def why_unstable(update: AnyUpdate) -> str | None:
+    """Why loaders that round differently make different updates of one file, if they do."""
+    if not update.cancellation > MAX_CANCELLATION:
+        return None
+    return (
+        f"its parts are over {MAX_CANCELLATION:g} times as large as their sum: what is left of "
+        "them depends on how a loader rounds, and may not be the update that was judged"
+    )
+
+
 @dataclass(frozen=True)
 class SiteProjection:
     """What one update does along one direction. The sums over sites are what is judged."""

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.attacks.costly import COSTLY
 from tests.synthetic import (
     Array,
     lora_config,
@@ -38,7 +39,7 @@ Attack = Callable[[Path], object]
 FIRST = f"base_model.model.{module_paths()[0]}"
 D_OUT, D_IN = shape_of(module_paths()[0])
 RANK = 3
-ATTACKS: dict[str, Attack] = {}
+ATTACKS: dict[str, Attack] = {**COSTLY}
 """Name -> what it does to a directory that holds an honest adapter."""
 
 

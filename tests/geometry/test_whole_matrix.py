@@ -20,6 +20,7 @@ from scanner.geometry.whole_matrix import (
     Fourier,
     KroneckerProduct,
     Product,
+    Side,
     Sparse,
     Structure,
     Whole,
@@ -52,12 +53,12 @@ def elementwise(generator: np.random.Generator) -> Made:
 
 def kronecker(generator: np.random.Generator) -> Made:
     b, a, whole = _normal(generator, 4, 2), _normal(generator, 2, 3), _normal(generator, 5, 2)
-    sides = [Product(b, a), Dense(whole)]
+    sides: list[Side] = [Product(b, a), Dense(whole)]
     matrices = [b.astype(np.float64) @ a.astype(np.float64), whole.astype(np.float64)]
     if generator.random() < 0.5:  # either side may be applied first
         sides.reverse()
         matrices.reverse()
-    return KroneckerProduct(*sides), np.kron(*matrices)
+    return KroneckerProduct(*sides), np.kron(*matrices).astype(np.float64)
 
 
 def sparse(generator: np.random.Generator) -> Made:
