@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from scanner import geometry
@@ -44,6 +44,7 @@ def cases(draw: st.DrawFn, smallest: int = 0, largest: int = 26) -> Case:
     a = np.vstack([z, z * uneven])
     u = np.linalg.qr(generator.standard_normal((d_out, k)))[0]
     v = np.linalg.qr(generator.standard_normal((d_in, k)))[0]
+    assume(np.any(b[:, :rank] + b[:, rank:] * uneven != 0))  # else nothing is left of it
     return Case(b, a, Direction(u, generator.uniform(0.5, 2.0, k), v))
 
 

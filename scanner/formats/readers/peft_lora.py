@@ -78,8 +78,8 @@ NOTES = (
     FormatNote(
         "PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ, KaSA",
         "B A (KaSA: B diag A): may flag, never clears",
-        "What the initialisation took out of the base. Told by the config, and by factors that "
-        "look like a singular value decomposition",
+        "What the initialisation took out of the base. Told by the config; by the base's weights, "
+        "of which packs keep a sketch; without one, by the factors",
         "KaSA: the library's own factors; the others: inconclusive",
     ),
     FormatNote(

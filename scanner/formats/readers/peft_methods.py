@@ -86,7 +86,7 @@ _ALONE = "no module's own tensors beside it; without them its part in any delta 
 NOTES = (
     FormatNote(
         "PEFT AdaLoRA, LoHa, LoKr, DeLoRA, GraLoRA, VB-LoRA, C3A",
-        "The whole delta, as exact factors",
+        "The whole delta, exactly",
         "LoHa and LoKr of convolutions in Tucker form",
         LIBRARY,
     ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -97,6 +98,7 @@ def fourierft(group: Group, context: Context) -> Plan:
     return _whole(shape, context.config.need("scaling"), load, count)
 
 
+@lru_cache(maxsize=8)  # the same for all modules of one shape
 def _random_places(seed: int, total: int, count: int) -> IntegerArray:
     """The first numbers of torch's random permutation.
 
@@ -111,7 +113,7 @@ def _random_places(seed: int, total: int, count: int) -> IntegerArray:
             todo="pip install 'adapter-scanner[torch]'",
         ) from None
     generator = torch.Generator().manual_seed(seed)
-    places: IntegerArray = torch.randperm(total, generator=generator)[:count].numpy()
+    places: IntegerArray = torch.randperm(total, generator=generator)[:count].clone().numpy()
     return places
 
 
