@@ -30,19 +30,23 @@ def cosine(projections: Iterable[SiteProjection]) -> float:
 
 
 SIGN_DEVIATIONS = 2.0
-"""Standard deviations of chance at which a site's sign counts in full."""
+"""A site's sign counts in full from so many standard deviations of what chance gives."""
 
 
 def signed_write(projection: SiteProjection) -> float:
-    """How much of one update writes what the signature writes, with the sign of its reading.
+    """How much of an update dW writes what the signature D writes, with a sign.
 
-    sigma(rho) ||D^T dW||_F / (||D||_F ||dW||_F), in [-1, 1]. The size comes from the output
-    side alone. What an update reads is mostly the text it was trained on, so the input side
-    makes <dW, D> small in adapters that do the same thing to another domain's text, most of
-    all in those of rank 1. It only gives the sign: rho = <dW, D> / ||D^T dW||_F, the agreement
-    of the inputs, has a standard deviation of about 1/sqrt(d_in) for inputs drawn at random,
-    and sigma(rho) = clip(rho sqrt(d_in) / 2, -1, 1) keeps a sign that chance could give from
-    counting in full. NaN for a zero update, and along a direction without a sign.
+        signed write = sign * ||D^T dW||_F / (||D||_F ||dW||_F), in [-1, 1]
+
+    - The size is that of the output side alone. Which inputs an update reads is mostly the
+      text it was trained on, so a cosine <dW, D> / (||D|| ||dW||) is small for adapters that
+      do the same thing to another domain's text, most of all for those of rank 1.
+    - The sign is that of rho = <dW, D> / ||D^T dW||_F, how well the inputs agree. For inputs
+      drawn at random rho has a standard deviation of about 1/sqrt(d_in), so the sign counts in
+      proportion until it is `SIGN_DEVIATIONS` such deviations from zero:
+      sign = clip(rho sqrt(d_in) / SIGN_DEVIATIONS, -1, 1).
+
+    NaN for a zero update, and along a direction without a sign.
     """
     # Two square roots: the product of two small squares would underflow first.
     size = np.sqrt(projection.norm_squared) * np.sqrt(projection.direction_norm_squared)
@@ -56,7 +60,7 @@ def signed_write(projection: SiteProjection) -> float:
 
 
 def _changed(projections: Iterable[SiteProjection]) -> list[SiteProjection]:
-    """Those of the sites that the adapter changes and the signature knows."""
+    """Keeps the sites that the adapter changes and at which the signature is not zero."""
     return [
         item for item in projections if item.norm_squared > 0 and item.direction_norm_squared > 0
     ]
@@ -76,10 +80,10 @@ def site_score(projections: Iterable[SiteProjection]) -> float:
 
     sum_s w_s c_s / sqrt(sum_s w_s^2) with c_s the `signed_write` of site s and w_s = ||D_s||^2,
     over the sites the adapter changes: the Liptak-Stouffer combination (Liptak 1958) of one
-    statistic per site. In the cosine a site counts by the energy the adapter spends there,
-    and most of that energy stores what the adapter was trained on; here it counts by how much
-    the signature knows about it. Not bounded by 1. NaN if the adapter changes no site the
-    signature knows.
+    statistic per site. A site counts by how much the signature says about it. (In the cosine
+    it counts by how much the adapter changes it, and most of what an adapter changes stores
+    its training text.) Not bounded by 1. NaN if the adapter changes no site at which the
+    signature is not zero.
     """
     changed = _changed(projections)
     if not changed:

@@ -19,7 +19,7 @@ def _role(module: str) -> Role | None:
 
 @dataclass
 class Context:
-    """The adapter around a module."""
+    """The rest of an adapter and its base, as far as one module's delta depends on them."""
 
     store: TensorStore
     config: PeftConfig
@@ -28,7 +28,8 @@ class Context:
     shapes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Module -> (d_out, d_in) of the base, if the caller knows it."""
     dimensions: dict[str, int] = field(default_factory=dict)
-    """Kind of dimension (`architectures.ROLES`) -> its size, learnt from the adapter."""
+    """Kind of vector (`architectures.ROLES`), e.g. the residual stream -> its size, as far as
+    the adapter's own tensors tell it."""
     _cache: dict[str, FloatArray] = field(default_factory=dict)
 
     def learn_outputs(self, outputs: Mapping[str, int]) -> None:

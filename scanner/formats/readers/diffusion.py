@@ -121,7 +121,7 @@ def read(source: Source) -> Reading:
 
 
 def _module(path: str) -> str:
-    """The module path without what attention processors put in it."""
+    """The module's path, without the ``processor`` that older diffusers put into it."""
     return path.replace(".processor.", ".")
 
 

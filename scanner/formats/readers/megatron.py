@@ -94,7 +94,7 @@ def read(source: Source) -> Reading:
 
 
 def _megatron_name(path: str) -> str:
-    """``layers.N.<module>`` in Megatron core's names, whatever generation wrote it."""
+    """``layers.N.<module>`` in Megatron core's names, from them or from NeMo's older ones."""
     match = _LAYER.search(path)
     if match is None:
         return path

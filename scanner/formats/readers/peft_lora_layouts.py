@@ -133,7 +133,7 @@ def _is_named(module: str, names: object) -> bool:
 
 
 def _pooled(group: Group, store: TensorStore, config: PeftConfig) -> Plan:
-    """A reads means over groups of inputs, times the number of groups."""
+    """QALoRA: A reads one number per group of inputs, their mean times the number of groups."""
     size = config.need_whole("qalora_group_size")
     rank, groups = group.shape("lora_A", 2)
     d_out, _ = group.shape("lora_B", 2)

@@ -36,10 +36,11 @@ class Method(NamedTuple):
     shared: str = ""
     """Regular expression of the parts all modules share."""
     output: str = ""
-    """A part whose length or first dimension is the module's d_out, where d_in is not stored."""
+    """For types that do not store d_in: a part of which one dimension is the module's d_out."""
     output_axis: int = 0
     widest: tuple[str, int] = ("", 0)
-    """A shared part and the axis of it that is the largest d_in."""
+    """For such types: a shared part, and which of its dimensions is the largest d_in of all
+    modules."""
 
 
 METHODS: dict[str, Method] = {
@@ -175,7 +176,7 @@ def _shared(source: Source, method: Method) -> tuple[dict[str, str], list[str], 
 
 
 def _learn(context: Context, groups: Sequence[Group], method: Method) -> None:
-    """Tells the context what the modules' outputs reveal of the base's dimensions."""
+    """Tells the context the sizes of vectors that follow from the stored shapes."""
     if not method.output:
         return
     outputs = {
