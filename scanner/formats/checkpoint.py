@@ -119,7 +119,7 @@ def open_model(path: Path, where: str = "--base-weights") -> TensorStore:
             raise UsageError(f"{path} is no single checkpoint", where=where)
         return open_store(found[0].weights)
     except TargetError as error:
-        raise UsageError(error.line(), where=where) from None
+        raise UsageError(f"no model's weights: {error.line()}", where=where) from None
 
 
 def is_input_first(module: str, model_type: str) -> bool:

@@ -146,13 +146,19 @@ class Signature:
         """What the pack keeps of the base model's weight at one site, if it keeps any of it.
 
         Raises:
+            SignatureError: If what it keeps there is no norm and no sketch.
             TargetError: If the file cannot be read any more.
         """
         store = self._content.base
         if store is None or site not in self._sketched_sites:
             return None
-        norm = store.read(f"{site.key}.norm")
-        return WeightSketch(float(norm.reshape(-1)[0]), store.read(f"{site.key}.sketch"))
+        norm, sketch = store.read(f"{site.key}.norm"), store.read(f"{site.key}.sketch")
+        square = sketch.ndim == 2 and 0 < len(sketch) == sketch.shape[1]
+        if norm.shape != (1,) or not square or not np.isfinite(norm[0] + sketch.sum()):
+            raise SignatureError(
+                f"{site.key} has no norm and sketch of a weight", where=str(self.path / BASE_NAME)
+            )
+        return WeightSketch(float(norm[0]), sketch)
 
     @cached_property
     def _sketched_sites(self) -> frozenset[Site]:
