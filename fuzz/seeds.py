@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import struct
 import zipfile
 from pathlib import Path
@@ -61,6 +62,32 @@ def _pickled() -> dict[str, bytes]:
         "nested": _checkpoint(nested),
         "payload": _checkpoint(b"\x80\x02cos\nsystem\n(X\x04\x00\x00\x00truetR."),
         "plain_data": b"\x80\x02}(X\x01\x00\x00\x00aK\x01u.",
+    }
+
+
+def _trainer_states() -> dict[str, bytes]:
+    tensor = b"}(X\x07\x00\x00\x00exp_avg" + _PICKLED_TENSOR + b"u"
+    optimizer = (
+        b"\x80\x02}(X\x05\x00\x00\x00state}(K\x00" + tensor + b"uX\x0c\x00\x00\x00param_groups]u."
+    )
+    shared = pickle.dumps([[[[{}] * 2] * 2] * 2] * 2)
+    whole = _checkpoint(optimizer)
+    return {
+        "optimizer": whole,
+        "scheduler": pickle.dumps({"last_epoch": 1, "base_lrs": [0.1]}),
+        "shared": shared,
+        "two_directories": whole + whole[:-22] + whole[-22:],
+    }
+
+
+def _documents() -> dict[str, bytes]:
+    return {
+        "settings": b"fail-on: flagged\nsignature: [a, b]\nalpha: 0.01\n",
+        "dates": b"a: 2020-02-31\nb: !!timestamp x\n2020-01-01: c\n",
+        "complex_key": b"? [a, b]\n: c\n",
+        "aliases": b"a: &a [x]\nb: [*a, *a]\n<<: *a\n",
+        "depth": b"[" * 60,
+        "long_number": b"a: " + b"9" * 5000,
     }
 
 
@@ -205,6 +232,8 @@ def seeds() -> dict[str, dict[str, bytes]]:
             ).encode()
         },
         "readers": _readers(),
+        "trainer_state": _trainer_states(),
+        "yaml": _documents(),
     }
 
 

@@ -6,6 +6,7 @@ else that escapes it is a finding.
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scanner.errors import TargetError
+from scanner.errors import TargetError, UsageError
 from scanner.formats.jsonfile import parse_object
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo, TensorStore
 from scanner.formats.peft_config import PeftConfig, parse_config
@@ -26,6 +27,8 @@ from scanner.formats.stores.local import SafetensorsFile
 from scanner.formats.stores.npz import NpzFile
 from scanner.formats.stores.pickled import PickledFile
 from scanner.formats.stores.sharded import open_sharded
+from scanner.formats.trainer_state import holds_trainer_state
+from scanner.formats.yamlfile import parse_yaml
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="fuzz-"))
 _MAX_NUMBERS = 100_000
@@ -87,6 +90,19 @@ def config(data: bytes) -> None:
     parsed.scaling(module, 4)
 
 
+def trainer_state(data: bytes) -> None:
+    """The outline of a pickle, which says whether it is trainer state."""
+    holds_trainer_state(io.BytesIO(data), "optimizer.pt")
+
+
+def yaml(data: bytes) -> None:
+    """A YAML file of any of this program's kinds."""
+    try:
+        parse_yaml(data, "fuzzed")
+    except UsageError:
+        return
+
+
 class _Imagined:
     """A store of tensors that exist by name and shape only; all their values are 1."""
 
@@ -146,7 +162,18 @@ def readers(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     function.__name__: function
-    for function in (header, safetensors, gguf, npz, pickled, index, config, readers)
+    for function in (
+        header,
+        safetensors,
+        gguf,
+        npz,
+        pickled,
+        index,
+        config,
+        readers,
+        trainer_state,
+        yaml,
+    )
 }
 
 

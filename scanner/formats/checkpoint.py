@@ -27,6 +27,7 @@ from scanner.formats.model import (
 )
 from scanner.formats.module_names import site_of, strip_wrappers
 from scanner.formats.readers.notes import FormatNote
+from scanner.formats.regular import read_regular
 from scanner.formats.rules import beside
 from scanner.formats.stores.sharded import UnitedStore
 from scanner.formats.stores.sniff import open_store
@@ -135,10 +136,10 @@ def model_config(base: Path) -> dict[str, object]:
         UsageError: If it is not JSON.
     """
     path = (base if base.is_dir() else base.parent) / "config.json"
-    if not path.is_file() or path.stat().st_size > MAX_CONFIG_BYTES:
-        return {}
     try:
-        return parse_object(path.read_bytes(), str(path))
+        return parse_object(read_regular(path, MAX_CONFIG_BYTES), str(path))
+    except OSError:
+        return {}
     except TargetError as error:
         raise UsageError(error.line(), where="--base-weights") from None
 

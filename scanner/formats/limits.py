@@ -22,6 +22,8 @@ MAX_PICKLE_BYTES = 4 * 2**30
 MAX_DOWNLOAD_BYTES = 4 * 2**30
 """Largest file on a hub that is read although it has to be fetched whole: pickle, GGUF, npz."""
 MAX_CONFIG_BYTES = 4 * 2**20
+MAX_DOCUMENT_BYTES = 64 * 2**20
+"""A file of this program's own kinds: manifests, calibrations, recipes, probes, baselines."""
 MAX_SHARDS = 1_000
 MAX_PATTERN_CHARACTERS = 16_384
 """One regular expression of a config. Trainers generate some of a few thousand."""

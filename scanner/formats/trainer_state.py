@@ -62,20 +62,15 @@ def holds_trainer_state(file: BinaryIO, name: str) -> bool:
 
     Args:
         file: The file, seekable.
-        name: Its name. One by which loaders take an adapter leaves less to trust: it must be a
-            dict with something in it, and nothing of a class that is not known here.
+        name: Its name. What has one by which loaders take an adapter is never trainer state.
     """
+    if name.lower().startswith(ADAPTER_STEMS):
+        return False
     try:
-        root = outline(file)
-        leaves = list(islice(_leaves(root, ()), _MOST_LEAVES + 1))
+        leaves = list(islice(_leaves(outline(file), ()), _MOST_LEAVES + 1))
     except (OutlineError, RecursionError):
         return False
-    if len(leaves) > _MOST_LEAVES:
-        return False
-    known = isinstance(root, dict) and root and not any(isinstance(x, Opaque) for _, x in leaves)
-    if name.lower().startswith(ADAPTER_STEMS) and not known:
-        return False
-    return all(_is_state(path, value) for path, value in leaves)
+    return len(leaves) <= _MOST_LEAVES and all(_is_state(path, value) for path, value in leaves)
 
 
 def _leaves(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:

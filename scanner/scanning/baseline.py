@@ -14,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from scanner.errors import UsageError
+from scanner.formats.limits import MAX_DOCUMENT_BYTES
+from scanner.formats.regular import read_regular
 from scanner.hub.address import is_address, parse_address
 from scanner.results import Acceptance, ScanResult, StaleAcceptance, Verdict
 
@@ -55,7 +57,7 @@ def load_baseline(path: Path) -> Baseline:
         UsageError: If it cannot be read, or anything in it is not as it should be.
     """
     try:
-        baseline = msgspec.json.decode(path.read_bytes(), type=Baseline)
+        baseline = msgspec.json.decode(read_regular(path, MAX_DOCUMENT_BYTES), type=Baseline)
     except OSError as error:
         raise UsageError(
             f"cannot be read: {error.strerror or error}",

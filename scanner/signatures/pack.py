@@ -22,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import SignatureError, TargetError
+from scanner.formats.limits import MAX_DOCUMENT_BYTES
 from scanner.formats.model import Site, TensorStore, site_order
+from scanner.formats.regular import read_regular
 from scanner.formats.stores.local import SafetensorsFile, sha256_of_file
 from scanner.geometry import Direction
 from scanner.geometry.sketch import WeightSketch
@@ -242,7 +244,7 @@ def plain_names(manifest: Manifest, where: str) -> list[str]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MAX_DOCUMENT_BYTES)
     except OSError as error:
         raise SignatureError(
             f"cannot be read: {error.strerror or error}",

@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 
 from scanner.errors import SignatureError, UsageError
+from scanner.formats.limits import MAX_DOCUMENT_BYTES
+from scanner.formats.regular import read_regular
 from scanner.hub.address import HubAddress, is_address, parse_address
 from scanner.signatures.manifest import Record, decode_yaml
 
@@ -128,7 +130,7 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, MAX_DOCUMENT_BYTES)
     except OSError as error:
         raise SignatureError(
             f"cannot be read: {error.strerror or error}", where=str(path)
@@ -257,7 +259,7 @@ def load_benign_list(path: Path) -> Benign:
         SignatureError: If it cannot be read or an entry is unusable.
     """
     try:
-        listed = decode_yaml(path.read_bytes(), _BenignList, path)
+        listed = decode_yaml(read_regular(path, MAX_DOCUMENT_BYTES), _BenignList, path)
     except OSError as error:
         raise SignatureError(
             f"cannot be read: {error.strerror or error}", where=str(path)

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import socket
 import struct
 import sys
 import zipfile
@@ -1117,6 +1118,169 @@ def gguf_with_nan_alpha(a: Path) -> None:
     )
     alpha = _gguf_string("adapter.lora.alpha") + struct.pack("<If", 6, float("nan"))
     _gguf(a, _gguf_header(0, 3) + entries + alpha + bytes(64))
+
+
+# What lies beside the weights, and files that are not what they seem
+
+
+def _pickled(state: bytes = b"", name: str = "archive") -> bytes:
+    """An archive as `torch.save` writes it, of a dict with one 2 x 2 tensor under LoRA's name."""
+    key = f"{FIRST}.lora_A.weight".encode()
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n"
+        b"X\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK\0K\x02K\x02\x86K\x02K\x01\x86\x89"
+        b"ccollections\nOrderedDict\n)RtR"
+    )
+    state = state or b"\x80\x02}(X" + struct.pack("<I", len(key)) + key + tensor + b"u."
+    members = {"data.pkl": state, "byteorder": b"little", "data/0": bytes(16), "version": b"3\n"}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(zipfile.ZipInfo(f"{name}/{member}"), content)
+    return file.getvalue()
+
+
+def _arrays(**arrays: Array) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _two_archives(first: bytes, second: bytes) -> bytes:
+    """One file with two directories: its end record names the first, the second lies before it."""
+    end = struct.Struct("<4s4H2LH")
+    *_, length, at, _ = end.unpack(first[-end.size :])
+    count = end.unpack(first[-end.size :])[3]
+    body = first + second[: -end.size]
+    return body + end.pack(b"PK\5\6", 0, 0, count, count, length, at, 0)
+
+
+def _adapter_named(name: str) -> Attack:
+    def put(a: Path) -> None:
+        (a / name).parent.mkdir(parents=True, exist_ok=True)
+        (a / name).write_bytes(_pickled())
+
+    return put
+
+
+for _name in (
+    "optimizer.pt",
+    "rng_state_3.pth",
+    "scheduler.bin",
+    "training_args.bin",
+    "Other.CKPT",
+):
+    ATTACKS[f"beside_an_adapter_as_{_name}"] = _adapter_named(_name)
+
+
+@attack
+def beside_an_empty_state(a: Path) -> None:
+    (a / "optimizer.pt").write_bytes(b"")
+
+
+@attack
+def beside_a_pipe_as_a_state(a: Path) -> None:
+    os.mkfifo(a / "optimizer.pt")
+
+
+@attack
+def beside_weights_in_capital_letters(a: Path) -> None:
+    (a / "SECOND.SAFETENSORS").write_bytes(weights(a).read_bytes())
+
+
+@attack
+def beside_a_shard_without_an_index(a: Path) -> None:
+    (a / "model-00002-of-00003.safetensors").write_bytes(weights(a).read_bytes())
+
+
+@attack
+def beside_an_index_of_pickles(a: Path) -> None:
+    (a / "pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "x.bin"}}')
+
+
+@attack
+def shard_that_is_a_pipe(a: Path) -> None:
+    weights(a).unlink()
+    os.mkfifo(a / "x-00001-of-00001.safetensors")
+    index = {"weight_map": {f"{FIRST}.lora_A.weight": "x-00001-of-00001.safetensors"}}
+    (a / "adapter_model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@attack
+def index_that_is_a_pipe(a: Path) -> None:
+    weights(a).unlink()
+    os.mkfifo(a / "adapter_model.safetensors.index.json")
+
+
+@attack
+def weights_that_are_a_device(a: Path) -> None:
+    weights(a).unlink()
+    weights(a).symlink_to("/dev/zero")
+
+
+@attack
+def weights_that_are_a_socket(a: Path) -> None:
+    weights(a).unlink()
+    here = Path.cwd()
+    os.chdir(a)  # a socket's path is short
+    try:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(weights(a).name)
+    finally:
+        os.chdir(here)
+
+
+@attack
+def archives_two_arrays_and_a_pickle(a: Path) -> None:
+    weights(a).unlink()
+    (a / "adapter_model.bin").write_bytes(_two_archives(_pickled(), _arrays(x=np.ones(3))))
+
+
+@attack
+def archives_two_arrays_and_arrays(a: Path) -> None:
+    weights(a).unlink()
+    both = _two_archives(_arrays(x=np.ones(3)), _arrays(y=np.zeros(3)))
+    (a / "adapters.npz").write_bytes(both)
+
+
+@attack
+def archive_with_a_tail(a: Path) -> None:
+    weights(a).unlink()
+    (a / "adapters.npz").write_bytes(_arrays(x=np.ones(3)) + _pickled())
+
+
+@attack
+def hollow_weights_of_20_gigabytes(a: Path) -> None:
+    shape = [2**15, 2**15]
+    size = 4 * shape[0] * shape[1]
+    entries = {
+        f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_A.weight": {
+            "dtype": "F32", "shape": shape, "data_offsets": [layer * size, (layer + 1) * size],
+        }
+        for layer in range(5)
+    }  # fmt: skip
+    raw_file(weights(a), json.dumps(entries))
+    os.truncate(weights(a), weights(a).stat().st_size + 5 * size)
+
+
+@attack
+def hollow_config(a: Path) -> None:
+    os.truncate(config(a), 20 * 2**30)
+
+
+@attack
+def numbers_of_400_digits(a: Path) -> None:
+    config(a).write_text(json.dumps(lora_config())[:-1] + f', "lora_dropout": {"9" * 400}}}')
+
+
+@attack
+def numbers_of_5000_digits(a: Path) -> None:
+    config(a).write_text(json.dumps(lora_config())[:-1] + f', "lora_dropout": {"1" * 5000}}}')
+
+
+@attack
+def numbers_beyond_every_float(a: Path) -> None:
+    config(a).write_text(json.dumps(lora_config())[:-1] + ', "lora_dropout": 1e5000}')
 
 
 def build(root: Path, name: str) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from scanner.errors import NothingToScanError, TargetError
 from scanner.formats.discover import find_adapters
@@ -97,6 +98,15 @@ def test_numbered_files_of_another_format_are_other_weight_files(benign: Path) -
     ):
         with open_files(files) as adapter:
             assert [item.tensor for item in adapter.uncovered] == [other]
+
+
+def test_an_engines_checkpoint_that_holds_an_adapter_is_a_target(benign: Path) -> None:
+    engine = benign / "global_step2" / "mp_rank_00_model_states.pt"
+    engine.parent.mkdir()
+    torch.save({"module": {}, "global_steps": 2}, engine)
+    assert len(find_adapters(benign)) == 1
+    torch.save({"module": {"layers.0.q_proj.lora_A.weight": torch.ones(2, 3)}}, engine)
+    assert [files.target.name for files in find_adapters(benign)] == [benign.name, "global_step2"]
 
 
 def test_folders_in_folders_in_folders(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from scanner.formats.limits import MAX_CONFIG_BYTES, MAX_SHARDS
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo, TensorStore
 from scanner.formats.regular import open_regular
 from scanner.formats.stores.local import SafetensorsFile
+from scanner.formats.stores.sniff import refuse_hollow
 
 
 class UnitedStore:
@@ -153,6 +154,8 @@ def open_sharded(index: Path, where: str) -> UnitedStore:
             raise UnreadableFileError(
                 f"shard {file_name} is a link out of its directory", where=where
             )
-        return SafetensorsFile(path)
+        store = SafetensorsFile(path)
+        refuse_hollow(path, str(path))
+        return store
 
     return unite(shard_map(raw, where), open_shard, where)

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from scanner.errors import SignatureError
+from scanner.formats.limits import MAX_DOCUMENT_BYTES
+from scanner.formats.regular import read_regular
 from scanner.signatures.manifest import Record
 
 _PARTS = ("prompt", "aligned", "misaligned")
@@ -66,7 +68,7 @@ def read_probes(path: str | Path) -> list[ProbeLine]:
         SignatureError: With the file and the line at fault.
     """
     try:
-        raw = Path(path).read_bytes()
+        raw = read_regular(Path(path), MAX_DOCUMENT_BYTES)
     except OSError as error:
         raise SignatureError(
             f"cannot be read: {error.strerror or error}",
