@@ -99,7 +99,7 @@ def _model_in(parts: Sequence[str]) -> str:
             if rest and last.endswith(".gguf"):
                 return last
             return "/".join((folder[1], *rest))
-    if len(parts) > 2 and parts[-2] in ("tree", "snapshots") and _REVISION.fullmatch(last):
+    if parts[0] == "https:" and parts[-2:-1] == ["tree"] and _REVISION.fullmatch(last):
         return parts[-3]
     if last.isdecimal() and (version_of := _kaggle_model(parts[:-1])):
         return version_of

@@ -131,6 +131,9 @@ def test_packaged_names_are_the_same_only_for_the_same_model(
         ("/runs/llama-3.1-8b-instruct/3", "/models/llama-3.1-8b-instruct"),
         ("/kaggle/working/llama-3.1-8b-instruct/3", "/models/llama-3.1-8b-instruct"),
         ("one/merged", "other/merged"),
+        ("runs/llama-3.1-8b/snapshots/main", "llama-3.1-8b"),
+        (f"runs/llama-3.1-8b/snapshots/{SHA}", "llama-3.1-8b"),
+        ("runs/llama-3.1-8b/tree/main", "llama-3.1-8b"),
         ("one/ggml-model-q4_0.gguf", "other/ggml-model-q4_0.gguf"),
         (f"one/{SHA}", f"other/{SHA}"),
         # a folder inside a snapshot
