@@ -76,10 +76,12 @@ def normalise_base_name(name: str | None) -> str | None:
     Returns:
         The normalised name, or None if the name says nothing.
     """
-    parts = [part.strip() for part in re.split(r"[/\\]", (name or "").lower())]
-    parts = [part for part in parts if part not in ("", ".")]
+    path = re.sub(r"\s*[/\\]\s*", "/", (name or "").strip().lower())
+    parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or parts[-1] == "..":
         return None
+    if path.startswith("/"):
+        parts.insert(0, "")
     base = _unpackaged(_model_in(parts))
     return "/".join(parts) if _NAMES_NOTHING.fullmatch(base) else base
 
@@ -107,14 +109,20 @@ def _model_in(parts: Sequence[str]) -> str:
 
 
 def _kaggle_model(parts: Sequence[str]) -> str | None:
-    """The model a numbered version of Kaggle's belongs to; None if it is no path of Kaggle's."""
-    if len(parts) > 2 and parts[-2] in _KAGGLE_FRAMEWORKS:
+    """The model a numbered version of Kaggle's belongs to; None if it is no path of Kaggle's.
+
+    Args:
+        parts: The path without the version: a place where Kaggle's models are kept, or a handle,
+            ``owner/model/framework/variation``.
+    """
+    downloaded = "kagglehub" in parts or ("kaggle", "input") in pairwise(parts[:-1])
+    is_handle = len(parts) == 4 and parts[0] != ""
+    if len(parts) > 2 and parts[-2] in _KAGGLE_FRAMEWORKS and (downloaded or is_handle):
         model, _, variation = parts[-3:]
         if variation == "default":
             return model
         return variation if variation.startswith(model) else f"{model}-{variation}"
-    downloaded = "kagglehub" in parts or ("kaggle", "input") in pairwise(parts)
-    return parts[-1] if parts and downloaded else None
+    return parts[-1] if downloaded else None
 
 
 def _unpackaged(base: str) -> str:

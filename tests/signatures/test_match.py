@@ -18,7 +18,7 @@ from tests.synthetic import BASE, Array, module_paths, safetensors_bytes, synthe
 def test_a_miss_adapter_is_judged_on_a_base_with_a_pack(pack: Signature, tmp_path: Path) -> None:
     generator = np.random.default_rng(3)
     tensors: dict[str, Array] = {
-        f"base_model.model.{path}.miss_block": generator.standard_normal((4, 4))
+        f"base_model.model.{path}.miss_block": generator.standard_normal((4, 4)) / 10
         for path in module_paths()
     }
     (tmp_path / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors))
