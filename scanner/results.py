@@ -224,6 +224,23 @@ class Tool(Record, frozen=True, kw_only=True):
     version: str
 
 
+class LooserSetting(Record, frozen=True, kw_only=True):
+    """A setting that may let through what its default stops."""
+
+    setting: str
+    """Its name in a configuration file, which is that of its flag."""
+    value: str
+
+
+class Configuration(Record, frozen=True, kw_only=True):
+    """Who said how the run was done."""
+
+    file: str | None = None
+    """The configuration file in force."""
+    looser: list[LooserSetting] = []
+    """Settings looser than their defaults, from the file or from flags."""
+
+
 class Summary(Record, frozen=True, kw_only=True):
     """How many targets got each verdict."""
 
@@ -245,6 +262,7 @@ class Report(Record, frozen=True, kw_only=True):
 
     schema_version: int
     tool: Tool
+    configuration: Configuration = Configuration()
     signatures: list[SignatureSummary]
     results: list[ScanResult]
     summary: Summary

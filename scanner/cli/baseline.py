@@ -53,7 +53,7 @@ def write(
     """
     from datetime import date, timedelta
 
-    from scanner.cli.scan import scan_found
+    from scanner.cli.scan import contents_of, scan_found
     from scanner.results import Verdict
     from scanner.scanning import baseline as accepted
     from scanner.scanning.targets import find_all
@@ -64,11 +64,15 @@ def write(
     last = expires.date() if expires else today + timedelta(days=90)
     if last < today:
         raise UsageError(f"{last} is in the past", where="--expires")
-    settings = resolve_settings(config, flags)
-    path = output or Path(settings.baseline or _NAME)
-    signatures = chosen_packs(settings.signature)
-    results = scan_found(find_all(targets), signatures, settings)
-    new = accepted.accept(results, path.parent, reason=reason, accepted=today, expires=last)
+    in_force = resolve_settings(config, flags, targets)
+    path = output or Path(in_force.settings.baseline or _NAME)
+    in_force.trees.refuse(path, where="-o")
+    found = find_all(targets)
+    results = scan_found(found, chosen_packs(in_force), in_force)
+    contents = contents_of(found, in_force)
+    new = accepted.accept(
+        results, path.parent, contents, reason=reason, accepted=today, expires=last
+    )
     old = accepted.load_baseline(path).entries if path.exists() else []
     whole = accepted.Baseline(version=accepted.FORMAT_VERSION, entries=accepted.merge(old, new))
     write_atomically(path, accepted.encode_baseline(whole))

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from scanner.gates.policy import Decision
     from scanner.results import Report
     from scanner.scanning.targets import ScanOptions
+    from scanner.scanning.trust import InForce
 
 _NOT_POLICY = ("compose", "baseline", "fail_on", "cache", "progress")
 """Settings of a scan that must not weaken a gate, or mean nothing to it."""
+_NOT_FOR_VERSIONS = ("compose", "baseline", "cache", "progress")
 
 _KEY = click.option(
     "--key",
@@ -121,13 +123,13 @@ def check(
     from scanner.gates.judgement import judge_directory
     from scanner.gates.push_gate import PushGate
 
-    settings = resolve_settings(config, flags)
+    in_force = resolve_settings(config, flags, [directory], unused=_NOT_POLICY)
     gate = PushGate.of_file(policy_file, key, override_reason)
     name = model or directory.resolve().name
     gate.require_rule(name, named=model is not None)
-    judgement = judge_directory(directory, _scan_options(settings), model=name)
+    judgement = judge_directory(directory, _scan_options(in_force), model=name)
     decision = gate.decide(judgement)
-    _show(judgement.report, settings)
+    _show(judgement.report, in_force.settings)
     if record is not None:
         token = gate.token(judgement, decision)
         write_atomically(record, verdict_file(judgement, token, decision).encode())
@@ -170,16 +172,16 @@ def push(
     from scanner.gates.judgement import judge_directory
     from scanner.gates.push_gate import PushGate
 
-    settings = resolve_settings(config, flags)
+    in_force = resolve_settings(config, flags, [directory], unused=_NOT_POLICY)
     gate = PushGate.of_file(policy_file, key, override_reason)
     gate.require_rule(repository, named=True)
     with TemporaryDirectory(prefix="adapter-scanner-") as scratch:
         files = Path(scratch, repository.rpartition("/")[2] or "model")
         files.mkdir()
         snapshot(directory, files)
-        judgement = judge_directory(files, _scan_options(settings), model=repository)
+        judgement = judge_directory(files, _scan_options(in_force), model=repository)
         decision = gate.decide(judgement)
-        _show(judgement.report, settings)
+        _show(judgement.report, in_force.settings)
         _say(repository, decision)
         if not decision.allowed:
             ctx.exit(_status(judgement, decision))
@@ -197,7 +199,7 @@ def push(
 @command.command("mlflow", short_help="Judge a registered model version.", epilog=_MLFLOW_EPILOG)
 @click.argument("model_uri")
 @_KEY
-@settings_flags(without=("compose", "baseline", "cache", "progress"))
+@settings_flags(without=_NOT_FOR_VERSIONS)
 @click.pass_context
 def mlflow(
     ctx: click.Context, /, model_uri: str, key: Path | None, config: Path | None, **flags: Any
@@ -216,15 +218,15 @@ def mlflow(
         registry_client,
     )
 
-    settings = resolve_settings(config, flags)
+    in_force = resolve_settings(config, flags, unused=_NOT_FOR_VERSIONS)
     parse_model_uri(model_uri)
     signing_key = load_signing_key(key)
     client = registry_client()
     version = find_version(model_uri, client)
-    options = _scan_options(settings)
+    options = _scan_options(in_force)
     judgement = judge_version(version.name, version.version, options, signing_key, client)
-    _show(judgement.report, settings)
-    ctx.exit(exit_status(judgement.report.open_verdicts, settings.fail_on))
+    _show(judgement.report, in_force.settings)
+    ctx.exit(exit_status(judgement.report.open_verdicts, in_force.settings.fail_on))
 
 
 @command.command("override", short_help="Let a version pass, for a reason.")
@@ -275,12 +277,18 @@ def keygen(file: Path) -> None:
     click.echo(str(write_new_key(file)))
 
 
-def _scan_options(settings: Settings) -> ScanOptions:
+def _scan_options(in_force: InForce) -> ScanOptions:
     from scanner.cli.packs import chosen_packs
     from scanner.scanning.targets import ScanOptions
 
-    packs = chosen_packs(settings.signature)
-    return ScanOptions(packs, settings.alpha, settings.base_model, settings.jobs)
+    settings = in_force.settings
+    return ScanOptions(
+        chosen_packs(in_force),
+        settings.alpha,
+        settings.base_model,
+        settings.jobs,
+        configuration=in_force.configuration,
+    )
 
 
 def _show(report: Report, settings: Settings) -> None:

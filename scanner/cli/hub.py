@@ -15,9 +15,10 @@ from scanner.cli.output import write_report
 from scanner.cli.packs import chosen_packs
 from scanner.cli.status import EXIT_INTERRUPTED, exit_status
 from scanner.errors import UsageError
-from scanner.scanning.settings import FailOn, FormatName, Settings
+from scanner.scanning.settings import FailOn, FormatName
 
 if TYPE_CHECKING:
+    from scanner.scanning.trust import InForce
     from scanner.signatures.pack import Signature
     from scanner.sweep.records import Progress
 
@@ -113,14 +114,17 @@ def scan_command(
     Reads of each adapter what the signature covers, by ranges; content that was judged
     before, under any name, is not read again. Whatever ends it, --resume goes on.
     """
-    settings = resolve_settings(config, flags)
+    in_force = resolve_settings(config, flags, unused=_NOT_FOR_SWEEPS)
+    settings = in_force.settings
     if address is not None and engine != "ray":
         raise UsageError("only a Ray cluster has an address", where="--address")
-    signatures = _signatures(settings)
+    signatures = _signatures(in_force)
 
     from scanner.cli.sweep_display import SweepDisplay
     from scanner.hub.client import HubClient
     from scanner.hub.query import SweepQuery
+    from scanner.reports.terminal import printable
+    from scanner.reports.wording import configuration_in_words
     from scanner.results import Verdict
     from scanner.sweep.running import DEFAULT_JOBS, SweepSettings, run_sweep
 
@@ -156,6 +160,8 @@ def scan_command(
         )
         ctx.exit(EXIT_INTERRUPTED)
     _print_end(ledger, progress)
+    if said := configuration_in_words(in_force.configuration):
+        click.echo(printable(said), err=True)
     ctx.exit(exit_status({Verdict(name) for name in progress.verdicts}, settings.fail_on))
 
 
@@ -164,13 +170,14 @@ def _arguments() -> list[str]:
     return [word for word in sys.argv[1:] if word != "--resume"]
 
 
-def _signatures(settings: Settings) -> list[Signature]:
+def _signatures(in_force: InForce) -> list[Signature]:
     """The packs, verified, and fit for the false-positive rate asked for."""
     from scanner.detection.verdict import check_alpha
     from scanner.statistics.conformal import check_supported
 
+    settings = in_force.settings
     check_alpha(settings.alpha)
-    signatures = chosen_packs(settings.signature)
+    signatures = chosen_packs(in_force)
     if not signatures:
         raise UsageError(
             "no signature pack is installed", where="-s", todo="name one, or build or pull one"

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import click
 import msgspec
 
-from scanner.scanning.settings import About, Settings
+from scanner.scanning.settings import About, Settings, about_settings
+
+if TYPE_CHECKING:
+    from scanner.scanning.trust import InForce
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -27,12 +40,30 @@ def settings_flags(*, without: tuple[str, ...] = ()) -> Callable[[Function], Fun
         flags.append(
             click.option(
                 "--config",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="Configuration file.  [default: the nearest .adapter-scanner.yaml or "
-                "pyproject.toml with a [tool.adapter-scanner]]",
+                type=click.Path(exists=True, path_type=Path),
+                help="Configuration file, or a folder to look for it from.  [default: the nearest "
+                ".adapter-scanner.yaml or pyproject.toml with a [tool.adapter-scanner]]",
             )
         )
-        names = [name for name, _, _ in _declared()] + ["config"]
+        flags.append(
+            click.option(
+                "--isolated",
+                is_flag=True,
+                help="Read no configuration file, no baseline and no cache: flags and defaults "
+                "alone decide. Packs are those installed, or named with -s.",
+            )
+        )
+        flags.append(
+            click.option(
+                "--untrusted",
+                multiple=True,
+                type=click.Path(exists=True, file_okay=False, path_type=Path),
+                metavar="DIR",
+                help="Believe nothing below this folder either (repeatable). Configuration, "
+                "packs, baselines and caches below a target are never used.",
+            )
+        )
+        names = [name for name, _, _ in _declared()] + ["config", "isolated", "untrusted"]
         for name, flag in reversed(list(zip(names, flags, strict=True))):
             if name not in without:
                 function = flag(function)
@@ -41,33 +72,41 @@ def settings_flags(*, without: tuple[str, ...] = ()) -> Callable[[Function], Fun
     return decorate
 
 
-def resolve_settings(config: Path | None, flags: dict[str, Any]) -> Settings:
-    """Flags over file over defaults.
+def resolve_settings(
+    config: Path | None,
+    flags: Mapping[str, Any],
+    targets: Iterable[str | Path] = (),
+    *,
+    unused: Iterable[str] = (),
+) -> InForce:
+    """Flags over file over defaults; what is not believed is said on standard error.
 
     Args:
-        config: The file named by `--config`; the nearest one if None.
-        flags: Every flag by field name; None or () where it was not given.
+        config: What `--config` names; the nearest file if None.
+        flags: Every flag of `settings_flags` by name; None or () where it was not given.
+        targets: What is scanned: nothing that lies there is believed.
+        unused: Settings that mean nothing to the command.
 
     Raises:
-        UsageError: If the configuration is at fault.
+        UsageError: If the configuration is at fault, or lies in what is scanned.
     """
-    from scanner.scanning.configuration import find_config, load_config
+    from scanner.scanning.trust import ScannedTrees, settings_in_force
 
-    config = config or find_config(Path.cwd())
-    settings = load_config(config) if config else Settings()
     given = {name: value for name, value in flags.items() if value not in (None, ())}
+    isolated = bool(given.pop("isolated", False))
+    trees = ScannedTrees.of(targets, given.pop("untrusted", ()))
     if "signature" in given:
         given["signature"] = list(given["signature"])
-    return msgspec.structs.replace(settings, **given)
+    in_force = settings_in_force(config, given, trees, isolated=isolated, unused=unused)
+    for line in in_force.passed_over:
+        click.echo(f"adapter-scanner: {line}", err=True)
+    return in_force
 
 
 def _declared() -> list[tuple[str, About, Any]]:
     """Name, description and type of every setting."""
-    found = []
-    for name, hint in get_type_hints(Settings, include_extras=True).items():
-        about = next(note for note in hint.__metadata__ if isinstance(note, About))
-        found.append((name, about, hint.__origin__))
-    return found
+    hints = get_type_hints(Settings, include_extras=True)
+    return [(name, about, hints[name].__origin__) for name, about in about_settings().items()]
 
 
 def _flag(name: str, about: About, kind: Any) -> Callable[[Function], Function]:

@@ -13,11 +13,13 @@ from scanner.cli.packs import chosen_packs
 from scanner.cli.progress import Progress
 from scanner.cli.status import exit_status
 from scanner.errors import UsageError
-from scanner.scanning.settings import Settings
 
 if TYPE_CHECKING:
-    from scanner.results import Report, ScanResult
+    from scanner.results import Report, ScanResult, StaleAcceptance
+    from scanner.scanning.cache import ResultCache
+    from scanner.scanning.contents import Contents
     from scanner.scanning.targets import Found
+    from scanner.scanning.trust import InForce
     from scanner.signatures.pack import Signature
 
 _EPILOG = """\b
@@ -82,7 +84,9 @@ def command(
     """
     if not targets and not hook:
         raise click.UsageError("missing argument 'TARGET...'", ctx)
-    settings = resolve_settings(config, flags)
+    # A hook runs for the owner of the repository, whose configuration it is.
+    in_force = resolve_settings(config, flags, () if hook else targets)
+    settings = in_force.settings
     if hook and settings.compose:
         raise UsageError("--hook scans each adapter by itself", where="--compose")
 
@@ -95,8 +99,7 @@ def command(
         return
     if base_weights is not None:
         found = against_base(found, base_weights)
-    signatures = chosen_packs(settings.signature)
-    report = make_report(found, signatures, settings)
+    report = make_report(found, chosen_packs(in_force), in_force)
     write_report(
         renderer(settings.format)(report),
         Path(settings.output) if settings.output else None,
@@ -105,42 +108,65 @@ def command(
     ctx.exit(exit_status(report.open_verdicts, settings.fail_on))
 
 
-def make_report(found: list[Found], signatures: list[Signature], settings: Settings) -> Report:
+def make_report(found: list[Found], signatures: list[Signature], in_force: InForce) -> Report:
     """Scans what was found, marks what the baseline accepts, and assembles the report.
 
     Raises:
         UsageError: If the settings cannot be honoured.
     """
-    from scanner.reports.assemble import assemble
-
-    if settings.baseline is None:
-        return assemble(scan_found(found, signatures, settings), signatures)
-
     from datetime import date
 
+    from scanner.reports.assemble import assemble
     from scanner.scanning.baseline import apply_baseline, load_baseline
 
-    path = Path(settings.baseline)
-    baseline = load_baseline(path)
-    results = scan_found(found, signatures, settings)
-    results, stale = apply_baseline(results, baseline, path.parent, date.today())
-    return assemble(results, signatures, stale)
+    path = in_force.settings.baseline
+    baseline = load_baseline(Path(path)) if path else None
+    results = scan_found(found, signatures, in_force)
+    stale: list[StaleAcceptance] = []
+    if path is not None and baseline is not None:
+        contents = contents_of(found, in_force)
+        results, stale = apply_baseline(
+            results, baseline, Path(path).parent, date.today(), contents
+        )
+    return assemble(results, signatures, stale, in_force.configuration)
+
+
+def contents_of(found: list[Found], in_force: InForce) -> list[Contents]:
+    """What lies around each result of `scan_found`."""
+    from scanner.scanning.contents import together
+
+    each = [item.contents() for item in found]
+    if not in_force.settings.compose:
+        return each
+    return [together({item.target: part for item, part in zip(found, each, strict=True)})]
 
 
 def scan_found(
-    found: list[Found], signatures: list[Signature], settings: Settings
+    found: list[Found], signatures: list[Signature], in_force: InForce
 ) -> list[ScanResult]:
     """One result per adapter, or one for the sum of all."""
-    from scanner.scanning.cache import ResultCache, run_key
     from scanner.scanning.targets import ScanOptions, scan_each, scan_sum
-    from scanner.system.folders import cache_folder
 
-    cache = None
-    if settings.cache:
-        run = run_key(signatures, settings.alpha, settings.base_model)
-        cache = ResultCache(cache_folder(), run)
+    settings = in_force.settings
+    cache = _cache(signatures, in_force) if settings.cache else None
     options = ScanOptions(signatures, settings.alpha, settings.base_model, settings.jobs, cache)
     if settings.compose:
         return [scan_sum(found, options)]
     progress = Progress(settings.progress)
     return [result for item in progress(found, "scanning") for result in scan_each([item], options)]
+
+
+def _cache(signatures: list[Signature], in_force: InForce) -> ResultCache | None:
+    """The results of earlier runs, unless somebody else may have written them."""
+    from scanner.scanning.cache import ResultCache, run_key
+    from scanner.system.folders import cache_folder
+
+    folder = cache_folder()
+    if in_force.trees.hold(folder):
+        click.echo(
+            f"adapter-scanner: {folder}: the cache lies in what is scanned, so it is not used",
+            err=True,
+        )
+        return None
+    settings = in_force.settings
+    return ResultCache(folder, run_key(signatures, settings.alpha, settings.base_model))

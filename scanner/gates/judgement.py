@@ -60,7 +60,7 @@ def judge_directory(
         raise MalformedFileError("changed while it was scanned", where=str(root))
     label = f"{model}/{model_version}" if model_version else model
     results = [_relative(root, label, result) for result in results]
-    report = assemble(results, options.signatures)
+    report = assemble(results, options.signatures, configuration=options.configuration)
     subject = Subject(model=model, version=model_version, created=created, artifact_sha256=digest)
     return Judgement(report, attest(results, report, subject))
 

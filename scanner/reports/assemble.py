@@ -10,6 +10,7 @@ from scanner.formats.base_identity import normalise_base_name
 from scanner.results import (
     SCHEMA_VERSION,
     CalibrationSummary,
+    Configuration,
     ReferenceSummary,
     Report,
     ScanResult,
@@ -81,6 +82,7 @@ def assemble(
     results: Sequence[ScanResult],
     signatures: Sequence[Signature],
     stale: Sequence[StaleAcceptance] = (),
+    configuration: Configuration | None = None,
 ) -> Report:
     """Builds the report of a run, without the signatures of other bases."""
     results = [_in_utf8(result) for result in results]
@@ -93,6 +95,7 @@ def assemble(
     return Report(
         schema_version=SCHEMA_VERSION,
         tool=Tool(name="adapter-scanner", version=version()),
+        configuration=configuration or Configuration(),
         signatures=[signature_summary(signature) for signature in used],
         results=results,
         summary=summarise(results),

@@ -18,6 +18,7 @@ from scanner.reports.wording import (
     OVERLAP_WORDS,
     VERDICT_WORDS,
     comparison_words,
+    configuration_in_words,
     percent,
     site_name,
     strongest_sites,
@@ -88,6 +89,7 @@ def render(report: Report) -> str:
             signatures=used_signatures(report.results, report.signatures),
             not_aligned=NOT_ALIGNED,
             overlap_words=OVERLAP_WORDS,
+            configuration=configuration_in_words(report.configuration),
         )
     )
     return page.lstrip() + "\n"

@@ -25,9 +25,20 @@ def render(report: Report) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         f'<testsuites name="adapter-scanner" {counts}>\n'
-        f'  <testsuite name="adapter-scanner" {counts}>\n{cases}'
+        f'  <testsuite name="adapter-scanner" {counts}>\n{_properties(report)}{cases}'
         "  </testsuite>\n</testsuites>\n"
     )
+
+
+def _properties(report: Report) -> str:
+    """The configuration in force, and each setting looser than its default."""
+    found = [("configuration", report.configuration.file)] if report.configuration.file else []
+    found += [(f"looser:{item.setting}", item.value) for item in report.configuration.looser]
+    lines = "".join(
+        f"      <property name={quoteattr(name)} value={quoteattr(printable(value))}/>\n"
+        for name, value in found
+    )
+    return f"    <properties>\n{lines}    </properties>\n" if lines else ""
 
 
 def _case(result: ScanResult) -> str:

@@ -11,6 +11,7 @@ from scanner.reports.wording import (
     OVERLAP_WORDS,
     VERDICT_WORDS,
     comparison_words,
+    configuration_in_words,
     percent,
     site_name,
     strongest_sites,
@@ -107,6 +108,8 @@ def _footer(report: Report) -> Iterator[str]:
         calibration = signature.calibration
         n = f"{calibration.n} benign adapters" if calibration else "not calibrated"
         yield f"Signature {escape(signature.id)} for {escape(signature.base_model)} ({n})."
+    if said := configuration_in_words(report.configuration):
+        yield f"{escape(said[:1].upper() + said[1:])}."
     yield f"A dose of 1 is a known misaligned model. Overlap is {OVERLAP_WORDS}. {NOT_ALIGNED}"
     yield f"Written by {report.tool.name} {escape(report.tool.version)}."
     yield "</sub>"

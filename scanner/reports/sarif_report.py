@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from scanner.formats.peft_config import CONFIG_NAME
 from scanner.formats.rules import WEIGHT_SUFFIXES
 from scanner.formats.stores.sniff import INDEX_SUFFIX
@@ -121,6 +123,7 @@ def render(report: Report) -> str:
         "invocations": [
             {
                 "executionSuccessful": not unreadable,
+                "properties": {"configuration": msgspec.to_builtins(report.configuration)},
                 "toolExecutionNotifications": unreadable,
             }
         ],

@@ -9,6 +9,7 @@ from scanner.reports.wording import (
     ORDER,
     OVERLAP_WORDS,
     comparison_words,
+    configuration_in_words,
     percent,
     site_name,
     strongest_sites,
@@ -51,7 +52,8 @@ def render(report: Report, screen: Screen | None = None) -> str:
             lines.append("")
         lines += _result_lines(result, screen)
     lines += _stale_lines(report, screen)
-    lines += ["", *_signature_lines(report, screen), *_summary_lines(report, screen)]
+    lines += ["", *_signature_lines(report, screen), *_configuration_lines(report, screen)]
+    lines += _summary_lines(report, screen)
     return "\n".join(lines) + "\n"
 
 
@@ -177,6 +179,11 @@ def _signature_lines(report: Report, screen: Screen) -> Iterator[str]:
         text = f"signature {printable(signature.id)} for {printable(signature.base_model)}: {basis}"
         for line in screen.wrap(text, "  ", ""):
             yield screen.style(line, "dim")
+
+
+def _configuration_lines(report: Report, screen: Screen) -> Iterator[str]:
+    if said := configuration_in_words(report.configuration):
+        yield from screen.wrap(printable(said), "  ", "")
 
 
 def _summary_lines(report: Report, screen: Screen) -> Iterator[str]:

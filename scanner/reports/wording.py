@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scanner.results import Comparison, ScanResult, SignatureSummary, SiteResult, Verdict
+from scanner.results import (
+    Comparison,
+    Configuration,
+    ScanResult,
+    SignatureSummary,
+    SiteResult,
+    Verdict,
+)
 
 ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
 """Verdicts in the order reports list them, the gravest first."""
@@ -62,3 +69,12 @@ def used_signatures(
     deciding = {result.decided_by for result in results}
     bases = {item.base_model for item in signatures if item.id in deciding}
     return [item for item in signatures if item.base_model in bases]
+
+
+def configuration_in_words(configuration: Configuration) -> str:
+    """The file in force and what is looser than the defaults; empty if there is neither."""
+    parts = [f"configuration: {configuration.file}"] if configuration.file else []
+    if configuration.looser:
+        settings = ", ".join(f"{item.setting} = {item.value}" for item in configuration.looser)
+        parts.append(f"looser than the default: {settings}")
+    return "; ".join(parts)

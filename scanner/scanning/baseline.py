@@ -1,8 +1,9 @@
 """Known findings: accepted by content, with a reason and a last day.
 
 An entry accepts one verdict of one signature on one content (digests of weights and
-configuration). Other weights under the same name, another signature's finding, or an
-inconclusive adapter that becomes flagged are not covered.
+configuration) among the files that lay around it. Other weights under the same name, a file more
+beside them, another signature's finding, or an inconclusive adapter that becomes flagged are not
+covered.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from scanner.formats.limits import MAX_DOCUMENT_BYTES
 from scanner.formats.regular import read_regular
 from scanner.hub.address import is_address, parse_address
 from scanner.results import Acceptance, ScanResult, StaleAcceptance, Verdict
+from scanner.scanning.contents import Contents
 
-DEFAULT_NAME = "adapter-scanner-baseline.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_REWRITE = 'write one with "adapter-scanner baseline write"'
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +39,9 @@ class Entry(Record, frozen=True, kw_only=True):
     verdict: Verdict
     signature: str | None
     """Id of the signature that decided, if one did."""
+    files: dict[str, str | None]
+    """Every file of the adapter's folder by name; with its digest where it holds weights that are
+    not the adapter's own."""
     reason: str
     accepted: date
     expires: date
@@ -62,7 +67,7 @@ def load_baseline(path: Path) -> Baseline:
         raise UsageError(
             f"cannot be read: {error.strerror or error}",
             where=str(path),
-            todo='write one with "adapter-scanner baseline write"',
+            todo=_REWRITE,
         ) from None
     except msgspec.MsgspecError as error:
         raise UsageError(f"not a baseline: {error}", where=str(path)) from None
@@ -70,6 +75,7 @@ def load_baseline(path: Path) -> Baseline:
         raise UsageError(
             f"baseline version {baseline.version}, this program reads {FORMAT_VERSION}",
             where=str(path),
+            todo=_REWRITE,
         )
     return baseline
 
@@ -80,13 +86,20 @@ def encode_baseline(baseline: Baseline) -> bytes:
 
 
 def accept(
-    results: Sequence[ScanResult], root: Path, *, reason: str, accepted: date, expires: date
+    results: Sequence[ScanResult],
+    root: Path,
+    contents: Sequence[Contents],
+    *,
+    reason: str,
+    accepted: date,
+    expires: date,
 ) -> list[Entry]:
     """Entries for every finding whose content is known.
 
     Args:
         results: What was found; clear adapters need no entry, unreadable ones can have none.
         root: Directory of the baseline file.
+        contents: What lies around each of them, in the same order.
         reason: Why the findings are acceptable.
         accepted: Today.
         expires: The last day.
@@ -98,11 +111,12 @@ def accept(
             config_sha256=result.config_sha256,
             verdict=result.verdict,
             signature=result.decided_by,
+            files=around.recorded(),
             reason=reason,
             accepted=accepted,
             expires=expires,
         )
-        for result in results
+        for result, around in zip(results, contents, strict=True)
         if result.verdict in (Verdict.FLAGGED, Verdict.INCONCLUSIVE) and result.sha256
     ]
 
@@ -133,17 +147,22 @@ def _is_gone(target: str, root: Path) -> bool:
     return not is_address(target) and not (root / target).exists()
 
 
-def _covers(entry: Entry, result: ScanResult) -> bool:
+def _covers(entry: Entry, result: ScanResult, contents: Contents) -> bool:
     return (
         entry.sha256 == result.sha256
         and entry.config_sha256 == result.config_sha256
         and entry.verdict is result.verdict
         and entry.signature == result.decided_by
+        and contents.within(entry.files)
     )
 
 
 def apply_baseline(
-    results: Sequence[ScanResult], baseline: Baseline, root: Path, today: date
+    results: Sequence[ScanResult],
+    baseline: Baseline,
+    root: Path,
+    today: date,
+    contents: Sequence[Contents],
 ) -> tuple[list[ScanResult], list[StaleAcceptance]]:
     """Marks what is accepted, and finds entries that accept nothing any more.
 
@@ -152,16 +171,24 @@ def apply_baseline(
         baseline: The accepted findings.
         root: Directory of the baseline file.
         today: Entries whose last day is before it are expired.
+        contents: What lies around each result, in the same order.
     """
-    valid = [entry for entry in baseline.entries if entry.expires >= today]
-    marked = [_marked(result, valid) for result in results]
-    return marked, list(_stale(marked, baseline.entries, root, today))
+    covering = [
+        [entry for entry in baseline.entries if _covers(entry, result, around)]
+        for result, around in zip(results, contents, strict=True)
+    ]
+    marked = [
+        _marked(result, [entry for entry in entries if entry.expires >= today])
+        for result, entries in zip(results, covering, strict=True)
+    ]
+    used = [entry for entries in covering for entry in entries]
+    return marked, list(_stale(marked, baseline.entries, used, root, today))
 
 
 def _marked(result: ScanResult, entries: Sequence[Entry]) -> ScanResult:
-    entry = next((entry for entry in entries if _covers(entry, result)), None)
-    if entry is None:
+    if not entries:
         return result
+    entry = entries[0]
     acceptance = Acceptance(
         reason=entry.reason,
         accepted=entry.accepted.isoformat(),
@@ -171,18 +198,22 @@ def _marked(result: ScanResult, entries: Sequence[Entry]) -> ScanResult:
 
 
 def _stale(
-    results: Sequence[ScanResult], entries: Sequence[Entry], root: Path, today: date
+    results: Sequence[ScanResult],
+    entries: Sequence[Entry],
+    covering: Sequence[Entry],
+    root: Path,
+    today: date,
 ) -> Iterator[StaleAcceptance]:
     scanned = {_relative(result.target, root) for result in results}
     for entry in entries:
-        used = any(_covers(entry, result) for result in results)
+        used = entry in covering
         if entry.expires < today:
             if used or entry.target in scanned or _is_gone(entry.target, root):
                 yield StaleAcceptance(target=entry.target, reason=f"expired on {entry.expires}")
         elif used:
             continue
         elif entry.target in scanned:
-            reason = "its content, its verdict or the signature has changed"
+            reason = "its content, its verdict, the signature or what lies beside it has changed"
             yield StaleAcceptance(target=entry.target, reason=reason)
         elif _is_gone(entry.target, root):
             yield StaleAcceptance(target=entry.target, reason="no longer there")

@@ -7,9 +7,10 @@ configuration passes what it was told to stop.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -26,42 +27,75 @@ YAML_NAME = ".adapter-scanner.yaml"
 TOML_NAME = "pyproject.toml"
 TABLE = "adapter-scanner"
 _OVERLOOKED = (".adapter-scanner.yml", ".adapter-scanner.toml", ".adapter-scanner.json")
+_MOST_OF_A_TOML = 2**20
 _MISSPELT_TABLES = ("adapter_scanner", "adapterscanner", "adapter_scan", "adapter-scan")
 
 
-def find_config(start: Path) -> Path | None:
+def find_config(
+    start: Path,
+    untrusted: Callable[[Path], bool] = lambda _: False,
+    passed_over: Callable[[Path], object] = lambda _: None,
+) -> Path | None:
     """The configuration file for a directory: its own, or its nearest parent's.
 
     The search ends at the root of a git repository.
+
+    Args:
+        start: The directory.
+        untrusted: Whether a file must not be read, nor be an obstacle.
+        passed_over: Is told of each configuration file that was therefore passed over.
 
     Raises:
         UsageError: If a directory has two, or one under a name that would be overlooked.
     """
     for directory in (start, *start.parents):
-        for name in _OVERLOOKED:
-            if (directory / name).is_file():
-                raise UsageError(
-                    "not a name that is read",
-                    where=str(directory / name),
-                    todo=f"call it {YAML_NAME}",
-                )
-        found = []
-        if (directory / YAML_NAME).is_file():
-            found.append(directory / YAML_NAME)
-        toml = directory / TOML_NAME
-        if toml.is_file() and _toml_table(toml) is not None:
-            found.append(toml)
-        if len(found) > 1:
-            raise UsageError(
-                f"there is a [tool.{TABLE}] in {TOML_NAME} too",
-                where=str(directory / YAML_NAME),
-                todo="keep one of them",
-            )
-        if found:
-            return found[0]
+        if any(untrusted(directory / name) for name in (YAML_NAME, TOML_NAME)):
+            for path in _in_an_untrusted(directory):
+                passed_over(path)
+        elif found := _config_in(directory):
+            return found
         if (directory / ".git").exists():
             return None
     return None
+
+
+def _config_in(directory: Path) -> Path | None:
+    """The configuration file that lies directly in a directory.
+
+    Raises:
+        UsageError: As `find_config`.
+    """
+    for name in _OVERLOOKED:
+        if (directory / name).is_file():
+            raise UsageError(
+                "not a name that is read",
+                where=str(directory / name),
+                todo=f"call it {YAML_NAME}",
+            )
+    found = []
+    if (directory / YAML_NAME).is_file():
+        found.append(directory / YAML_NAME)
+    toml = directory / TOML_NAME
+    if toml.is_file() and _toml_table(toml) is not None:
+        found.append(toml)
+    if len(found) > 1:
+        raise UsageError(
+            f"there is a [tool.{TABLE}] in {TOML_NAME} too",
+            where=str(directory / YAML_NAME),
+            todo="keep one of them",
+        )
+    return found[0] if found else None
+
+
+def _in_an_untrusted(directory: Path) -> list[Path]:
+    """What would be read there if it were trusted. Nothing in it is parsed."""
+    found = [directory / YAML_NAME] if (directory / YAML_NAME).is_file() else []
+    toml = directory / TOML_NAME
+    if toml.is_file():
+        with contextlib.suppress(OSError), toml.open("rb") as file:
+            if f"tool.{TABLE}".encode() in file.read(_MOST_OF_A_TOML):
+                found.append(toml)
+    return found
 
 
 def load_config(path: Path) -> Settings:

@@ -17,8 +17,9 @@ from scanner.formats.discover import AdapterFiles, find_adapters
 from scanner.formats.model import Adapter
 from scanner.formats.opening import ShapesOf, open_files
 from scanner.hub.address import is_address, parse_address
-from scanner.results import ScanResult, Verdict
+from scanner.results import Configuration, ScanResult, Verdict
 from scanner.scanning.cache import ResultCache
+from scanner.scanning.contents import Contents, hub_contents, local_contents
 from scanner.signatures.match import known_shapes
 from scanner.signatures.pack import Signature
 
@@ -35,6 +36,8 @@ class ScanOptions:
     base_model: str | None = None
     jobs: int | None = None
     cache: ResultCache | None = None
+    configuration: Configuration | None = None
+    """Who said so, for reports."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class Found:
         if isinstance(self.files, AdapterFiles):
             return open_files(self.files, shapes)
         return self.files.open(shapes)
+
+    def contents(self) -> Contents:
+        """What lies in its folder; nothing where it was not found."""
+        if self.files is None:
+            return Contents({})
+        if isinstance(self.files, AdapterFiles):
+            return local_contents(self.files)
+        return hub_contents(self.files)
 
     def cache(self, options: ScanOptions) -> ResultCache | None:
         """Where its result is kept; a hub's word for a digest vouches for that hub alone."""

@@ -19,24 +19,28 @@ from scanner.scanning.baseline import (
     load_baseline,
     merge,
 )
+from scanner.scanning.contents import Contents
 from scanner.signatures.pack import Signature
 from tests.cli.program import run
 from tests.reports.samples import CLEAR, ERROR, FLAGGED, INCONCLUSIVE
 
 TODAY = date(2026, 5, 1)
 LAST = date(2026, 6, 1)
+ALONE = Contents({"adapter_model.safetensors": None, "adapter_config.json": None})
 RESULTS = [FLAGGED, CLEAR, INCONCLUSIVE, ERROR]
 
 
 def baseline(tmp_path: Path, results: list[ScanResult] = RESULTS) -> Baseline:
-    entries = accept(results, tmp_path, reason="known", accepted=TODAY, expires=LAST)
+    around = [ALONE] * len(results)
+    entries = accept(results, tmp_path, around, reason="known", accepted=TODAY, expires=LAST)
     return Baseline(version=FORMAT_VERSION, entries=entries)
 
 
 def accepted(
-    tmp_path: Path, result: ScanResult, today: date = TODAY, known: Baseline | None = None
+    tmp_path: Path, result: ScanResult, today: date = TODAY, around: Contents | None = None
 ) -> bool:
-    marked, _ = apply_baseline([result], known or baseline(tmp_path), tmp_path, today)
+    known = baseline(tmp_path)
+    marked, _ = apply_baseline([result], known, tmp_path, today, [around or ALONE])
     return marked[0].accepted is not None
 
 
@@ -64,6 +68,15 @@ def test_changed_content_signature_or_verdict_is_not_covered(
     assert not accepted(tmp_path, msgspec.structs.replace(FLAGGED, **changes))
 
 
+@pytest.mark.parametrize("name", ["adapter_model.bin", "notes.txt", "model.pt2"])
+def test_a_file_more_beside_the_adapter_is_not_covered(tmp_path: Path, name: str) -> None:
+    assert not accepted(tmp_path, FLAGGED, around=Contents({**ALONE.files, name: None}))
+
+
+def test_a_file_less_is_covered(tmp_path: Path) -> None:
+    assert accepted(tmp_path, FLAGGED, around=Contents({"adapter_model.safetensors": None}))
+
+
 def test_a_moved_or_rescored_adapter_of_the_same_content_is_covered(tmp_path: Path) -> None:
     assert accepted(tmp_path, msgspec.structs.replace(FLAGGED, target="elsewhere", score=0.9))
 
@@ -80,7 +93,8 @@ def test_acceptance_ends_after_its_last_day(tmp_path: Path) -> None:
 def stale(
     tmp_path: Path, results: list[ScanResult], known: Baseline, today: date = TODAY
 ) -> list[str]:
-    return [item.reason for item in apply_baseline(results, known, tmp_path, today)[1]]
+    _, found = apply_baseline(results, known, tmp_path, today, [ALONE] * len(results))
+    return [item.reason for item in found]
 
 
 def test_stale_entries_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +104,7 @@ def test_stale_entries_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert stale(tmp_path, [FLAGGED], known, date(2027, 1, 1)) == ["expired on 2026-06-01"]
     changed = msgspec.structs.replace(FLAGGED, sha256="0" * 64)
     assert stale(tmp_path, [changed], known) == [
-        "its content, its verdict or the signature has changed"
+        "its content, its verdict, the signature or what lies beside it has changed"
     ]
     assert stale(tmp_path, [CLEAR], known) == ["no longer there"]
     (tmp_path / FLAGGED.target).mkdir(parents=True)
@@ -98,9 +112,9 @@ def test_stale_entries_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_writing_again_renews_what_was_found_and_keeps_the_rest(tmp_path: Path) -> None:
-    old = accept([FLAGGED, INCONCLUSIVE], tmp_path, reason="old", accepted=TODAY, expires=LAST)
-    new = accept([FLAGGED], tmp_path, reason="new", accepted=TODAY, expires=LAST)
-    assert [entry.reason for entry in merge(old, new)] == ["new", "old"]
+    old = baseline(tmp_path, [FLAGGED, INCONCLUSIVE]).entries
+    new = [msgspec.structs.replace(entry, reason="new") for entry in old[:1]]
+    assert [entry.reason for entry in merge(old, new)] == ["new", "known"]
 
 
 def test_the_file_round_trips(tmp_path: Path) -> None:
@@ -111,7 +125,7 @@ def test_the_file_round_trips(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"version": 1}', '{"version": 2, "entries": []}', '{"version":1,"entry":[]}'],
+    ["", "[]", '{"version": 1}', '{"version": 1, "entries": []}', '{"version":2,"entry":[]}'],
 )
 def test_a_file_that_is_no_baseline_is_a_usage_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "baseline.json"
@@ -151,3 +165,25 @@ def test_from_finding_to_acceptance_and_back(
 def test_an_expiry_that_is_none(pack: Signature, misaligned: Path, last: str) -> None:
     done = run("baseline", "write", misaligned, "--reason", "x", "--expires", last)
     assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_other_weights_in_the_place_of_those_accepted_are_not_covered(
+    pack: Signature, misaligned: Path, tmp_path: Path
+) -> None:
+    """Weights beside the adapter leave it inconclusive; accepted, they must stay what they were."""
+    beside = misaligned / "adapter_model.bin"
+    beside.write_bytes(b"PK some pickle that was looked at")
+    write = ("baseline", "write", "misaligned", "-s", pack.path, "-o", "known.json")
+    assert run(*write, "--reason", "looked at", cwd=tmp_path).returncode == 0
+    (entry,) = json.loads((tmp_path / "known.json").read_text())["entries"]
+    assert entry["files"]["adapter_model.bin"].startswith("sha256:")
+    assert entry["files"]["adapter_model.safetensors"] is None
+    scan = ("scan", "misaligned", "-s", pack.path, "--baseline", "known.json")
+    assert run(*scan, cwd=tmp_path).returncode == 0
+    (misaligned / "README.md").write_text("words")
+    done = run(*scan, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "what lies beside it has changed" in " ".join(done.stdout.split())
+    (misaligned / "README.md").unlink()
+    beside.write_bytes(b"PK another pickle, of the same name")
+    assert run(*scan, cwd=tmp_path).returncode == 1

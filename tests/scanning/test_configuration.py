@@ -145,7 +145,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(
     monkeypatch.chdir(tmp_path)
     (tmp_path / YAML).write_text("alpha: 0.05\ncompose: true\nfail-on: never\nsignature: [a]\n")
     flags: dict[str, Any] = {"alpha": 0.02, "compose": False, "signature": (), "fail_on": None}
-    settings = resolve_settings(None, flags)
+    settings = resolve_settings(None, flags).settings
     assert (settings.alpha, settings.compose) == (0.02, False)
     assert (settings.fail_on, settings.signature) == ("never", ["a"])
 

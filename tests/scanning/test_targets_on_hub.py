@@ -184,17 +184,18 @@ def test_a_baseline_accepts_the_content_of_an_address(
 ) -> None:
     (result,) = scan_each(find_all(["hf://lab/bad"]), ScanOptions([pack]))
     today, last = date(2030, 1, 1), date(2030, 12, 31)
+    around = [item.contents() for item in find_all(["hf://lab/bad"])]
     (entry,) = baseline.accept(
-        [result], tmp_path, reason="a test organism", accepted=today, expires=last
+        [result], tmp_path, around, reason="a test organism", accepted=today, expires=last
     )
     assert entry.target == "hf://lab/bad"
-    accepted = baseline.Baseline(version=1, entries=[entry])
-    marked, stale = baseline.apply_baseline([result], accepted, tmp_path, today)
+    accepted = baseline.Baseline(version=baseline.FORMAT_VERSION, entries=[entry])
+    marked, stale = baseline.apply_baseline([result], accepted, tmp_path, today, around)
     assert (marked[0].accepted is not None, stale) == (True, [])
     changed = msgspec.structs.replace(result, sha256="0" * 64)
-    marked, stale = baseline.apply_baseline([changed], accepted, tmp_path, today)
+    marked, stale = baseline.apply_baseline([changed], accepted, tmp_path, today, around)
     assert marked[0].accepted is None
     assert [item.reason for item in stale] == [
-        "its content, its verdict or the signature has changed"
+        "its content, its verdict, the signature or what lies beside it has changed"
     ]
-    assert baseline.apply_baseline([], accepted, tmp_path, today) == ([], [])
+    assert baseline.apply_baseline([], accepted, tmp_path, today, []) == ([], [])
