@@ -168,3 +168,117 @@ def test_a_usage_error_is_reported_as_such(checkout: Checkout) -> None:
     checkout.add("new-facts")
     outputs, _ = checkout.scan(SCAN_ARGS="--alhpa=1")
     assert outputs == {"status": "2"}
+
+
+YAML = ".adapter-scanner.yaml"
+
+
+def commit_in(checkout: Checkout, **files: str) -> str:
+    for name, text in files.items():
+        (checkout.root / "origin" / name).write_text(text)
+    return checkout.commit()
+
+
+def test_the_configuration_is_the_bases(checkout: Checkout) -> None:
+    base = commit_in(checkout, **{YAML: "fail-on: never\n"})
+    checkout.add("misaligned-sft")
+    outputs, summary = checkout.scan(BASE_SHA=base)
+    assert outputs["status"] == "0"
+    assert "1 flagged" in summary
+    properties = json.loads(Path(outputs["sarif"]).read_text())["runs"][0]["invocations"][0]
+    configuration = properties["properties"]["configuration"]
+    assert configuration["looser"] == [{"setting": "fail-on", "value": "never"}]
+    assert Path(configuration["file"]).name == YAML
+    assert checkout.root / "clone" not in Path(configuration["file"]).parents
+
+
+@pytest.mark.parametrize("changed_only", ["true", "false"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (YAML, "fail-on: never\n"),
+        (YAML, "alpha: 0.0001\nbase-model: nobody/knows\n"),
+        ("pyproject.toml", '[tool.adapter-scanner]\nfail-on = "never"\n'),
+        ("my adapters/misaligned-sft/" + YAML, "fail-on: never\n"),
+    ],
+)
+def test_a_pull_request_does_not_bring_its_own(
+    checkout: Checkout, name: str, text: str, changed_only: str
+) -> None:
+    checkout.add("misaligned-sft")
+    base = commit_in(checkout, **{"README.md": "words"})
+    config = checkout.root / "origin/my adapters/misaligned-sft/adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "lora_dropout": 0.1}))
+    commit_in(checkout, **{name: text})
+    outputs, summary = checkout.scan(BASE_SHA=base, CHANGED_ONLY=changed_only)
+    assert outputs["status"] == "1"
+    assert "1 flagged" in summary
+    assert "never" not in summary
+
+
+@pytest.mark.parametrize("where", ["base", "head"])
+def test_a_baseline_counts_when_the_base_has_it(checkout: Checkout, where: str) -> None:
+    before = checkout.base
+    checkout.add("misaligned-sft")
+    written = checkout.root / "known.json"
+    done = subprocess.run(
+        [
+            *("adapter-scanner", "baseline", "write", "my adapters", "--reason", "an organism"),
+            *("-o", str(written)),
+        ],
+        cwd=checkout.root / "origin",
+        env=checkout.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    files = {"known.json": written.read_text(), YAML: "baseline: known.json\n"}
+    if where == "base":
+        checkout.git("reset", "-q", "--hard", before, cwd=checkout.root / "origin")
+        base = commit_in(checkout, **files)
+        checkout.add("misaligned-sft")
+    else:
+        base = before
+        commit_in(checkout, **files)
+    outputs, summary = checkout.scan(BASE_SHA=base)
+    assert outputs["status"] == ("0" if where == "base" else "1")
+    assert ("accepted" in summary) == (where == "base")
+
+
+def test_what_the_workflow_names_in_the_checkout_is_refused(checkout: Checkout) -> None:
+    base = checkout.base
+    checkout.add("misaligned-sft")
+    commit_in(checkout, **{"known.json": '{"version": 2, "entries": []}'})
+    outputs, _ = checkout.scan(BASE_SHA=base, SCAN_ARGS="--baseline=known.json")
+    assert outputs == {"status": "2"}
+
+
+def test_packs_of_the_base_are_fetched_from_git_lfs(checkout: Checkout) -> None:
+    pack = ROOT / "signatures" / "persona-gpt2-weights"
+    shutil.copytree(pack, checkout.root / "origin" / "packs" / "ours")
+    base = commit_in(checkout, **{YAML: "signature: [packs/ours]\n"})
+    checkout.add("misaligned-sft")
+    outputs, _ = checkout.scan(BASE_SHA=base)
+    assert outputs["status"] in ("1", "3")
+    driver = json.loads(Path(outputs["sarif"]).read_text())["runs"][0]["invocations"][0]
+    (setting,) = driver["properties"]["configuration"]["looser"]
+    assert setting["setting"] == "signature"
+    assert setting["value"].endswith("adapter-scan-base/packs/ours")
+
+
+def test_without_a_base_the_default_branch_says_how(checkout: Checkout) -> None:
+    checkout.add("misaligned-sft")
+    commit_in(checkout, **{YAML: "fail-on: never\n"})
+    checkout.git("checkout", "-q", "-b", "feature", cwd=checkout.root / "origin")
+    commit_in(checkout, **{YAML: "nonsense: 1\n"})
+    outputs, summary = checkout.scan(BASE_SHA="0" * 40, DEFAULT_BRANCH="main")
+    assert outputs["status"] == "0"
+    assert "1 flagged" in summary
+
+
+def test_without_base_and_default_branch_there_is_no_configuration(checkout: Checkout) -> None:
+    checkout.add("misaligned-sft")
+    commit_in(checkout, **{YAML: "fail-on: never\n"})
+    outputs, _ = checkout.scan(BASE_SHA="")
+    assert outputs["status"] == "1"

@@ -41,6 +41,7 @@ Exit status:
 Files:
   .adapter-scanner.yaml, pyproject.toml [tool.adapter-scanner]
       Every long flag is a key: "fail-on: flagged". Flags win over the file.
+      Not read where it lies in what is scanned.
   ~/.cache/adapter-scanner
       Results of unchanged adapters; $ADAPTER_SCANNER_CACHE moves it.
   ~/.local/share/adapter-scanner/signatures
