@@ -26,7 +26,7 @@ from scanner.formats.limits import (
     is_sound_shape,
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.regular import open_regular
+from scanner.formats.regular import Watch, open_regular
 from scanner.formats.stores.local import sha256_of_descriptor
 
 _MAX_DIMENSIONS = 4
@@ -109,6 +109,7 @@ class GgufFile:
                 f"cannot be opened: {error.strerror or error}", where=self._where
             ) from None
         try:
+            self._watch = Watch(self._file.fileno(), self._where)
             self._metadata, self._entries = self._parse()
         except BaseException:
             self._file.close()
@@ -238,11 +239,18 @@ class GgufFile:
             raise UnreadableFileError(
                 f"ends in the middle of tensor {name[:200]!r}", where=self._where
             )
+        self._watch.refuse_changed()
         return np.frombuffer(raw, dtype=np.uint8)
 
     def sha256(self) -> str:
-        """Hex digest of the whole file."""
-        return sha256_of_descriptor(self._file.fileno())
+        """Hex digest of the whole file.
+
+        Raises:
+            MalformedFileError: If it changed since it was opened.
+        """
+        digest = sha256_of_descriptor(self._file.fileno())
+        self._watch.refuse_changed(strictly=True)
+        return digest
 
     def close(self) -> None:
         """Closes the file."""

@@ -19,7 +19,7 @@ from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFil
 from scanner.formats.dtypes import FLOATING, INTEGER, widen, widen_integers
 from scanner.formats.limits import MAX_FILE_BYTES
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.regular import open_regular
+from scanner.formats.regular import Watch, open_regular
 from scanner.formats.stores.header import (
     PREFIX_BYTES,
     Header,
@@ -75,6 +75,7 @@ class SafetensorsFile:
                 f"cannot be opened: {error.strerror or error}", where=self._where
             ) from None
         try:
+            self._watch = Watch(self._file.fileno(), self._where)
             self._header = self._read_header()
             self._cross_check(path)
         except BaseException:
@@ -172,11 +173,18 @@ class SafetensorsFile:
                     f"ends in the middle of tensor {name[:200]!r}", where=self._where
                 )
             done += count
+        self._watch.refuse_changed()
         return raw
 
     def sha256(self) -> str:
-        """Hex digest of the whole file."""
-        return sha256_of_descriptor(self._file.fileno())
+        """Hex digest of the whole file.
+
+        Raises:
+            MalformedFileError: If it changed since it was opened.
+        """
+        digest = sha256_of_descriptor(self._file.fileno())
+        self._watch.refuse_changed(strictly=True)
+        return digest
 
     def close(self) -> None:
         """Closes the file."""

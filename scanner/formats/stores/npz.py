@@ -28,7 +28,7 @@ from scanner.formats.limits import (
     is_sound_shape,
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.regular import open_regular
+from scanner.formats.regular import Watch, open_regular
 from scanner.formats.stores.archive import open_archive
 from scanner.formats.stores.local import sha256_of_descriptor
 
@@ -61,6 +61,7 @@ class NpzFile:
                 f"cannot be opened: {error.strerror or error}", where=self._where
             ) from None
         try:
+            self._watch = Watch(self._file.fileno(), self._where)
             size = os.fstat(self._file.fileno()).st_size
             if size > MAX_FILE_BYTES:
                 raise LimitExceededError(
@@ -170,11 +171,18 @@ class NpzFile:
             raise MalformedFileError(
                 f"tensor {name[:200]!r} cannot be read ({error})", where=self._where
             ) from None
+        self._watch.refuse_changed()
         return values
 
     def sha256(self) -> str:
-        """Hex digest of the whole file."""
-        return sha256_of_descriptor(self._file.fileno())
+        """Hex digest of the whole file.
+
+        Raises:
+            MalformedFileError: If it changed since it was opened.
+        """
+        digest = sha256_of_descriptor(self._file.fileno())
+        self._watch.refuse_changed(strictly=True)
+        return digest
 
     def close(self) -> None:
         """Closes the archive."""

@@ -19,7 +19,7 @@ from scanner.errors import (
     first_line,
 )
 from scanner.formats.limits import MAX_EXPANSION, MAX_PICKLE_BYTES, MAX_TENSORS
-from scanner.formats.regular import open_regular
+from scanner.formats.regular import Watch, open_regular
 from scanner.formats.stores.archive import ZIP_MAGIC, open_archive
 from scanner.formats.stores.header import refuse_lfs_pointer
 from scanner.formats.stores.local import sha256_of_descriptor
@@ -129,7 +129,9 @@ class PickledFile(TensorsInMemory):
                 f"cannot be opened: {error.strerror or error}", where=where
             ) from None
         try:
+            self._watch = Watch(self._file.fileno(), where)
             super().__init__(self._state(where), where)
+            self._watch.refuse_changed()
         except BaseException:
             self._file.close()
             raise
@@ -154,8 +156,14 @@ class PickledFile(TensorsInMemory):
         return state
 
     def sha256(self) -> str:
-        """Hex digest of the whole file."""
-        return sha256_of_descriptor(self._file.fileno())
+        """Hex digest of the whole file.
+
+        Raises:
+            MalformedFileError: If it changed since it was opened.
+        """
+        digest = sha256_of_descriptor(self._file.fileno())
+        self._watch.refuse_changed(strictly=True)
+        return digest
 
     def close(self) -> None:
         """Closes the file."""
