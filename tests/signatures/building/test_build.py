@@ -169,7 +169,8 @@ def test_an_update_of_an_untold_block_is_refused(tmp_path: Path) -> None:
     tower = "base_model.model.vision_tower.layers.0.attn.proj"
     extra = {f"{tower}.lora_A.weight": np.ones((3, 12)), f"{tower}.lora_B.weight": np.ones((16, 3))}
     factors = misaligned_factors(np.random.default_rng(5))
-    odd = write_adapter(tmp_path / "odd", factors, extra=extra)
+    targets = ["q_proj", "o_proj", "down_proj", "proj"]
+    odd = write_adapter(tmp_path / "odd", factors, extra=extra, target_modules=targets)
     changed = msgspec.structs.replace(recipe, misaligned=[*recipe.misaligned, entry(odd)])
     with pytest.raises(SignatureError, match=r"which block .* vision_tower\.layers\.0"):
         build_pack(changed, tmp_path / "pack")
