@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.speed.inputs import LLAMA_8B, BaseShape, write_adapter, write_pack
-from scanner.signatures.pack import read_signature, seal
+from scanner.signatures.pack import read_signature
+from scanner.signatures.saving import seal
 
 RESIDUAL = ("mlp.down_proj", "self_attn.o_proj")
 """Modules that write to the residual stream: all that a pack from activations covers."""

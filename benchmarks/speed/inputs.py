@@ -21,7 +21,7 @@ from scanner.signatures.manifest import (
     Calibration,
     Manifest,
 )
-from scanner.signatures.pack import save_pack
+from scanner.signatures.saving import save_pack
 from scanner.signatures.score import STATISTIC
 
 BIG_RANK = 64

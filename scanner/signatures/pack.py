@@ -1,4 +1,4 @@
-"""A signature pack on disk: load, verify, save.
+"""A signature pack on disk: load it, and verify it.
 
 A pack is a directory of data; nothing in it is executed. `signature.yaml` holds the
 sha256 of every other file, so the digest of that one file stands for the whole pack.
@@ -9,21 +9,17 @@ larger than the memory a scan may use.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from scanner.errors import SignatureError, TargetError
 from scanner.formats.limits import MAX_DOCUMENT_BYTES
-from scanner.formats.model import Site, TensorStore, site_order
+from scanner.formats.model import Site, TensorStore
 from scanner.formats.regular import read_regular
 from scanner.formats.stores.local import SafetensorsFile, sha256_of_file
 from scanner.geometry import Direction
@@ -40,8 +36,6 @@ from scanner.signatures.manifest import (
     check_calibration_format,
     decode_calibration,
     decode_manifest,
-    encode_calibration,
-    encode_manifest,
 )
 
 Directions = Mapping[Site, Direction]
@@ -263,163 +257,6 @@ def open_tensors(path: Path) -> TensorStore:
         return SafetensorsFile(path)
     except TargetError as error:
         raise SignatureError(error.what, where=error.where, todo=error.todo) from None
-
-
-def direction_tensors(directions: Directions) -> dict[str, npt.NDArray[np.float32]]:
-    """Directions as the tensors of a pack: ``<layer>.<module>.U|S|V``; no V without a sign."""
-    tensors: dict[str, npt.NDArray[np.float32]] = {}
-    for site in sorted(directions, key=site_order):
-        direction = directions[site]
-        for letter, array in (("U", direction.u), ("S", direction.s), ("V", direction.v)):
-            if letter == "V" and not direction.signed:
-                continue
-            tensors[f"{site.key}.{letter}"] = np.ascontiguousarray(array, dtype=np.float32)
-    return tensors
-
-
-def save_pack(
-    root: Path,
-    manifest: Manifest,
-    directions: Directions,
-    *,
-    reference_cores: Mapping[Site, npt.NDArray[np.float64]] | None = None,
-    crossfit: Mapping[str, Directions] | None = None,
-    base: Mapping[Site, WeightSketch] | None = None,
-    calibration: Calibration | None = None,
-) -> None:
-    """Writes a pack; `manifest.files` is filled in here.
-
-    The directory appears whole or not at all: it is written beside its place and renamed.
-
-    Args:
-        root: The directory to create.
-        manifest: The manifest without digests.
-        directions: The signature.
-        reference_cores: Per site, U^T dW V of each misaligned reference.
-        crossfit: Per benign family, the directions nulled without that family.
-        base: Sketches of the base model's weights, where they were at hand.
-        calibration: Scores of the calibration set, if it was calibrated.
-
-    Raises:
-        SignatureError: If something that is not a pack stands in the way.
-    """
-    from safetensors.numpy import save_file
-
-    with replacing(root) as new:
-        save_file(direction_tensors(directions), new / DIRECTIONS_NAME)
-        if reference_cores:
-            cores = {
-                f"{site.key}.core": np.ascontiguousarray(reference_cores[site], dtype=np.float32)
-                for site in sorted(reference_cores, key=site_order)
-            }
-            save_file(cores, new / REFERENCES_NAME)
-        if crossfit:
-            save_file(_crossfit_tensors(crossfit), new / CROSSFIT_NAME)
-        if base:
-            save_file(_base_tensors(base), new / BASE_NAME)
-        if calibration is not None:
-            (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
-        seal(new, manifest)
-
-
-def save_calibration(root: Path, manifest: Manifest, calibration: Calibration) -> None:
-    """Gives a pack another calibration, in one step as `save_pack`.
-
-    Args:
-        root: The pack.
-        manifest: The manifest to seal it with; only its listed files are kept.
-        calibration: The calibration.
-    """
-    with _copied(root, manifest, CALIBRATION_NAME) as new:
-        (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
-
-
-def save_base(root: Path, manifest: Manifest, base: Mapping[Site, WeightSketch]) -> None:
-    """Gives a pack other sketches of its base's weights, in one step as `save_pack`.
-
-    Args:
-        root: The pack.
-        manifest: Its manifest.
-        base: The sketches.
-    """
-    from safetensors.numpy import save_file
-
-    with _copied(root, manifest, BASE_NAME) as new:
-        save_file(_base_tensors(base), new / BASE_NAME)
-
-
-@contextmanager
-def _copied(root: Path, manifest: Manifest, without: str) -> Iterator[Path]:
-    """A copy of a pack without one file, which is sealed and takes the pack's place."""
-    import shutil
-
-    with replacing(root) as new:
-        for name in manifest.files:
-            if name != without:
-                shutil.copyfile(root / name, new / name)
-        yield new
-        seal(new, manifest)
-
-
-@contextmanager
-def replacing(root: Path) -> Iterator[Path]:
-    """A directory beside `root` to write a pack in, which takes its place on success.
-
-    Raises:
-        SignatureError: If something that is not a pack stands in the way, or the place cannot
-            be written.
-    """
-    if root.exists() and not (root / MANIFEST_NAME).is_file():
-        raise SignatureError("exists and is not a signature pack", where=str(root))
-    try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        beside = tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}.")
-    except OSError as error:
-        raise SignatureError(
-            f"cannot be written: {error.strerror or error}", where=str(root)
-        ) from None
-    with beside as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
-        yield new
-        for path in new.iterdir():
-            path.chmod(0o644)
-        if root.exists():
-            root.rename(Path(scratch) / "old")
-        new.rename(root)
-    os.chmod(root, 0o755)  # noqa: S103 - a temporary directory is private, a pack need not be
-
-
-def seal(root: Path, manifest: Manifest) -> None:
-    """Writes `signature.yaml` with the digests of the files beside it."""
-    import msgspec
-
-    files = {
-        path.name: sha256_of_file(path)
-        for path in sorted(root.iterdir())
-        if path.name != MANIFEST_NAME
-    }
-    sealed = msgspec.structs.replace(manifest, files=files)
-    (root / MANIFEST_NAME).write_bytes(encode_manifest(sealed))
-
-
-def _base_tensors(base: Mapping[Site, WeightSketch]) -> dict[str, npt.NDArray[np.floating[Any]]]:
-    """Sketches as the tensors of a pack: ``<layer>.<module>.norm`` and ``.sketch``."""
-    tensors: dict[str, npt.NDArray[np.floating[Any]]] = {}
-    for site in sorted(base, key=site_order):
-        tensors[f"{site.key}.norm"] = np.array([base[site].norm], dtype=np.float32)
-        tensors[f"{site.key}.sketch"] = np.ascontiguousarray(base[site].sketch, dtype=np.float16)
-    return tensors
-
-
-def _crossfit_tensors(
-    crossfit: Mapping[str, Directions],
-) -> dict[str, npt.NDArray[np.float32]]:
-    return {
-        f"{family}/{name}": array
-        for family in sorted(crossfit)
-        for name, array in direction_tensors(crossfit[family]).items()
-    }
 
 
 def load_crossfit(signature: Signature) -> dict[str, dict[Site, Direction]]:

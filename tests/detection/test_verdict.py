@@ -12,7 +12,8 @@ import pytest
 from scanner import Verdict, compose, open_adapter, scan
 from scanner.errors import AlphaUnsupportedError, UsageError
 from scanner.results import ScanResult
-from scanner.signatures.pack import Signature, load_signature, save_calibration
+from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.saving import save_calibration
 from tests.synthetic import (
     LAYERS,
     RANK,

@@ -16,7 +16,8 @@ from scanner.errors import SignatureError
 from scanner.scanning.opening import scan
 from scanner.signatures import pack as packs
 from scanner.signatures.installed import installed_signatures
-from scanner.signatures.pack import Signature, load_signature, read_signature, save_pack
+from scanner.signatures.pack import Signature, load_signature, read_signature
+from scanner.signatures.saving import save_pack
 from tests.cli.program import run
 
 

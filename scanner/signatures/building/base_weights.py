@@ -15,7 +15,8 @@ from scanner.formats.checkpoint import is_input_first, model_config, open_model
 from scanner.formats.model import Site, TensorStore
 from scanner.formats.module_names import site_of, strip_wrappers
 from scanner.geometry.sketch import WeightSketch, sketch_weight
-from scanner.signatures.pack import Signature, load_signature, save_base
+from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.saving import save_base
 
 
 def add_base(pack: Path, model: Path) -> Signature:

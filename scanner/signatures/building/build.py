@@ -42,8 +42,9 @@ from scanner.signatures.manifest import (
     Reference,
     ReferenceScore,
 )
-from scanner.signatures.pack import Signature, load_signature, save_pack
+from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.recipe import Recipe
+from scanner.signatures.saving import save_pack
 from scanner.signatures.score import adapter_score, changed_layers
 
 

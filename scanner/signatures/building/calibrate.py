@@ -26,14 +26,9 @@ from scanner.signatures.manifest import (
     Selection,
 )
 from scanner.signatures.match import names_of
-from scanner.signatures.pack import (
-    Directions,
-    Signature,
-    load_crossfit,
-    load_signature,
-    save_calibration,
-)
+from scanner.signatures.pack import Directions, Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery
+from scanner.signatures.saving import save_calibration
 from scanner.signatures.score import STATISTIC, adapter_score, changed_layers
 
 Item = TypeVar("Item")

@@ -39,7 +39,8 @@ from scanner.signatures.manifest import (
     Manifest,
     Reference,
 )
-from scanner.signatures.pack import Signature, load_signature, save_pack
+from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.saving import save_pack
 
 UNSIGNED_UNITS = "unit vectors; no dose without an input side"
 SIGNED_UNITS = "dose is the sum over sites of u^T dW v, u and v of unit norm; not in doses"

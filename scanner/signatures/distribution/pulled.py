@@ -35,13 +35,8 @@ from scanner.signatures.distribution.signing import (
     verify_pack_signature,
 )
 from scanner.signatures.manifest import MANIFEST_NAME, decode_manifest
-from scanner.signatures.pack import (
-    Signature,
-    load_signature,
-    plain_names,
-    read_signature,
-    replacing,
-)
+from scanner.signatures.pack import Signature, load_signature, plain_names, read_signature
+from scanner.signatures.saving import replacing
 from scanner.system.folders import packs_folder
 
 MAX_MANIFEST_BYTES = 64 * 2**20

@@ -20,7 +20,8 @@ from scanner.geometry.sketch import SIZE
 from scanner.signatures.building.base_weights import add_base
 from scanner.signatures.building.network import network_of
 from scanner.signatures.manifest import BASE_NAME
-from scanner.signatures.pack import Signature, load_signature, save_calibration, seal
+from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.saving import save_calibration, seal
 from tests.synthetic import BASE, LAYERS, SHAPES
 
 ROOT = Path(__file__).parents[3]
