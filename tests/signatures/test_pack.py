@@ -14,7 +14,7 @@ import yaml
 
 from scanner.errors import SignatureError
 from scanner.scanning.opening import scan
-from scanner.signatures import pack as packs
+from scanner.signatures import saving
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.pack import Signature, load_signature, read_signature
 from scanner.signatures.saving import save_pack
@@ -126,7 +126,7 @@ def test_a_failed_write_leaves_the_old_pack(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(packs, "seal", fail)
+    monkeypatch.setattr(saving, "seal", fail)
     directions = {site: pack.direction(site) for site in pack.sites}
     with pytest.raises(OSError, match="disk full"):
         save_pack(copy, pack.manifest, directions)
