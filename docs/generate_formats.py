@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scanner.formats import checkpoint, limits
 from scanner.formats.readers import READERS
-from scanner.formats.readers.notes import FormatNote
+from scanner.formats.readers.notes import CanonNote, FormatNote
 from scanner.formats.readers.unsupported import REASONS
 
 PAGE = Path(__file__).parent / "formats.md"
@@ -51,6 +51,13 @@ of every module that the file names, no tensor that this config makes no layer f
 patterns that every version applies alike, and no field with a value that changes the delta in a
 way not recovered here. `scanner/formats/canon` has the rules, with a table of every field.
 
+A loader that multiplies the whole adapter by one common factor, positive and not above 1, adds
+the same direction and no more of it, and changes no verdict (rsLoRA in SGLang). A version of a
+library that refuses the file adds nothing, and is no difference either.
+
+| format | canonical | otherwise | loaders |
+|---|---|---|---|
+{canon}
 | loader | how its behaviour is known |
 |---|---|
 | PEFT 0.21 | run: merged weights minus base weights, also on adapters changed at random \
@@ -107,6 +114,11 @@ def _row(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") or "-" for cell in cells) + " |\n"
 
 
+def _canon() -> Iterator[CanonNote]:
+    for reader in READERS:
+        yield from getattr(reader, "CANON", ())
+
+
 def _notes() -> Iterator[FormatNote]:
     for reader in READERS:
         yield from getattr(reader, "NOTES", ())
@@ -116,8 +128,9 @@ def _notes() -> Iterator[FormatNote]:
 def render() -> str:
     """The page."""
     rows = "".join(_row(*note) for note in sorted(_notes()))
+    canon = "".join(_row(*note) for note in sorted(_canon()))
     reasons = "".join(_row(f"`{name}`", why) for name, why in sorted(REASONS.items()))
-    return HEAD + rows + UNSUPPORTED + reasons + CANONICAL + FILES
+    return HEAD + rows + UNSUPPORTED + reasons + CANONICAL.replace("{canon}", canon) + FILES
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ there, so memory is bounded by the largest site and not by the adapter.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -98,6 +98,7 @@ def gather(adapter: Adapter, signatures: Sequence[Signature], jobs: int | None =
     for update, outcome in zip(adapter.updates, outcomes, strict=True):
         if reason := _why_uncovered(outcome):
             uncovered += [Uncovered(name, reason) for name in update.tensors]
+    uncovered += _outside_last_blocks(adapter, signatures)
     if reason := _why_base_changed(outcomes):
         uncovered.append(Uncovered("*", reason))
     return Evidence(
@@ -116,6 +117,17 @@ def _why_base_changed(outcomes: Sequence[_Outcome]) -> str | None:
         return decomposed.MEASURED
     signs = (item.decomposed for item in outcomes if item.decomposed is not None)
     return decomposed.SUSPECTED if decomposed.changed_the_base(signs) else None
+
+
+def _outside_last_blocks(adapter: Adapter, signatures: Sequence[Signature]) -> Iterator[Uncovered]:
+    """Updates of blocks that the loader gives no layers to, by the depth of the base."""
+    if adapter.last_blocks is None or not signatures:
+        return
+    first = max(item.manifest.base_model.layers for item in signatures) - adapter.last_blocks
+    for update in adapter.updates:
+        if update.layer is not None and update.layer < first:
+            reason = f"its loader ignores it: it is not in the last {adapter.last_blocks} blocks"
+            yield from (Uncovered(name, reason) for name in update.tensors)
 
 
 def _why_uncovered(outcome: _Outcome) -> str | None:

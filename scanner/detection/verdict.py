@@ -145,12 +145,18 @@ def judge(
     changed = any(size > _UNTRAINED_NORM_SQUARED for size in sizes)
     seeing = [item for item in evidence.signatures if math.isfinite(item.score)]
     if not changed or not seeing:
-        untrained = "untrained: every update that was judged is zero, or as good as zero"
-        reason = _UNSIGNED if changed else untrained
+        reason = _UNSIGNED if changed else _why_zero(adapter)
         return _scored(evidence, _Decision(Verdict.INCONCLUSIVE, [reason], alpha))
     # A signature whose sites the adapter leaves alone has no say, in score or calibration.
     evidence = dataclasses.replace(evidence, signatures=tuple(seeing))
     return _scored(evidence, _decide(evidence, alpha))
+
+
+def _why_zero(adapter: Adapter) -> str:
+    """Why an adapter changes nothing."""
+    if all(update.scaling == 0 for update in adapter.updates):
+        return "alpha is 0: every update is multiplied by 0, whatever its factors hold"
+    return "untrained: every update that was judged is zero, or as good as zero"
 
 
 @dataclass(frozen=True)

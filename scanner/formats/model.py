@@ -250,6 +250,9 @@ class Adapter:
     uncovered: tuple[Uncovered, ...]
     digest: Callable[[], str] = field(repr=False, compare=False)
     config_sha256: str | None = None
+    last_blocks: int | None = None
+    """How many of the base's last blocks the loader gives layers to; None for all of them. Which
+    blocks those are only the base tells: updates below them are ignored by the loader."""
     close: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
     prefetch: Callable[[Sequence[str]], None] = field(
         repr=False, compare=False, default=nothing_to_fetch

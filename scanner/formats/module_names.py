@@ -15,6 +15,11 @@ from scanner.formats.model import Site
 WRAPPER_PREFIXES = ("base_model.model.", "base_model.", "module.", "_orig_mod.")
 """Put in front by PEFT, data parallelism and torch.compile; they name nothing."""
 
+_WRAPPER_INSIDE = re.compile(
+    r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+"""Modules that torch.compile, FSDP and activation checkpointing put around others, anywhere."""
+
 TEXT_ENCODERS = (
     "bert",
     "camembert",
@@ -132,6 +137,11 @@ _BLOCK = re.compile(
     re.ASCII,
 )
 """The first numbered block of a path. ``layers.00`` is none: no library writes or reads it so."""
+
+
+def unwrapped(name: str) -> str:
+    """A tensor's name without the modules that wrappers put around others, wherever they stand."""
+    return _WRAPPER_INSIDE.sub("", name) if "_mod" in name else name
 
 
 def strip_wrappers(path: str) -> str:

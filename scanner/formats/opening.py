@@ -133,6 +133,7 @@ def adapter_from(
         uncovered=reading.uncovered + parts.not_judged(reading.format),
         digest=store.sha256,
         config_sha256=parts.config_sha256,
+        last_blocks=reading.last_blocks,
         close=store.close,
         prefetch=prefetch or nothing_to_fetch,
     )

@@ -32,6 +32,8 @@ class Reading:
     base_model: str | None
     updates: tuple[Update, ...]
     uncovered: tuple[Uncovered, ...]
+    last_blocks: int | None = None
+    """How many of the base's last blocks the loader gives layers to; None for all of them."""
 
 
 class AdapterReader(Protocol):

@@ -91,10 +91,9 @@ def mlx_tensors(directory: Path) -> Tensors:
 
 
 def mlx_config(**fields: Any) -> str:
-    parameters = {"rank": 4, "dropout": 0.0, "scale": 1.5, "alpha": 99}
-    return json.dumps(
-        {"model": "a/b", "fine_tune_type": "lora", "lora_parameters": parameters, **fields}
-    )
+    parameters = {"rank": 4, "dropout": 0.0, "scale": 1.5, **fields.pop("lora_parameters", {})}
+    config = {"model": "a/b", "fine_tune_type": "lora", "num_layers": 16}
+    return json.dumps({**config, "lora_parameters": parameters, **fields})
 
 
 def test_mlx(original: Path, expected: Mapping[str, Array], tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Make, dict[str, Any]]] = {
         {"r": 2, "alpha": 5, "decompose_both": True, "decompose_factor": 8},
     ),
     "LOKR one side whole": (peft.LoKrConfig, {"r": 2, "alpha": 5, "decompose_factor": 4}),
-    "LOKR both sides whole": (peft.LoKrConfig, {"r": 20, "alpha": 5}),
+    "LOKR both sides whole": (peft.LoKrConfig, {"r": 20, "alpha": 45}),
     "VERA": (peft.VeraConfig, {"r": 4}),
     "PVERA": (peft.PveraConfig, {"r": 4}),
     "C3A": (peft.C3AConfig, {"block_size": 8}),

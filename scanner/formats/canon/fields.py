@@ -91,12 +91,10 @@ LORA: dict[str, Field] = {
     ),
     "use_bdlora": READ,
     "use_dora": Only(DORA_REASON),
-    "use_qalora": READ,
-    "use_rslora": Only(
-        "rsLoRA: SGLang (up to 0.5.23) divides alpha by the rank, PEFT by its square root, and "
-        "llama.cpp's converter drops the field; set lora_alpha to lora_alpha * sqrt(r) and "
-        "use_rslora to false for the same update everywhere"
+    "use_qalora": Only(
+        "QALoRA: PEFT pools the inputs of layers that GPTQ quantised, and of no others"
     ),
+    "use_rslora": READ,  # `canon.scales` says why SGLang's other factor does not matter
     "velora_config": NONE,  # changes what training keeps in memory
 }
 
@@ -261,9 +259,14 @@ BY_TYPE: dict[str, dict[str, Field]] = {
 """peft_type -> its fields. Types without a row are not recovered at all."""
 
 
+_OF_OTHER_TYPES: dict[str, Field] = {key: NONE for rules in BY_TYPE.values() for key in rules}
+"""Fields that only other types have: PEFT ignores them, or refuses the config."""
+
+
 def rules_of(peft_type: str | None) -> Mapping[str, Field]:
     """The fields a config of a type may have; LoRA's for one that names none."""
-    return {**TRAINERS, **EVERY_TYPE, **BY_TYPE.get(peft_type or "LORA", {})}
+    own = BY_TYPE.get(peft_type or "LORA", {})
+    return {**_OF_OTHER_TYPES, **TRAINERS, **EVERY_TYPE, **own}
 
 
 def departing_fields(config: PeftConfig) -> Iterator[Uncovered]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from scanner.errors import MissingConfigError, TargetError
+from scanner.errors import TargetError
 from scanner.formats.architectures import ROLES
 from scanner.formats.canon.fields import config_entry, departing_fields
-from scanner.formats.canon.lookups import older_lora
 from scanner.formats.canon.names import (
     ModuleTensors,
     is_embedding,
+    may_be_embedding,
     odd_path,
     second_spellings,
     why_misspelt,
 )
+from scanner.formats.canon.scales import uneven_lora
 from scanner.formats.canon.targets import Targets
 from scanner.formats.model import Uncovered
 from scanner.formats.peft_config import PeftConfig
@@ -24,7 +24,7 @@ _ENDINGS = {"lora_A": ".weight", "lora_B": ".weight"}
 _FACTORS = {True: "lora_embedding_A and _B", False: "lora_A and lora_B"}
 """Whether a module is an embedding -> the factors PEFT makes for it."""
 _DEFAULT_RANK = 8
-_STOCK_LOADERS = "vLLM (up to 0.30) and SGLang (up to 0.5.23)"
+_PATTERNED = "vLLM and SGLang read no alpha_pattern or rank_pattern, least of all of parameters"
 
 
 def departures(config: PeftConfig, groups: Sequence[ModuleTensors]) -> list[Uncovered]:
@@ -74,12 +74,20 @@ def _tensors(config: PeftConfig, groups: Sequence[ModuleTensors]) -> Iterator[Un
     modules = frozenset(group.module for group in groups)
     targets = Targets(config, modules)
     elsewhere = second_spellings(modules)
+    ranks = {
+        group.module: rank
+        for group in groups
+        if not _holds_parameters(group, parameters) and (rank := _rank(group))
+    }
+    uneven = uneven_lora(config, ranks)
     for group in groups:
         reason = odd_path(group.module) or elsewhere.get(group.module)
-        if not reason and not _holds_parameters(group, parameters):
+        if not reason and _holds_parameters(group, parameters):
+            reason = _PATTERNED if config.rank_pattern or config.alpha_pattern else None
+        elif not reason:
             kind = _kind(group)
             reason = targets.why_not(group.module, kind) or _unfit(group, kind)
-            reason = reason or _scale(config, group)
+            reason = reason or _other_rank(config, group) or uneven.get(group.module)
         if reason:
             yield from (Uncovered(name, reason) for name in group.parts.values())
             continue
@@ -113,9 +121,11 @@ def _kind(group: ModuleTensors) -> str:
 
 def _unfit(group: ModuleTensors, kind: str) -> str | None:
     """Why PEFT's layer for a module has other tensors than these, if so."""
-    if is_embedding(group.module) != (kind == "Embedding"):
-        if kind == "Embedding":
-            return f"PEFT ignores it: this module is no embedding, it has {_FACTORS[False]}"
+    if kind == "Embedding":
+        if may_be_embedding(group.module):
+            return None
+        return f"PEFT ignores it: this module is no embedding, it has {_FACTORS[False]}"
+    if is_embedding(group.module):
         return f"PEFT ignores it: this module is an embedding, it has {_FACTORS[True]}"
     if kind == "Conv" and group.module.rpartition(".")[2] in ROLES:
         return "PEFT refuses it: this module is a linear layer, its factors are matrices"
@@ -132,34 +142,16 @@ def _surplus(config: PeftConfig, group: ModuleTensors) -> Iterator[Uncovered]:
             yield Uncovered(name, f"PEFT ignores it: this module has {_FACTORS[embedding]} alone")
 
 
-def _scale(config: PeftConfig, group: ModuleTensors) -> str | None:
-    """Why loaders multiply a module's factors by different numbers, if so."""
-    part = next((part for part in group.infos if part in ("lora_A", "lora_embedding_A")), None)
-    shape = group.infos[part].shape if part else ()
-    if not shape or not shape[0]:
+def _rank(group: ModuleTensors) -> int:
+    """The rank of a module's factors; 0 if they show none."""
+    part = "lora_embedding_A" if _kind(group) == "Embedding" else "lora_A"
+    shape = group.infos[part].shape if part in group.infos else ()
+    return shape[0] if shape else 0
+
+
+def _other_rank(config: PeftConfig, group: ModuleTensors) -> str | None:
+    """Why a config that gives no rank does not fit the tensors, if so."""
+    rank = _rank(group)
+    if config.rank is not None or rank in (0, _DEFAULT_RANK):
         return None
-    rank, module = shape[0], group.module
-    if config.rank is None:
-        if rank != _DEFAULT_RANK:
-            return f"the config gives no r: PEFT takes {_DEFAULT_RANK}, the tensors have {rank}"
-        return None
-    if not config.rank_pattern and not config.alpha_pattern:
-        return None
-    try:
-        alpha = config.alpha_for(module)
-        older = list(older_lora(config, module))
-        stock = config.need("lora_alpha") / config.rank
-    except MissingConfigError as error:
-        return error.what
-    for lookup in older:
-        if lookup.rank == rank and lookup.alpha != alpha:
-            return (
-                f"PEFT {lookup.versions} looks the patterns up otherwise: alpha "
-                f"{lookup.alpha or 0:g} there, {alpha:g} in newer ones"
-            )
-    if not math.isclose(alpha / rank, stock, rel_tol=1e-6):
-        return (
-            f"{_STOCK_LOADERS} read no alpha_pattern or rank_pattern and multiply by "
-            f"lora_alpha / r = {stock:g}, PEFT by {alpha / rank:g}"
-        )
-    return None
+    return f"the config gives no r: PEFT takes {_DEFAULT_RANK}, the tensors have {rank}"

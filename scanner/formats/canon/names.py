@@ -30,6 +30,9 @@ _EMBEDDINGS = frozenset(
     }
 )  # fmt: skip
 """Last components of modules that are `nn.Embedding` in the libraries' models."""
+OUTPUT_LAYERS = frozenset({"lm_head", "embed_out", "output_layer", "score", "classifier"})
+"""Last components of output layers and classification heads, PEFT's `SEQ_CLS_HEAD_NAMES` among
+them."""
 MAX_NAME = 512
 
 
@@ -47,6 +50,15 @@ class ModuleTensors(Protocol):
 def is_embedding(module: str) -> bool:
     """Whether a module of this name is an embedding in the models PEFT adapts."""
     return module.rpartition(".")[2] in _EMBEDDINGS
+
+
+def may_be_embedding(module: str) -> bool:
+    """Whether a module can be an embedding: by its name, or as one of a name not known here.
+
+    Those stand outside the numbered blocks, and so does the output layer, which is linear.
+    """
+    leaf = module.rpartition(".")[2]
+    return is_embedding(module) or (site_of(module).layer is None and leaf not in OUTPUT_LAYERS)
 
 
 def why_misspelt(group: ModuleTensors, endings: Mapping[str, str]) -> Iterator[tuple[str, str]]:

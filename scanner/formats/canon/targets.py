@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from scanner.formats.canon.names import OUTPUT_LAYERS
 from scanner.formats.peft_config import PeftConfig
 
 ALL_LINEAR = "all-linear"
@@ -223,13 +224,9 @@ def _earliest_number(
 def _all_linear(module: str, layer: str) -> str | None:
     if layer != "Linear":
         return IGNORED.format("target_modules is all-linear, and it is no linear layer")
-    if module.rpartition(".")[2] in _OUTPUTS:
+    if module.rpartition(".")[2] in OUTPUT_LAYERS:
         return IGNORED.format("target_modules is all-linear, which leaves output layers out")
     return None
-
-
-_OUTPUTS = frozenset({"lm_head", "embed_out", "output_layer", "score", "classifier"})
-"""Output layers and classification heads, `SEQ_CLS_HEAD_NAMES` among them."""
 
 
 def _defaults(config: PeftConfig, modules: frozenset[str]) -> Callable[[str, str], str | None]:

@@ -29,10 +29,12 @@ from scanner.formats.model import (
     factors_work,
     site_order,
 )
-from scanner.formats.module_names import site_of
+from scanner.formats.module_names import site_of, unwrapped
 
 SAVE_AGAIN = "save the adapter again"
 """What to do about factors that no trainer writes on purpose."""
+UNGATHERED = "(sharded training saved without gathering the weights?)"
+"""Where such factors come from."""
 
 
 @dataclass
@@ -55,12 +57,13 @@ class Group:
         if part not in self.infos:
             raise MalformedFileError(f"no {part} beside it", todo=SAVE_AGAIN)
         shape = self.infos[part].shape
-        if not shape or 0 in shape or dimensions not in (None, len(shape)):
+        if 0 in shape:
             raise MalformedFileError(
-                f"{part} has shape {list(shape)}, not {dimensions or 'some'} dimensions "
-                "(sharded training saved without gathering the weights?)",
-                todo=SAVE_AGAIN,
+                f"{part} is empty, {list(shape)} {UNGATHERED}", todo=SAVE_AGAIN
             )
+        if not shape or dimensions not in (None, len(shape)):
+            wanted = f"not {dimensions or 'some'} dimensions {UNGATHERED}"
+            raise MalformedFileError(f"{part} has shape {list(shape)}, {wanted}", todo=SAVE_AGAIN)
         return shape
 
     @property
@@ -152,7 +155,7 @@ def group_by_module(
     others: list[str] = []
     twice: list[Uncovered] = []
     for name in names:
-        match = pattern.match(name)
+        match = pattern.match(unwrapped(name))
         if match is None:
             others.append(name)
             continue

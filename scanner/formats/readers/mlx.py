@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 
 from scanner.errors import MissingConfigError
+from scanner.formats.canon import mlx as canon
+from scanner.formats.canon.rules import beside
 from scanner.formats.model import Factors, TensorStore, Uncovered, Update
 from scanner.formats.module_names import strip_wrappers
 from scanner.formats.peft_config import PeftConfig
@@ -25,7 +27,7 @@ from scanner.formats.readers.grouping import (
     to_update,
 )
 from scanner.formats.readers.leftovers import reason_for
-from scanner.formats.readers.notes import RULE, FormatNote
+from scanner.formats.readers.notes import RULE, CanonNote, FormatNote
 from scanner.formats.readers.peft_lora_layouts import expert_site
 from scanner.formats.source import Reading, Source
 
@@ -47,6 +49,18 @@ NOTES = (
 )
 """Rows of docs/formats.md."""
 
+CANON = (
+    CanonNote(
+        "MLX",
+        "`<module>.lora_a` and `lora_b`, for modules that `lora_parameters.keys` names (all, "
+        "without it) in the last `num_layers` blocks, counted from the depth of the pack's base",
+        "Other modules and names: mlx-lm before 0.32 ignores them. `alpha` above `rank` beside "
+        "`scale`: mlx-lm of spring 2024 multiplied by their ratio",
+        "read: mlx-lm 0.31 and 0.32",
+    ),
+)
+"""Rows of docs/formats.md on what is canonical."""
+
 
 def recognises(source: Source) -> bool:
     """Whether any tensor is a factor in MLX's naming."""
@@ -66,8 +80,12 @@ def read(source: Source) -> Reading:
     recent = RecentlyRead(source.store)
     updates, faults = plan_all(groups, partial(_updates, source.store, recent, scale))
     rest = [Uncovered(name, reason_for(name)) for name in others]
-    ordered, uncovered = in_order(updates, [*twice, *faults, *rest, *doubts])
-    return Reading(FORMAT, _base_model(source.config), ordered, uncovered)
+    known = [*twice, *faults, *rest, *doubts]
+    raw = source.config.raw if source.config else None
+    departing = canon.departures(raw, groups) if raw is not None else []
+    ordered, uncovered = in_order(updates, beside(known, departing))
+    last_blocks = canon.last_blocks(raw) if raw is not None else None
+    return Reading(FORMAT, _base_model(source.config), ordered, uncovered, last_blocks)
 
 
 def _scale(config: PeftConfig | None) -> tuple[float, list[Uncovered]]:

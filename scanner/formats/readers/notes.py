@@ -15,3 +15,14 @@ class FormatNote(NamedTuple):
     recovered: str
     not_recovered: str
     checked: str
+
+
+class CanonNote(NamedTuple):
+    """What a canonical adapter of one format is: a row of the documentation."""
+
+    name: str
+    canonical: str
+    uncovered: str
+    """What differs from that, and which loader then does what."""
+    loaders: str
+    """Which loaders were run, and which were read."""

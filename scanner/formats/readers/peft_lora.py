@@ -20,11 +20,12 @@ from scanner.formats.canon.fields import config_entry
 from scanner.formats.canon.names import is_embedding
 from scanner.formats.canon.rules import beside
 from scanner.formats.model import Site, TensorInfo, TensorStore, Uncovered, Update
-from scanner.formats.module_names import strip_wrappers
+from scanner.formats.module_names import strip_wrappers, unwrapped
 from scanner.formats.peft_config import PeftConfig
 from scanner.formats.readers import peft_lora_layouts as layouts
 from scanner.formats.readers.grouping import (
     SAVE_AGAIN,
+    UNGATHERED,
     Group,
     RecentlyRead,
     group_by_module,
@@ -33,7 +34,7 @@ from scanner.formats.readers.grouping import (
     to_update,
 )
 from scanner.formats.readers.leftovers import reason_for
-from scanner.formats.readers.notes import LIBRARY, RULE, FormatNote
+from scanner.formats.readers.notes import LIBRARY, RULE, CanonNote, FormatNote
 from scanner.formats.source import Reading, Source
 
 FORMAT = "peft-lora"
@@ -65,8 +66,8 @@ NOTES = (
     ),
     FormatNote(
         "PEFT LoRA, bdLoRA and QALoRA",
-        "Block-diagonal factors; inputs pooled in groups",
-        "",
+        "Block-diagonal factors; inputs pooled in groups (may flag, never clears)",
+        "QALoRA: whether the base's layers are quantised by GPTQ, without which PEFT ignores it",
         f"bdLoRA: {LIBRARY}; QALoRA: the library's forward pass",
     ),
     FormatNote(
@@ -89,7 +90,24 @@ NOTES = (
         "adapter written by PEFT",
     ),
 )
-"""Rows of docs/formats.md."""
+CANON = (
+    CanonNote(
+        "PEFT LoRA",
+        "`base_model.model.<module>.lora_A.weight` and `lora_B.weight`, letter by letter "
+        "(`lora_embedding_A`, `lora_embedding_B` of embeddings), for modules that "
+        "`target_modules`, `exclude_modules`, `modules_to_save`, `layers_to_transform` and "
+        "`target_parameters` select in every version of PEFT; blocks under one path; config fields "
+        "of PEFT 0.6 to 0.21 and of trainers; patterns with the meaning of Python's `re`",
+        "Wrappers (`_orig_mod.`, `module.`, FSDP, checkpointing), missing prefixes and endings, "
+        "modules the config does not select: PEFT ignores them. Patterns that give modules other "
+        "scales than lora_alpha / r, up to one common factor of at most 1: vLLM and SGLang do not "
+        "read them, PEFT before 0.15 looks them up otherwise. `init_lora_weights: false`: random "
+        "factors where the file has none. alpha 0: llama.cpp takes it for a scale of 1. "
+        "`use_qalora`: PEFT pools inputs of GPTQ layers only. Unknown fields with a value",
+        "run: PEFT 0.21, transformers 5.24; read: PEFT 0.6 to 0.20, vLLM to 0.30, SGLang 0.5.23",
+    ),
+)
+"""Rows of docs/formats.md on what is canonical."""
 
 
 def recognises(source: Source) -> bool:
@@ -97,7 +115,7 @@ def recognises(source: Source) -> bool:
     config = source.config
     if config is not None and config.peft_type not in (None, "LORA"):
         return False
-    return any(_FACTOR.match(name) for name in source.store.names())
+    return any(_FACTOR.match(unwrapped(name)) for name in source.store.names())
 
 
 def read(source: Source) -> Reading:
@@ -131,7 +149,7 @@ def read(source: Source) -> Reading:
 
 
 def _refuse_several_adapters(names: Sequence[str], where: str) -> None:
-    matches = (_FACTOR.match(name) for name in names)
+    matches = (_FACTOR.match(unwrapped(name)) for name in names)
     adapters = {match["adapter"] or "" for match in matches if match}
     if len(adapters) > 1:
         raise MalformedFileError(
@@ -195,10 +213,9 @@ def _matrix_shape(info: TensorInfo, part: str) -> tuple[int, int]:
             size *= dimension
         shape = (shape[0], size)
     if len(shape) != 2 or 0 in shape:
+        what = "is empty, " if 0 in shape else "is no matrix, "
         raise MalformedFileError(
-            f"lora_{part} has shape {list(info.shape)}, not a matrix's "
-            "(sharded training saved without gathering the weights?)",
-            todo=SAVE_AGAIN,
+            f"lora_{part} {what}{list(info.shape)} {UNGATHERED}", todo=SAVE_AGAIN
         )
     return (shape[0], shape[1])
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from scanner.formats.canon import methods as canon
+from scanner.formats.canon.rules import beside
 from scanner.formats.model import Uncovered, Update
 from scanner.formats.module_names import strip_wrappers
 from scanner.formats.readers import peft_products, peft_shared, peft_sparse
@@ -23,7 +25,7 @@ from scanner.formats.readers.grouping import (
     to_update,
 )
 from scanner.formats.readers.leftovers import reason_for
-from scanner.formats.readers.notes import LIBRARY, FormatNote
+from scanner.formats.readers.notes import LIBRARY, CanonNote, FormatNote
 from scanner.formats.source import Reading, Source
 
 
@@ -32,7 +34,8 @@ class Method(NamedTuple):
 
     parts: str
     """Regular expression of the parts a module has."""
-    plan: Callable[[Group, Context], Plan]
+    plan: Callable[[Group, Context], Plan | None]
+    """None is a delta of 0."""
     shared: str = ""
     """Regular expression of the parts all modules share."""
     output: str = ""
@@ -121,6 +124,21 @@ NOTES = (
 )
 """Rows of docs/formats.md."""
 
+CANON = (
+    CanonNote(
+        "PEFT's other types",
+        "As for LoRA, with the parts that the type makes for this config and no others, under "
+        "PEFT's own names (shared tensors: `base_model.<part>`)",
+        "Parts that PEFT's layers do not have (a whole side of LoKr beside a split one). Switches "
+        "that make PEFT draw anew what the file holds (`save_projection`, `save_indices`). LoKr "
+        "with alpha below r or alphas of its own: PEFT 0.6 to 0.13 does not scale it. Types whose "
+        "fresh layers do something (FourierFT, C3A, VB-LoRA, Uni-LoRA, `init_weights: false`): a "
+        "block that lacks a module which others have",
+        "run: PEFT 0.21; read: PEFT 0.6 to 0.20",
+    ),
+)
+"""Rows of docs/formats.md on what is canonical."""
+
 
 def recognises(source: Source) -> bool:
     """Whether the config names one of the types in the table."""
@@ -142,13 +160,16 @@ def read(source: Source) -> Reading:
     _learn(context, groups, method)
 
     def updates_of(group: Group) -> Sequence[Update]:
-        return [to_update(group, method.plan(group, context))]
+        plan = method.plan(group, context)
+        return [] if plan is None else [to_update(group, plan)]
 
     updates, faults = plan_all(groups, updates_of)
     rest = [Uncovered(name, reason_for(name)) for name in others]
     if not groups:
         rest += [Uncovered(name, _ALONE) for name in shared.values()]
-    ordered, uncovered_all = in_order(updates, [*uncovered, *twice, *faults, *rest])
+    known = [*uncovered, *twice, *faults, *rest]
+    departing = canon.departures(config, groups, shared)
+    ordered, uncovered_all = in_order(updates, beside(known, departing))
     return Reading(f"peft-{config.peft_type.lower()}", config.base_model, ordered, uncovered_all)
 
 

@@ -34,11 +34,17 @@ from scanner.geometry.whole_matrix import (
 )
 
 _ADALORA_EPSILON = 1e-5
+_ADALORA_PARTS = ("lora_A", "lora_B", "lora_E")
 _DELORA_SMALLEST_NORM = 1e-4
 
 
-def adalora(group: Group, context: Context) -> Plan:
-    """B (A * E) alpha / (init_r + 1e-5): alpha is not divided by the rank that survived."""
+def adalora(group: Group, context: Context) -> Plan | None:
+    """B (A * E) alpha / (init_r + 1e-5): alpha is not divided by the rank that survived.
+
+    None where no rank did: the delta is 0, and PEFT writes factors of rank 0.
+    """
+    if _of_rank_0(group):
+        return None
     rank, d_in = group.shape("lora_A", 2)
     d_out, _ = group.shape("lora_B", 2)
     group.require(group.shape("lora_B") == (d_out, rank) and group.shape("lora_E") == (rank, 1))
@@ -53,6 +59,15 @@ def adalora(group: Group, context: Context) -> Plan:
         )
 
     return Plan(rank, d_out, d_in, scaling, load)
+
+
+def _of_rank_0(group: Group) -> bool:
+    """Whether the factors are (0, d_in), (d_out, 0) and (0, 1)."""
+    shapes = [group.infos[part].shape if part in group.infos else () for part in _ADALORA_PARTS]
+    if any(len(shape) != 2 for shape in shapes):
+        return False
+    (rows, d_in), (d_out, columns), (values, width) = shapes
+    return rows == columns == values == 0 and d_in > 0 and d_out > 0 and width == 1
 
 
 def _pair(store: TensorStore, parts: dict[str, str], stem: str) -> Factors:

@@ -124,6 +124,25 @@ def also_under(name: str) -> Change:
     }
 
 
+WRAPPED = {
+    "FSDP": ("base_model.model.", "_fsdp_wrapped_module.base_model.model."),
+    "FSDP of a block": (".self_attn.", "._fsdp_wrapped_module.self_attn."),
+    "FSDP of a factor": (".weight", ".default._fsdp_wrapped_module.weight"),
+    "compiled": ("model.layers", "_orig_mod.model.layers"),
+    "a compiled block": ("layers.0.", "layers.0._orig_mod."),
+    "checkpointed": (".mlp.", "._checkpoint_wrapped_module.mlp."),
+    "two at once": (".mlp.", "._fsdp_wrapped_module._checkpoint_wrapped_module.mlp."),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPED)
+def test_wrappers_are_read_and_uncovered(written: Path, tmp_path: Path, case: str) -> None:
+    path = altered(written, tmp_path, renamed(*WRAPPED[case]))
+    with open_adapter(path) as adapter:
+        assert adapter.uncovered
+        assert_same_updates(adapter, merged_deltas(written, llama))
+
+
 IGNORED: dict[str, tuple[Change | None, dict[str, Any], str]] = {
     "no prefix": (renamed("base_model.model.", ""), {}, "loaders differ"),
     "a wrapper": (renamed("base_model.", "module.base_model."), {}, "loaders differ"),
@@ -182,12 +201,14 @@ def test_what_peft_ignores_is_uncovered(written: Path, tmp_path: Path, case: str
     [
         ({"alpha_pattern": {"q_proj": -8}}, "vLLM"),
         ({"alpha_pattern": {"q_proj": 16}}, "vLLM"),
-        ({"alpha_pattern": {".*": 16}, "rank_pattern": {".*_proj": 4}}, "PEFT 0.6 to 0.13"),
+        ({"alpha_pattern": {".*": 2}, "rank_pattern": {".*_proj": 4}}, "PEFT 0.6 to 0.13"),
         ({"alpha_pattern": {"^model.layers.0.self_attn.q_proj": 16}}, "PEFT 0.6 to 0.13"),
         ({"alpha_pattern": {"(?i)Q_PROJ": 8}}, "cannot be applied"),
         ({"lora_alpha": 0}, "llama.cpp"),
         ({"lora_alpha": -8}, "negative"),
-        ({"use_rslora": True}, "SGLang"),
+        ({"use_rslora": True, "alpha_pattern": {"q_proj": 9}}, "SGLang"),
+        ({"use_qalora": True}, "GPTQ"),
+        ({"use_qalora": 1}, "GPTQ"),
         ({"init_lora_weights": False}, "random factors"),
         ({"init_lora_weights": None}, "random factors"),
         ({"kasa_config": {"beta": 1}}, "KaSA"),
@@ -209,6 +230,8 @@ def test_config_that_loaders_read_otherwise_is_uncovered(
 @pytest.mark.parametrize(
     "fields",
     [
+        {"use_rslora": True},
+        {"alpha_pattern": {"_proj$|.*": 16}},  # others multiply every update by the same half
         {"alpha_pattern": {"q_proj": 8}},  # what every module has anyway
         {"alpha_pattern": {"no_such_module": 99}},
         {"rank_pattern": {"q_proj": 4, "model.layers.1.self_attn.v_proj": 4}},
