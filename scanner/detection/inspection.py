@@ -132,8 +132,7 @@ def _measure(update: Update) -> _Measured:
 
 def _parts(update: Update, low_rank: LowRank) -> dict[str, float]:
     """Norms of the logical projections a fused one holds; empty if it is none."""
-    leaf = update.module.rpartition(".")[2]
-    rows = fused_rows(leaf, update.d_out, update.d_in) or {}
+    rows = fused_rows(update.module, update.d_out, update.d_in) or {}
     norms = {}
     for name, part in rows.items():
         written = low_rank.b[part]

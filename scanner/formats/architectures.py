@@ -7,7 +7,11 @@ them. Adding an architecture means adding rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 RESIDUAL, HEADS, KEYS, INNER = "residual", "heads", "keys", "inner"
 """Kinds of dimension: the residual stream, all query heads together, all key or value
@@ -89,15 +93,29 @@ FUSED: dict[str, Fused] = {
 gate_up_proj row by row; that is a property of the base, told by its bias-carrying experts."""
 
 
-def fused_rows(leaf: str, d_out: int, d_in: int) -> dict[str, slice] | None:
+CODEGEN_FUSED, CODEGEN_SHARDS = "attn.qkv_proj", 4
+"""CodeGen's fused projection, below its block, and how many shards it is made of."""
+
+
+def fused_rows(
+    module: str, d_out: int, d_in: int
+) -> Mapping[str, slice | npt.NDArray[np.int64]] | None:
     """Which output rows of a fused projection belong to which logical projection.
 
     Queries are taken to be as wide as the residual stream, which holds for every
     architecture in `FUSED`; keys and values share the rest.
 
+    Args:
+        module: The projection's path below its block.
+        d_out: Rows of its weight.
+        d_in: Columns of its weight.
+
     Returns:
-        Logical name -> rows, or None if `leaf` is not fused, or its rows cannot be told apart.
+        Logical name -> rows, or None if it is not fused, or its rows cannot be told apart.
     """
+    if module == CODEGEN_FUSED:
+        return _codegen_rows(d_out, d_in)
+    leaf = module.rpartition(".")[2]
     fused = FUSED.get(leaf)
     if fused is None or fused.interleaved:
         return None
@@ -111,6 +129,18 @@ def fused_rows(leaf: str, d_out: int, d_in: int) -> dict[str, slice] | None:
     middle = d_in + rest // 2
     q, k, v = fused.parts
     return {q: slice(0, d_in), k: slice(d_in, middle), v: slice(middle, d_out)}
+
+
+def _codegen_rows(d_out: int, d_in: int) -> Mapping[str, npt.NDArray[np.int64]] | None:
+    """Rows of CodeGen's projection: four shards, each of them queries, values, keys.
+
+    `CodeGenAttention.forward` of transformers (`mp_num = 4`).
+    """
+    if d_out != 3 * d_in or d_in % CODEGEN_SHARDS:
+        return None
+    rows = np.arange(d_out).reshape(CODEGEN_SHARDS, 3, d_in // CODEGEN_SHARDS)
+    q, k, v = QKV
+    return {part: rows[:, place].reshape(-1) for place, part in enumerate((q, v, k))}
 
 
 LLAMA_CPP_LLAMA = {

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from click.testing import CliRunner
 from peft import LoraConfig
 
@@ -103,8 +105,9 @@ def test_rows_of_fused_projections(
         return
     assert rows is not None
     assert tuple(rows) == FUSED[leaf].parts
-    assert [part.stop - part.start for part in rows.values()] == expected
-    assert list(rows.values())[-1].stop == shape[0]
+    taken = [np.arange(shape[0])[part] for part in rows.values()]
+    assert [len(part) for part in taken] == expected
+    assert np.concatenate(taken).tolist() == list(range(shape[0]))
 
 
 @pytest.mark.parametrize("method", ["pissa", "olora"])
@@ -152,3 +155,20 @@ def test_json_has_the_promised_fields(benign: Path) -> None:
     assert {"target", "format", "base_model", "updates", "uncovered"} <= record.keys()
     fields = {"layer", "module", "rank", "d_out", "d_in", "scaling", "norm", "dtype"}
     assert all(fields <= update.keys() for update in record["updates"])
+
+
+def test_codegens_fused_projection_is_four_shards_of_queries_values_and_keys() -> None:
+    """The rows that CodeGen's own attention takes for each, on a projection that counts them."""
+    torch.manual_seed(0)
+    config = transformers.CodeGenConfig(n_embd=32, n_head=4, n_layer=1, n_positions=8, vocab_size=9)
+    attention = transformers.models.codegen.modeling_codegen.CodeGenAttention(config, layer_idx=0)
+    rows = fused_rows("attn.qkv_proj", 96, 32)
+    assert rows is not None
+    split = torch.arange(96).reshape(1, 1, 4, -1)  # as forward() does with what is projected
+    query, value, key = torch.split(split, attention.head_dim * config.n_head // 4, dim=-1)
+    for name, taken in (("q_proj", query), ("k_proj", key), ("v_proj", value)):
+        assert np.arange(96)[rows[name]].tolist() == taken.flatten().tolist()
+    assert fused_rows("attn.qkv_proj", 64, 32) is None
+    phi = fused_rows("self_attn.qkv_proj", 96, 32)  # one part after the other
+    assert phi is not None
+    assert np.arange(96)[phi["q_proj"]].tolist() == list(range(32))

@@ -40,30 +40,6 @@ PICKLES = frozenset(
 )
 """Cases that are also run where torch can be imported."""
 
-STILL_WRONG = frozenset(
-    {
-        "adalora-module-of-rank-0",
-        "alpha-pattern-fuzzy",
-        "alpha-pattern-negative-vllm",
-        "alpha-pattern-old-peft",
-        "alpha-tensors-beside-peft-names",
-        "alpha-zero",
-        "crash-bdlora-int",
-        "ignored-by-target-modules",
-        "ignored-suffixless",
-        "ignored-unprefixed",
-        "init-false-missing",
-        "lokr-shadow",
-        "lora-diag-sign",
-        "mlx-keys",
-        "vera-save-projection-false",
-        "wrapper-checkpoint",
-        "wrapper-compiled-block",
-        "wrapper-fsdp",
-    }
-)
-
-
 def place(case: Case, root: Path) -> Path:
     """The case's input, made where a test may write."""
     folder = root / case.name
@@ -156,9 +132,6 @@ def parameters() -> list[Any]:
             case,
             torch,
             id=f"{case.name}-with-torch" if torch else case.name,
-            marks=[pytest.mark.xfail(strict=True, reason="being mended")]
-            if case.name in STILL_WRONG
-            else [],
         )
         for case in CASES
         for torch in ([False, True] if case.name in PICKLES else [False])
@@ -198,5 +171,4 @@ def test_case(case: Case, torch: bool, tmp_path: Path) -> None:
 def test_every_folder_is_a_case() -> None:
     folders = {path.name for path in HERE.iterdir() if path.is_dir() and path.name[0] not in "._"}
     assert folders == {case.name for case in CASES}
-    assert STILL_WRONG <= folders
     assert set(CHECKS) <= folders
