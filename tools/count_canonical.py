@@ -57,8 +57,8 @@ def base_for(targets: object) -> nn.Module:
     for layer in range(LAYERS):
         for module in inside or INSIDE:
             _add(root, f"model.layers.{layer}.{module}", nn.Linear(WIDTH, WIDTH, bias=False))
-    root.model.add_module("embed_tokens", nn.Embedding(TOKENS, WIDTH))
-    root.add_module("lm_head", nn.Linear(WIDTH, TOKENS, bias=False))
+    _add(root, "model.embed_tokens", nn.Embedding(TOKENS, WIDTH))
+    _add(root, "lm_head", nn.Linear(WIDTH, TOKENS, bias=False))
     return root
 
 
