@@ -14,9 +14,11 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from scanner import open_adapter
+from scanner.errors import MalformedFileError
 from scanner.formats.discover import find_adapters
 from scanner.formats.dtypes import FLOATING, widen
 from scanner.formats.opening import open_files
+from scanner.formats.stores.sniff import open_store
 from tests.formats.oracle import (
     Array,
     assert_same_updates,
@@ -24,6 +26,7 @@ from tests.formats.oracle import (
     merged_deltas,
     write_peft,
 )
+from tests.synthetic import safetensors_bytes
 
 TORCH_DTYPES = {
     "F64": torch.float64,
@@ -167,3 +170,20 @@ def test_names_of_all_ages(original: Path, expected: Mapping[str, Array], tmp_pa
         with open_adapter(with_config(directory, original)) as adapter:
             assert (not adapter.uncovered) == canonical
             assert_same_updates(adapter, expected)
+
+
+@pytest.mark.parametrize("length", [0x0280, 0x0380, 0x0480, 0x0580, 0x10280])
+def test_a_header_as_long_as_a_pickles_mark(tmp_path: Path, length: int) -> None:
+    """Four in 8,192 safetensors files begin with the bytes of a pickle: the name decides."""
+    tensors = {"a.lora_a": np.ones((2, 1)), "a.lora_b": np.ones((1, 2))}
+    raw = safetensors_bytes(tensors)
+    size = int.from_bytes(raw[:8], "little")
+    padded = raw[8 : 8 + size].ljust(length) + raw[8 + size :]
+    file = tmp_path / "adapters.safetensors"
+    file.write_bytes(length.to_bytes(8, "little") + padded)
+    store = open_store(file)
+    assert list(store.names()) == list(tensors)
+    store.close()
+    renamed = file.rename(tmp_path / "adapter_model.bin")  # loaders give it to torch
+    with pytest.raises(MalformedFileError, match="pickle"):
+        open_store(renamed)

@@ -155,7 +155,11 @@ BY_TYPE: dict[str, dict[str, Field]] = {
         "decompose_factor": READ,
         "rank_dropout_scale": NONE,
     },
-    "VERA": {**_RANDOM_BASES, "vera_dropout": NONE},
+    "VERA": {
+        **_RANDOM_BASES,
+        "init_vera_weights": Only("what it did before PEFT 0.11 is not known here", (True,)),
+        "vera_dropout": NONE,
+    },
     "PVERA": {
         **_RANDOM_BASES,
         "generator_seed": NONE,
@@ -253,6 +257,7 @@ BY_TYPE: dict[str, dict[str, Field]] = {
         "r": READ,
         "save_precomputed_indices": READ,
         "select_top": NONE,  # the places themselves are read
+        "selection_direction": NONE,  # as select_top, in versions between releases
         "sparsity": NONE,
     },
 }

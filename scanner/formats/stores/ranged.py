@@ -147,7 +147,7 @@ def open_ranged(source: ByteSource) -> tuple[TensorStore, Prefetch]:
     try:
         start = spool.start(FIRST_BYTES)[:_MAGIC_BYTES]
         refuse_lfs_pointer(start, source.where)
-        if container(start, source.where) == "safetensors":
+        if container(start, source.where, source.where) == "safetensors":
             ranged = RangedFile(source, spool)
             return ranged, ranged.prefetch
         if source.size > MAX_DOWNLOAD_BYTES:

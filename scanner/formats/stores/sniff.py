@@ -60,7 +60,7 @@ def open_store(path: Path, where: str | None = None) -> TensorStore:
         from scanner.formats.stores.sharded import open_sharded
 
         return open_sharded(path, where)
-    kind = container(start, where)
+    kind = container(start, where, path.name)
     if kind == "gguf":
         from scanner.formats.stores.gguf import GgufFile
 
@@ -94,12 +94,16 @@ def refuse_hollow(path: Path, where: str) -> None:
         )
 
 
-def container(start: bytes, where: str) -> Literal["gguf", "npz", "pickle", "safetensors"]:
+def container(
+    start: bytes, where: str, name: str
+) -> Literal["gguf", "npz", "pickle", "safetensors"]:
     """The kind of container that starts with these bytes; safetensors has no mark of its own.
 
     Args:
         start: The first 1024 bytes, or all if there are fewer.
         where: What to call the file in errors.
+        name: The file's name, by which loaders go. It decides between a pickle and a safetensors
+            file whose header is as long as a pickle's mark reads as a number.
 
     Raises:
         MalformedFileError: If it is of a kind that holds no weights.
@@ -108,6 +112,8 @@ def container(start: bytes, where: str) -> Literal["gguf", "npz", "pickle", "saf
         return "gguf"
     if start.startswith(ZIP_MAGIC) and _first_member(start).endswith(b".npy"):
         return "npz"
+    if name.lower().endswith(".safetensors") and start[4:9] == b"\0\0\0\0{":
+        return "safetensors"
     if start.startswith((ZIP_MAGIC, *_PICKLE_PROTOCOLS)):
         return "pickle"
     for magic, kind in _REFUSED.items():
