@@ -103,8 +103,10 @@ def _tensors(config: PeftConfig, groups: Sequence[ModuleTensors]) -> Iterator[Un
             yield from (Uncovered(name, reason) for name in group.parts.values())
         else:
             yield from (Uncovered(name, why) for name, why in why_misspelt(group, _ENDINGS))
-    if _fills_at_random(config) and (lacking := lacking_module(modules)):
-        yield Uncovered(f"{PREFIX}{lacking}", "the file lacks it, and PEFT fills it at random")
+    if _fills_at_random(config) and groups:
+        lacking = lacking_module(modules) or targets.unused_name(modules)
+        if lacking:
+            yield Uncovered(f"{PREFIX}{lacking}", "the file lacks it, and PEFT fills it at random")
 
 
 def _uneven(config: PeftConfig, groups: Sequence[ModuleTensors]) -> dict[str, str]:

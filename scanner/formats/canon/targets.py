@@ -95,9 +95,11 @@ class Targets:
             return _LAYERS_DISAGREE
         return None if answer else IGNORED.format("layers_to_transform leaves its block out")
 
-    def named(self) -> frozenset[str]:
-        """The names `target_modules` lists; empty if it is a pattern or absent."""
-        return _names(self._raw.get("target_modules")) or frozenset()
+    def unused_name(self, modules: frozenset[str]) -> str | None:
+        """A name of `target_modules` that selects none of the modules in the file."""
+        names = _names(self._raw.get("target_modules")) or frozenset()
+        used = {name for name in names if any(_suffix_in(frozenset({name}), m) for m in modules)}
+        return min(names - used, default=None)
 
     def _excluded(self, key: str, module: str) -> bool:
         value = self._raw.get(key)

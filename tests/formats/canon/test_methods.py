@@ -121,6 +121,13 @@ CASES: dict[str, tuple[Callable[..., Any], dict[str, Any], Any, dict[str, Any], 
         {},
         "PEFT ignores vblora_logits_A",
     ),
+    "Super-Tuning, a targeted name without tensors": (
+        peft.SupertuningConfig,
+        {"r": 3, "lora_alpha": 3, "sparsity": 0.9, "init_weights": False},
+        without("o_proj"),
+        {},
+        "at random",
+    ),
     "C3A, a module left out": (
         peft.C3AConfig, {"block_size": 8}, without("layers.1.mlp.up_proj"), {}, "at random",
     ),
