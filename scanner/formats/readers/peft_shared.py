@@ -98,6 +98,10 @@ def vblora(group: Group, context: Context) -> Plan:
     tiles_out, rank_b, width_b = group.shape(f"vblora_logits_B{saved}", 3)
     group.require(rank == rank_b and width == width_b == (topk if saved else vectors))
     group.require(0 < topk <= vectors)
+    for side in "AB" if saved else "":
+        indices = group.shape(f"vblora_logits_{side}_topk_indices", 3)
+        weights = group.shape(f"vblora_logits_{side}_topk_weights", 3)
+        group.require(weights == (*indices[:2], topk - 1))
     load = partial(_load_vblora, context, dict(group.parts), topk, bool(saved))
     d_out, d_in = tiles_out * length, tiles_in * length
     formed = topk * rank * (d_out + d_in)
