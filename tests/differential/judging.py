@@ -69,8 +69,8 @@ def judge(case: Case, loaders: Sequence[Loader]) -> Judgement:
         except (TargetError, UsageError):  # a usage error: several adapters lie there
             return _NOT_COVERED
         except Exception as error:  # no file may raise anything else
-            found = Disagreement("the scanner itself", f"{type(error).__name__}: {error}")
-            return Judgement(False, (), (found,))
+            raised = Disagreement("the scanner itself", f"{type(error).__name__}: {error}")
+            return Judgement(False, (), (raised,))
         if read is None:
             return _NOT_COVERED
         loaded: list[str] = []
