@@ -29,6 +29,7 @@ from scanner.sweep.records import FoundAdapter, Judgement, LookUp, Task, Traffic
 from scanner.version import version
 
 _NUMBERS = "verdict, base_model, score, dose, cosine, p_value, version, finished"
+_ERROR = "verdict, reason, result, version, finished"
 
 
 @dataclass(frozen=True)
@@ -164,20 +165,20 @@ class Ledger:
             (self._sweep, *states),
         )
         self._db.execute(
-            "UPDATE adapter SET state = 'follows', attempts = 0, retry_at = 0, verdict = NULL, "
+            "UPDATE adapter SET state = 'duplicate', attempts = 0, retry_at = 0, verdict = NULL, "
             f"reason = NULL, result = NULL WHERE {among}",
             (self._sweep, *states),
         )
-        self._give_leaders()
+        self._settle_all()
 
-    def _give_leaders(self) -> None:
-        """Does for every adapter that follows what `_give_leader` does for one content."""
+    def _settle_all(self) -> None:
+        """Settles every content of which this sweep has a duplicate."""
         contents = self._db.execute(
-            "SELECT DISTINCT content FROM adapter WHERE sweep = ? AND state = 'follows'",
+            "SELECT DISTINCT content FROM adapter WHERE sweep = ? AND state = 'duplicate'",
             (self._sweep,),
         ).fetchall()
         for (content,) in contents:
-            self._give_leader(content)
+            self._settle(content)
 
     def add_page(
         self, repositories: Sequence[ListedRepository], cursor: str | None, *, finished: bool
@@ -197,12 +198,12 @@ class Ledger:
             )
             adopted += self._db.execute(
                 "UPDATE adapter SET sweep = ?, "
-                "state = CASE state WHEN 'waiting' THEN 'follows' ELSE state END "
+                "state = CASE state WHEN 'waiting' THEN 'duplicate' ELSE state END "
                 "WHERE repository = ? AND revision = ? AND packs = ? AND sweep <> ?",
                 (self._sweep, *place, self._sweep),
             ).rowcount
         if adopted:
-            self._give_leaders()
+            self._settle_all()
         self._db.execute(
             "UPDATE sweep SET cursor = ?, finished = ?, listed = listed + ? WHERE id = ?",
             (cursor, int(finished), len(repositories), self._sweep),
@@ -223,7 +224,7 @@ class Ledger:
         """Notes what is in a repository.
 
         An adapter whose content was already judged with these packs gets that verdict at
-        once; one whose content waits under another address follows it.
+        once; one whose content waits under another address gets that verdict when it is there.
         """
         repository, revision = self._db.execute(
             "SELECT repository, revision FROM repository WHERE id = ?", (key,)
@@ -232,7 +233,7 @@ class Ledger:
         for found in adapters:
             self._db.execute(
                 "INSERT OR IGNORE INTO adapter (sweep, repository, revision, subfolder, content, "
-                "files, packs, state) VALUES (?, ?, ?, ?, ?, ?, ?, 'follows')",
+                "files, packs, state) VALUES (?, ?, ?, ?, ?, ?, ?, 'duplicate')",
                 (
                     self._sweep,
                     repository,
@@ -243,10 +244,15 @@ class Ledger:
                     self._packs,
                 ),
             )
-            self._give_leader(found.content)
+            self._settle(found.content)
 
-    def _give_leader(self, content: str) -> None:
-        """Sees to it that adapters of one content have a verdict, or one of them waits for it."""
+    def _settle(self, content: str) -> None:
+        """Has a content judged once: its duplicates get its verdict, or one of them waits for it.
+
+        Everything that is found starts as a duplicate. If its content has been judged with these
+        packs, it gets that verdict; if not, the first of the duplicates becomes the one that waits
+        to be judged, unless one waits already, and `judged` gives the others its verdict.
+        """
         judged = self._db.execute(
             "SELECT id FROM adapter WHERE content = ? AND packs = ? AND state = 'judged' LIMIT 1",
             (content, self._packs),
@@ -257,7 +263,7 @@ class Ledger:
         place = (content, self._packs, self._sweep)
         self._db.execute(
             "UPDATE adapter SET state = 'waiting' WHERE id = (SELECT min(id) FROM adapter "
-            "WHERE content = ? AND packs = ? AND sweep = ? AND state = 'follows') "
+            "WHERE content = ? AND packs = ? AND sweep = ? AND state = 'duplicate') "
             "AND NOT EXISTS (SELECT 1 FROM adapter WHERE content = ? AND packs = ? AND sweep = ? "
             "AND state = 'waiting')",
             (*place, *place),
@@ -330,35 +336,38 @@ class Ledger:
             for_good: Trying again would not help; otherwise the next run of the sweep tries.
         """
         state = "refused" if for_good else "exhausted"
-        table = "repository" if isinstance(task, LookUp) else "adapter"
+        last_attempt = int(for_good)  # what was put off before has been counted already
+        if isinstance(task, LookUp):
+            self._give_up_repository(task, reason, state, last_attempt)
+            return
         self._db.execute(
-            f"UPDATE {table} SET state = ?, attempts = attempts + ? WHERE id = ?",
-            (state, int(for_good), task.key),  # the last of the attempts is already counted
+            f"UPDATE adapter SET state = ?, attempts = attempts + ?, ({_ERROR}) = "
+            "('error', ?, ?, ?, ?) WHERE id = ?",
+            (state, last_attempt, *self._error(task, reason, task.subfolder), task.key),
         )
-        subfolder, content = (
-            ("", "") if isinstance(task, LookUp) else (task.subfolder, task.content)
+        self._settle(task.content)  # another address may give the same content
+
+    def _give_up_repository(self, task: LookUp, reason: str, state: str, last_attempt: int) -> None:
+        """As `give_up`. What is in the repository is unknown: it counts as one adapter."""
+        self._db.execute(
+            "UPDATE repository SET state = ?, attempts = attempts + ? WHERE id = ?",
+            (state, last_attempt, task.key),
         )
-        target = target_of(task.repository, task.revision, subfolder)
-        result = ScanResult(target=target, verdict=Verdict.ERROR, reasons=[reason])
         self._db.execute(
             "INSERT INTO adapter (sweep, repository, revision, subfolder, content, packs, state, "
-            "verdict, attempts, reason, result, version, finished) SELECT sweep, repository, "
-            f"revision, ?, ?, packs, state, 'error', attempts, ?, ?, ?, ? FROM {table} "
-            "WHERE id = ? ON CONFLICT DO UPDATE SET (state, verdict, attempts, reason, result, "
-            "version, finished) = (excluded.state, excluded.verdict, excluded.attempts, "
-            "excluded.reason, excluded.result, excluded.version, excluded.finished)",
-            (
-                subfolder,
-                content,
-                reason,
-                msgspec.json.encode(result).decode(),
-                version(),
-                self._now(),
-                task.key,
-            ),
+            f"attempts, {_ERROR}) SELECT sweep, repository, revision, '', '', packs, state, "
+            "attempts, 'error', ?, ?, ?, ? FROM repository WHERE id = ? "
+            f"ON CONFLICT DO UPDATE SET (state, attempts, {_ERROR}) = (excluded.state, "
+            "excluded.attempts, excluded.verdict, excluded.reason, excluded.result, "
+            "excluded.version, excluded.finished)",
+            (*self._error(task, reason, ""), task.key),
         )
-        if content:
-            self._give_leader(content)
+
+    def _error(self, task: Task, reason: str, subfolder: str) -> tuple[str, str, str, str]:
+        """The columns of `_ERROR` after the verdict."""
+        target = target_of(task.repository, task.revision, subfolder)
+        result = ScanResult(target=target, verdict=Verdict.ERROR, reasons=[reason])
+        return reason, msgspec.json.encode(result).decode(), version(), self._now()
 
     def put_off(self, task: Task, until: float, *, counts: bool) -> int:
         """Notes that a task is to be tried again.

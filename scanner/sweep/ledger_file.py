@@ -10,7 +10,7 @@ from scanner.errors import UsageError
 
 APPLICATION_ID = 0x61647363
 """``adsc``: marks a SQLite file as a ledger."""
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 

@@ -173,7 +173,7 @@ class LedgerRows:
         waiting = sum(
             self._db.execute(
                 f"SELECT count(*) FROM {table} WHERE packs = ? "  # noqa: S608 - two constants
-                "AND state IN ('waiting', 'follows')",
+                "AND state IN ('waiting', 'duplicate')",
                 (self._packs,),
             ).fetchone()[0]
             for table in ("repository", "adapter")

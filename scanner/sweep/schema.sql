@@ -45,9 +45,9 @@ CREATE TABLE adapter (
   content    TEXT NOT NULL,             -- digest of its files; '' if they could not be looked up
   files      TEXT,                      -- what it is made of, as JSON, while that is needed
   packs      TEXT NOT NULL REFERENCES packs,
-  -- follows: the same content waits under another address
+  -- duplicate: the same content waits under another address, whose verdict this one gets
   state      TEXT NOT NULL
-             CHECK (state IN ('waiting', 'follows', 'judged', 'refused', 'exhausted')),
+             CHECK (state IN ('waiting', 'duplicate', 'judged', 'refused', 'exhausted')),
   attempts   INTEGER NOT NULL DEFAULT 0,
   retry_at   REAL NOT NULL DEFAULT 0,
   copied     INTEGER NOT NULL DEFAULT 0, -- the verdict was reached under another address

@@ -126,7 +126,7 @@ def finished_in(ledger: Path) -> list[str]:
     with sqlite3.connect(ledger) as connection:
         rows = connection.execute(
             "SELECT repository FROM repository WHERE state <> 'waiting' EXCEPT SELECT repository "
-            "FROM adapter WHERE state IN ('waiting', 'follows')"
+            "FROM adapter WHERE state IN ('waiting', 'duplicate')"
         ).fetchall()
     return [row[0] for row in rows]
 

@@ -274,7 +274,7 @@ def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
     opened(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(UsageError, match="ledger version 99, this program reads 1"):
+    with pytest.raises(UsageError, match="ledger version 99, this program reads 2"):
         Ledger(path)
 
 
