@@ -81,23 +81,6 @@ class RemoteAdapter:
         return tuple(file for name, file in sorted(beside.items()) if is_shard(name))
 
     @property
-    def weights_digest(self) -> str | None:
-        """Digest of the weights as the hub knows it; None if there are none.
-
-        ``sha256:...`` for a file in LFS, else ``git:...``; ``many:...`` over index and shards.
-        """
-        if self.weights is None:
-            return None
-        if not self.shards:
-            return str(self.weights.digest)
-        return f"many:{_digest_of((self.weights, *self.shards))}"
-
-    @property
-    def config_digest(self) -> str | None:
-        """Digest of the config as the hub knows it; None if there is none."""
-        return str(self.config.digest) if self.config else None
-
-    @property
     def content_digest(self) -> str:
         """Digest of everything the verdict depends on: names and contents of all the files."""
         files = (self.weights, self.config, *self.shards)

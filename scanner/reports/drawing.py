@@ -16,7 +16,7 @@ WIDTH = 760
 _MARGIN = 16
 _DOT = 5.0
 _DIAMOND = 12.0
-_CLOUD_HEIGHT = 56
+CLOUD_HEIGHT = 56
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _TICKS = 6
 _LABEL = 215
@@ -77,7 +77,6 @@ class Scale:
     label_left: bool = False
     """Whether the adapter's label stands to the left of its dot."""
     width: int = WIDTH
-    cloud_height: int = _CLOUD_HEIGHT
 
 
 def scale(
@@ -148,7 +147,7 @@ def _swarm(points: Sequence[tuple[float, str]], size: float) -> list[Dot]:
         level = piles.get(column, 0)
         piles[column] = level + 1
         placed.append((column * size, level, label))
-    step = min(size, (_CLOUD_HEIGHT - size) / max(max(piles.values(), default=1) - 1, 1))
+    step = min(size, (CLOUD_HEIGHT - size) / max(max(piles.values(), default=1) - 1, 1))
     return [Dot(round(x, 1), round(level * step, 1), label) for x, level, label in placed]
 
 

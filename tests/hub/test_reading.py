@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -160,13 +159,8 @@ def test_digests_are_known_before_anything_is_fetched(serve_hub: ServeHub, tmp_p
         find_hub_adapters(HubAddress(name), client())[0]
         for name in ("lab/one", "other/copy", "lab/changed", "lab/beside")
     )
-    weights = files["adapter_model.safetensors"]
-    assert isinstance(weights, bytes)
-    assert one.weights_digest == f"sha256:{hashlib.sha256(weights).hexdigest()}"
     assert one.content_digest == copy.content_digest
     assert len({one.content_digest, other.content_digest, beside.content_digest}) == 3
-    assert one.weights_digest == other.weights_digest
-    assert one.config_digest != other.config_digest
     assert hub.requests == {"info": 4}
 
 

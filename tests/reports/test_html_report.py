@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from scanner.reports.assemble import assemble
-from scanner.reports.drawing import heat_map, scale
+from scanner.reports.drawing import CLOUD_HEIGHT, heat_map, scale
 from scanner.reports.html_report import render
 from scanner.results import Acceptance
 from scanner.scanning.opening import scan
@@ -163,7 +163,7 @@ def test_everything_lies_inside_the_drawing(value: float) -> None:
     drawing = scale(value, [0.01 * i for i in range(-50, 50)], [("a", 1.2)], [(1.0, "one")])
     points = [drawing.adapter, *drawing.benign, *drawing.references]
     assert all(0 <= point.x <= drawing.width for point in points)
-    assert all(0 <= point.y <= drawing.cloud_height for point in points)
+    assert all(0 <= point.y <= CLOUD_HEIGHT for point in points)
     assert 3 <= len(drawing.ticks) <= 9
 
 

@@ -169,7 +169,12 @@ def _extract(
     extractor: Extractor,
     track: Track[Any],
 ) -> _Extraction:
-    families = sorted({member.entry.family or "unnamed" for member in aligned})
+    """One pass over the sites: at each, the direction, and those that leave somebody out.
+
+    Raises:
+        SignatureError: If nothing was found at any site.
+    """
+    families = sorted({_family(member) for member in aligned})
     result = _Extraction(
         crossfit={family: {} for family in families if recipe.nulled or family in recipe.contrast},
         held_out={group: _Size() for group in _groups_to_hold_out(misaligned)},
@@ -178,45 +183,84 @@ def _extract(
     groups = [_group(member) for member in misaligned]
     for site in track(extractor.sites, "extracting directions"):
         there = [member.at(site) for member in misaligned]
+        references = [(u, group) for u, group in zip(there, groups, strict=True) if u]
         benign = _labelled(aligned, site)
-        raw = extractor.raw_site(
-            site, [(u, group) for u, group in zip(there, groups, strict=True) if u], benign
-        )
+        raw = extractor.raw_site(site, references, benign)
         if raw is None:
             continue
-        result.shapes[site.module] = raw.shape
-        stack = stack_updates(
-            [item for item in benign if item[1] not in recipe.contrast], raw.shape[0]
-        )
-        common = stack.common_directions(recipe.nulled)
-        direction = raw.direction(common, recipe.rank)
-        result.directions[site] = direction
-        result.size.squared += direction.norm_squared
-        held_out = {
-            group: raw.direction(common, recipe.rank, without=group) for group in result.held_out
-        }
-        for group, other in held_out.items():
-            result.held_out[group].squared += other.norm_squared
-        for family, directions in result.crossfit.items():
-            others = stack.common_directions(recipe.nulled, without=family)
-            directions[site] = raw.direction(others, recipe.rank, without=family)
-        result.cores[site] = _cores(there, direction)
+        found = _directions_at(raw, benign, recipe, result)
+        _record(site, found, raw.shape, result)
+        result.cores[site] = _cores(there, found.whole)
         for update, group, projections in zip(there, groups, result.projections, strict=True):
             if update is not None:
-                projections[site] = geometry.project(update, held_out.get(group, direction))
+                seen_by = found.held_out.get(group, found.whole)
+                projections[site] = geometry.project(update, seen_by)
     if not result.directions:
         fault = "every misaligned reference is untrained" if misaligned else "no gradient anywhere"
         raise SignatureError(fault, where=recipe.base_model)
     return result
 
 
+@dataclass(frozen=True)
+class _DirectionsAtSite:
+    """The direction at one site, and what it would be without somebody."""
+
+    whole: Direction
+    held_out: dict[str, Direction]
+    """Without one group of references, which is then scored by it."""
+    crossfit: dict[str, Direction]
+    """Nulled without one family of benign adapters, which is then scored by it."""
+
+
+def _directions_at(
+    raw: RawSite, benign: Sequence[Labelled], recipe: Recipe, result: _Extraction
+) -> _DirectionsAtSite:
+    """Nulls and truncates what was found at a site.
+
+    Args:
+        raw: What the method found.
+        benign: The nulling set's updates there; contrast families are no part of the nulling.
+        recipe: How many directions to null, and to keep.
+        result: Says which groups and families are left out in turn.
+    """
+    nulling = [item for item in benign if item[1] not in recipe.contrast]
+    stack = stack_updates(nulling, raw.shape[0])
+    common = stack.common_directions(recipe.nulled)
+    crossfit = {}
+    for family in result.crossfit:
+        others = stack.common_directions(recipe.nulled, without=family)
+        crossfit[family] = raw.direction(others, recipe.rank, without=family)
+    return _DirectionsAtSite(
+        whole=raw.direction(common, recipe.rank),
+        held_out={
+            group: raw.direction(common, recipe.rank, without=group) for group in result.held_out
+        },
+        crossfit=crossfit,
+    )
+
+
+def _record(
+    site: Site, found: _DirectionsAtSite, shape: tuple[int, int], result: _Extraction
+) -> None:
+    result.shapes[site.module] = shape
+    result.directions[site] = found.whole
+    result.size.squared += found.whole.norm_squared
+    for group, direction in found.held_out.items():
+        result.held_out[group].squared += direction.norm_squared
+    for family, direction in found.crossfit.items():
+        result.crossfit[family][site] = direction
+
+
 def _labelled(members: Sequence[Member], site: Site) -> list[Labelled]:
     """The updates of the adapters that change a site, with their families."""
     return [
-        (update, member.entry.family or "unnamed")
-        for member in members
-        if (update := member.at(site)) is not None
+        (update, _family(member)) for member in members if (update := member.at(site)) is not None
     ]
+
+
+def _family(member: Member) -> str:
+    """What kind of harmless change a benign adapter is."""
+    return member.entry.family or "unnamed"
 
 
 def _group(member: Member) -> str:

@@ -154,9 +154,8 @@ def stack_updates(updates: Sequence[tuple[LowRank, str]], d_out: int) -> BenignS
     for update, family in updates:
         if not update.norm_squared > 0:
             continue
-        spectrum = update.spectrum
-        unit = spectrum.singular_values / np.sqrt(update.norm_squared)
-        blocks.append((update.b @ spectrum.frame) * unit)
+        unit = update.singular_values / np.sqrt(update.norm_squared)
+        blocks.append(update.column_basis() * unit)
         families += [family] * len(unit)
     columns = np.concatenate(blocks, axis=1) if blocks else np.zeros((d_out, 0))
     return BenignStack(columns, tuple(families))
