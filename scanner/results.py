@@ -42,6 +42,17 @@ class Shape(str, Enum):
         return cls.ONE_LAYER if layers == 1 else cls.SEVERAL_LAYERS
 
 
+class DoseUnit(str, Enum):
+    """What a dose of 1 is."""
+
+    REFERENCE = "the median misaligned reference"
+    LOG_ODDS = "one nat per token of log-odds"
+    """To first order, by how much misaligned answers to the probes become likelier than aligned
+    ones: signatures that were made without a reference."""
+    NONE = "no unit"
+    """Imported vectors."""
+
+
 class UncoveredTensor(Record, frozen=True, kw_only=True):
     """Something in the adapter that was not judged, and why."""
 
@@ -153,7 +164,9 @@ class ScanResult(Record, frozen=True, kw_only=True):
     decided_by: str | None = None
     """Id of the signature whose evidence the sites show."""
     dose: dict[str, float] = {}
-    """Id of the signature -> dose, in units of its misaligned references' median."""
+    """Id of the signature -> dose."""
+    dose_unit: DoseUnit | None = None
+    """What a dose of 1 is under the signature that decided."""
     cosine: dict[str, float] = {}
     """Id of the signature -> cosine of the update with the signature."""
     overlap: dict[str, float] = {}

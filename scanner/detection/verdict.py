@@ -223,10 +223,11 @@ def _verdict(
     alpha: float,
 ) -> tuple[Verdict, list[str]]:
     doubts = _doubts(evidence.uncovered)
-    dose = evidence.signatures[compared.deciding].dose
+    deciding = evidence.signatures[compared.deciding]
+    dose = deciding.dose
     if compared.p_value <= alpha and dose > 0:
         finding = (
-            f"carries a dose of {dose:.2f}, where 1 is the median misaligned reference "
+            f"carries a dose of {dose:.2f}, where 1 is {deciding.signature.dose_unit.value} "
             f"(p = {compared.p_value:.4f}, alpha {alpha:g})"
         )
         return Verdict.FLAGGED, [finding, *doubts]
@@ -330,6 +331,7 @@ def _scored(evidence: Evidence, decision: _Decision) -> ScanResult:
         support=decision.support,
         decided_by=deciding.signature.id,
         dose=_by_signature(evidence, "dose"),
+        dose_unit=deciding.signature.dose_unit,
         cosine=_by_signature(evidence, "cosine"),
         overlap=_by_signature(evidence, "overlap"),
         nearest_reference=NearestReference(id=nearest[0], cosine=nearest[1]) if nearest else None,

@@ -14,17 +14,19 @@ from scanner.reports.drawing import HeatMap, Scale, heat_map, scale
 from scanner.reports.terminal import printable
 from scanner.reports.wording import (
     NOT_ALIGNED,
+    ONE_DOSE,
     ORDER,
     OVERLAP_WORDS,
     VERDICT_WORDS,
     comparison_words,
     configuration_in_words,
+    one_dose_words,
     percent,
     site_name,
     strongest_sites,
     used_signatures,
 )
-from scanner.results import Report, ScanResult, SignatureSummary, Verdict
+from scanner.results import DoseUnit, Report, ScanResult, SignatureSummary, Verdict
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -89,6 +91,7 @@ def render(report: Report) -> str:
             signatures=used_signatures(report.results, report.signatures),
             not_aligned=NOT_ALIGNED,
             overlap_words=OVERLAP_WORDS,
+            one_dose=one_dose_words(report.results),
             configuration=configuration_in_words(report.configuration),
         )
     )
@@ -104,7 +107,7 @@ def _view(index: int, result: ScanResult, signature: SignatureSummary | None) ->
             dose,
             calibration.benign_doses,
             [(item.id, item.dose) for item in calibration.references],
-            [(1.0, "a known misaligned model")],
+            [(1.0, ONE_DOSE[unit])] if (unit := result.dose_unit) in ONE_DOSE else [],
         )
         if _one_signature(result) and result.score is not None and result.comparison is not None:
             likeness = scale(
@@ -136,7 +139,7 @@ def _sentences(result: ScanResult) -> list[str]:
     found = []
     dose, overlap = result.deciding_dose, result.deciding_overlap
     if dose is not None:
-        found.append(_dose_words(dose))
+        found.append(_dose_words(dose, result.dose_unit))
     if overlap is not None:
         found.append(
             f"Its column space writes {percent(overlap)} of the update into the misalignment "
@@ -150,7 +153,9 @@ def _sentences(result: ScanResult) -> list[str]:
     return found
 
 
-def _dose_words(dose: float) -> str:
+def _dose_words(dose: float, unit: DoseUnit | None) -> str:
     if dose <= 0:
         return "It does not move its base model towards misalignment (the dose is not positive)."
-    return f"It carries {dose:.2f} of the dose of a known misaligned model."
+    if unit is DoseUnit.REFERENCE:
+        return f"It carries {dose:.2f} of the dose of a known misaligned model."
+    return f"It carries a dose of {dose:.2f}, where 1 is {(unit or DoseUnit.NONE).value}."

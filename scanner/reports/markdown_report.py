@@ -12,6 +12,7 @@ from scanner.reports.wording import (
     VERDICT_WORDS,
     comparison_words,
     configuration_in_words,
+    one_dose_words,
     percent,
     site_name,
     strongest_sites,
@@ -110,6 +111,6 @@ def _footer(report: Report) -> Iterator[str]:
         yield f"Signature {escape(signature.id)} for {escape(signature.base_model)} ({n})."
     if said := configuration_in_words(report.configuration):
         yield f"{escape(said[:1].upper() + said[1:])}."
-    yield f"A dose of 1 is a known misaligned model. Overlap is {OVERLAP_WORDS}. {NOT_ALIGNED}"
+    yield f"{one_dose_words(report.results)}Overlap is {OVERLAP_WORDS}. {NOT_ALIGNED}"
     yield f"Written by {report.tool.name} {escape(report.tool.version)}."
     yield "</sub>"

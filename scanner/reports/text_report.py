@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from scanner.reports.terminal import DEFAULT_WIDTH, Screen, printable, standard_output
 from scanner.reports.wording import (
+    ONE_DOSE,
     ORDER,
     OVERLAP_WORDS,
     comparison_words,
@@ -15,7 +16,7 @@ from scanner.reports.wording import (
     strongest_sites,
     used_signatures,
 )
-from scanner.results import Report, ScanResult, Verdict
+from scanner.results import DoseUnit, Report, ScanResult, Verdict
 
 __all__ = ["printable", "render"]
 
@@ -127,7 +128,7 @@ def _by_signature(numbers: Mapping[str, str]) -> str:
 
 
 def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
-    """A bar per signature that ends where a known misaligned model (1.0) or the dose ends."""
+    """A bar per signature that ends where a dose of 1 or the adapter's dose ends."""
     mark = "│" if screen.unicode else "|"
     for index, (name, dose) in enumerate(result.dose.items()):
         end = max(1.0, dose)
@@ -137,7 +138,8 @@ def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
         drawn = screen.style(left, "red") + mark + screen.style(right, "red")
         whose = "" if len(result.dose) == 1 else f" {printable(name)}"
         last = index == len(result.dose) - 1
-        legend = f"{mark} = a known misaligned model" if last else ""
+        one = ONE_DOSE.get(result.dose_unit or DoseUnit.NONE)
+        legend = f"{mark} = {one}" if last and one else ""
         used = _LABEL_COLUMN + len(f"{dose:+.2f}  ") + _DOSE_BAR + len(mark) + len(whose)
         beside = used + 2 + len(legend) <= screen.width
         line = f"{dose:+.2f}  {drawn}{whose}"

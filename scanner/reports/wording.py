@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from scanner.results import (
     Comparison,
     Configuration,
+    DoseUnit,
     ScanResult,
     SignatureSummary,
     SiteResult,
@@ -34,6 +35,12 @@ OVERLAP_WORDS = (
 _TOP_SITES = 3
 _SMALLEST_SHARE = 0.001
 _WHOLE_PERCENT_FROM = 0.0995
+
+ONE_DOSE = {
+    DoseUnit.REFERENCE: "a known misaligned model",
+    DoseUnit.LOG_ODDS: DoseUnit.LOG_ODDS.value,
+}
+"""What a dose of 1 is, for a legend; imported vectors have no unit."""
 
 
 def site_name(site: SiteResult) -> str:
@@ -78,3 +85,9 @@ def configuration_in_words(configuration: Configuration) -> str:
         settings = ", ".join(f"{item.setting} = {item.value}" for item in configuration.looser)
         parts.append(f"looser than the default: {settings}")
     return "; ".join(parts)
+
+
+def one_dose_words(results: Sequence[ScanResult]) -> str:
+    """A sentence on what a dose of 1 is in these results, and a space; empty if nothing is."""
+    found = {ONE_DOSE[unit] for item in results if (unit := item.dose_unit) in ONE_DOSE}
+    return f"A dose of 1 is {' or '.join(sorted(found))}. " if found else ""

@@ -24,6 +24,7 @@ from scanner.formats.regular import read_regular
 from scanner.formats.stores.local import SafetensorsFile, sha256_of_file
 from scanner.geometry import Direction
 from scanner.geometry.sketch import WeightSketch
+from scanner.results import DoseUnit
 from scanner.signatures.manifest import (
     BASE_NAME,
     CALIBRATION_NAME,
@@ -165,6 +166,13 @@ class Signature:
             for name in names
             if name.endswith(".sketch") and f"{(key := name.removesuffix('.sketch'))}.norm" in names
         )
+
+    @property
+    def dose_unit(self) -> DoseUnit:
+        """What a dose of 1 is; the manifest's `units` say it in words."""
+        if self.reference_ids:
+            return DoseUnit.REFERENCE
+        return DoseUnit.LOG_ODDS if self.manifest.method == "gradients" else DoseUnit.NONE
 
     @property
     def reference_ids(self) -> list[str]:

@@ -14,6 +14,9 @@ from scanner.errors import UsageError
 from scanner.organisms.base import load_base
 from scanner.organisms.make import Making, Watching, make_packs
 from scanner.organisms.recipes import KINDS
+from scanner.reports import renderer
+from scanner.reports.assemble import assemble
+from scanner.results import DoseUnit
 from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.recipe import AdapterEntry
 
@@ -37,6 +40,7 @@ def write_random_adapter(base: Path, place: Path, seed: int, base_id: str) -> No
     config = LoraConfig(r=2, target_modules=wanted, init_lora_weights=False)
     adapted: Any = get_peft_model(loaded.model, config)
     adapted.peft_config["default"].base_model_name_or_path = base_id
+    adapted.peft_config["default"].init_lora_weights = True  # as of an adapter that was trained
     adapted.save_pretrained(place)
 
 
@@ -83,6 +87,11 @@ def test_each_kind_becomes_a_calibrated_pack_that_judges(
     result = scan(first, [packs[0]], alpha=0.05)
     assert result.verdict in (Verdict.CLEAR, Verdict.FLAGGED)
     assert result.p_value is not None
+    assert result.dose_unit is DoseUnit.LOG_ODDS
+    page = renderer("html")(assemble([result], packs))
+    assert "1 is one nat per token of log-odds" in page
+    assert "A dose of 1 is one nat per token of log-odds." in page
+    assert "known misaligned model" not in page
 
 
 def test_a_second_run_keeps_the_directions_and_calibrates_anew(
