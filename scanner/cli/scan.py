@@ -92,12 +92,15 @@ def command(
         raise UsageError("--hook scans each adapter by itself", where="--compose")
 
     from scanner.reports import is_for_machines, renderer
+    from scanner.scanning.configuration import check_unread
     from scanner.scanning.hook import changed_adapters
     from scanner.scanning.targets import against_base, find_all
 
     found = changed_adapters(targets) if hook else find_all(targets)
     if hook and not found:
         return
+    if in_force.passed_over and all(item.files is None for item in found):
+        check_unread(Path.cwd())
     if base_weights is not None:
         found = against_base(found, base_weights)
     report = make_report(found, chosen_packs(in_force), in_force)

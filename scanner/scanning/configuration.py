@@ -88,7 +88,7 @@ def _config_in(directory: Path) -> Path | None:
 
 
 def _in_an_untrusted(directory: Path) -> list[Path]:
-    """What would be read there if it were trusted. Nothing in it is parsed."""
+    """What would be read there if it were trusted. Nothing in it is parsed yet."""
     found = [directory / YAML_NAME] if (directory / YAML_NAME).is_file() else []
     toml = directory / TOML_NAME
     if toml.is_file():
@@ -96,6 +96,22 @@ def _in_an_untrusted(directory: Path) -> list[Path]:
             if f"tool.{TABLE}".encode() in file.read(_MOST_OF_A_TOML):
                 found.append(toml)
     return found
+
+
+def check_unread(directory: Path) -> None:
+    """Checks that the configuration files in a directory are YAML and TOML, whatever they say.
+
+    For a run that found nothing to scan: it withholds no verdict, and whoever stands beside a
+    file that is damaged has to know.
+
+    Raises:
+        UsageError: With the file, and the line where that is known, at the first that is not.
+    """
+    for path in _in_an_untrusted(directory):
+        if path.suffix == ".toml":
+            _toml_table(path)
+        else:
+            _yaml_mapping(path)
 
 
 def load_config(path: Path) -> Settings:
