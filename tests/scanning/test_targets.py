@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scanner.errors import UsageError
+from scanner.formats.discover import AdapterFiles
 from scanner.formats.opening import open_files
 from scanner.results import Verdict
 from scanner.scanning import targets
@@ -32,7 +33,7 @@ def test_the_others_keep_their_verdicts(
 ) -> None:
     monkeypatch.delenv("ADAPTER_SCANNER_DEBUG", raising=False)
 
-    def break_one(files: targets.AdapterFiles, shapes: object) -> object:
+    def break_one(files: AdapterFiles, shapes: object) -> object:
         if files.target == benign:
             raise failure
         return open_files(files)
