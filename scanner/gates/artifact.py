@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.stores.opened import sha256_of_file
 
 MAX_FILES = 100_000
 """Files an artifact may have; a model has dozens."""

@@ -20,7 +20,7 @@ import msgspec
 
 from scanner.errors import MalformedFileError, RegistryError, UnreadableFileError, first_line
 from scanner.formats.rules import WEIGHT_SUFFIXES
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.stores.opened import sha256_of_file
 from scanner.gates.artifact import artifact_files
 from scanner.gates.attestation import Attestation
 from scanner.gates.judgement import Judgement

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scanner.formats.discover import AdapterFiles
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.stores.opened import sha256_of_file
 
 if TYPE_CHECKING:
     from scanner.hub.reading import RemoteAdapter

@@ -21,7 +21,8 @@ from scanner.errors import SignatureError, TargetError
 from scanner.formats.limits import MAX_DOCUMENT_BYTES
 from scanner.formats.model import Site, TensorStore
 from scanner.formats.regular import read_regular
-from scanner.formats.stores.local import SafetensorsFile, sha256_of_file
+from scanner.formats.stores.local import SafetensorsFile
+from scanner.formats.stores.opened import sha256_of_file
 from scanner.geometry import Direction
 from scanner.geometry.sketch import WeightSketch
 from scanner.results import DoseUnit

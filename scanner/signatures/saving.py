@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from scanner.errors import SignatureError
 from scanner.formats.model import Site, site_order
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.stores.opened import sha256_of_file
 from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.manifest import (
     BASE_NAME,

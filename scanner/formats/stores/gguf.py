@@ -19,15 +19,13 @@ import numpy.typing as npt
 from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
 from scanner.formats.dtypes import BITS, FLOATING, INTEGER, widen, widen_integers
 from scanner.formats.limits import (
-    MAX_FILE_BYTES,
     MAX_HEADER_BYTES,
     MAX_TENSOR_BYTES,
     MAX_TENSORS,
     is_sound_shape,
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.regular import Watch, open_regular
-from scanner.formats.stores.local import sha256_of_descriptor
+from scanner.formats.stores.opened import OpenedFile
 
 _MAX_DIMENSIONS = 4
 _MAX_STRING_BYTES = 4 * 2**20
@@ -102,26 +100,16 @@ class GgufFile:
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         self._where = where or str(path)
+        self._file = OpenedFile(path, self._where)
         try:
-            self._file = open_regular(path)
-        except OSError as error:
-            raise UnreadableFileError(
-                f"cannot be opened: {error.strerror or error}", where=self._where
-            ) from None
-        try:
-            self._watch = Watch(self._file.fileno(), self._where)
             self._metadata, self._entries = self._parse()
         except BaseException:
             self._file.close()
             raise
 
     def _parse(self) -> tuple[dict[str, str], dict[str, _Entry]]:
-        descriptor = self._file.fileno()
-        size = os.fstat(descriptor).st_size
-        if size > MAX_FILE_BYTES:
-            raise LimitExceededError(
-                f"{size:,} bytes (limit {MAX_FILE_BYTES:,})", where=self._where
-            )
+        descriptor = self._file.descriptor
+        size = self._file.size
         cursor = _Cursor(os.pread(descriptor, MAX_HEADER_BYTES, 0), self._where)
         if cursor.take(4) != b"GGUF":
             raise MalformedFileError("does not start with GGUF", where=self._where)
@@ -234,12 +222,12 @@ class GgufFile:
 
     def _bytes(self, name: str) -> npt.NDArray[np.uint8]:
         entry = self._entries[name]
-        raw = os.pread(self._file.fileno(), entry.info.nbytes, entry.offset)
+        raw = os.pread(self._file.descriptor, entry.info.nbytes, entry.offset)
         if len(raw) != entry.info.nbytes:
             raise UnreadableFileError(
                 f"ends in the middle of tensor {name[:200]!r}", where=self._where
             )
-        self._watch.refuse_changed()
+        self._file.refuse_changed()
         return np.frombuffer(raw, dtype=np.uint8)
 
     def sha256(self) -> str:
@@ -248,9 +236,7 @@ class GgufFile:
         Raises:
             MalformedFileError: If it changed since it was opened.
         """
-        digest = sha256_of_descriptor(self._file.fileno())
-        self._watch.refuse_changed(strictly=True)
-        return digest
+        return self._file.sha256()
 
     def close(self) -> None:
         """Closes the file."""

@@ -7,19 +7,16 @@ kills the process instead of raising an error.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
+from scanner.errors import MalformedFileError, UnreadableFileError
 from scanner.formats.dtypes import FLOATING, INTEGER, widen, widen_integers
-from scanner.formats.limits import MAX_FILE_BYTES
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.regular import Watch, open_regular
 from scanner.formats.stores.header import (
     PREFIX_BYTES,
     Header,
@@ -27,30 +24,7 @@ from scanner.formats.stores.header import (
     parse_header,
     refuse_lfs_pointer,
 )
-
-_BLOCK_BYTES = 4 * 2**20
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hex digest of a file, read in blocks."""
-    with open_regular(path) as file:
-        return sha256_of_descriptor(file.fileno())
-
-
-def sha256_of_descriptor(descriptor: int) -> str:
-    """Hex digest of an open file, from its start whatever its position."""
-    digest = hashlib.sha256()
-    for block in blocks_of_descriptor(descriptor):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def blocks_of_descriptor(descriptor: int) -> Iterator[bytes]:
-    """The content of an open file in blocks, from its start whatever its position."""
-    position = 0
-    while block := os.pread(descriptor, _BLOCK_BYTES, position):
-        yield block
-        position += len(block)
+from scanner.formats.stores.opened import OpenedFile
 
 
 class SafetensorsFile:
@@ -68,14 +42,8 @@ class SafetensorsFile:
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         self._where = where or str(path)
+        self._file = OpenedFile(path, self._where)
         try:
-            self._file = open_regular(path)
-        except OSError as error:
-            raise UnreadableFileError(
-                f"cannot be opened: {error.strerror or error}", where=self._where
-            ) from None
-        try:
-            self._watch = Watch(self._file.fileno(), self._where)
             self._header = self._read_header()
             self._cross_check(path)
         except BaseException:
@@ -83,12 +51,8 @@ class SafetensorsFile:
             raise
 
     def _read_header(self) -> Header:
-        descriptor = self._file.fileno()
-        size = os.fstat(descriptor).st_size
-        if size > MAX_FILE_BYTES:
-            raise LimitExceededError(
-                f"{size:,} bytes (limit {MAX_FILE_BYTES:,})", where=self._where
-            )
+        descriptor = self._file.descriptor
+        size = self._file.size
         refuse_lfs_pointer(os.pread(descriptor, 1024, 0), self._where)
         length = header_length(os.pread(descriptor, PREFIX_BYTES, 0), self._where)
         if PREFIX_BYTES + length > size:
@@ -167,13 +131,13 @@ class SafetensorsFile:
         view = memoryview(raw.data)
         done = 0
         while done < len(raw):
-            count = os.preadv(self._file.fileno(), [view[done:]], entry.offset + done)
+            count = os.preadv(self._file.descriptor, [view[done:]], entry.offset + done)
             if count == 0:
                 raise UnreadableFileError(
                     f"ends in the middle of tensor {name[:200]!r}", where=self._where
                 )
             done += count
-        self._watch.refuse_changed()
+        self._file.refuse_changed()
         return raw
 
     def sha256(self) -> str:
@@ -182,9 +146,7 @@ class SafetensorsFile:
         Raises:
             MalformedFileError: If it changed since it was opened.
         """
-        digest = sha256_of_descriptor(self._file.fileno())
-        self._watch.refuse_changed(strictly=True)
-        return digest
+        return self._file.sha256()
 
     def close(self) -> None:
         """Closes the file."""

@@ -8,7 +8,6 @@ far larger than it is stored is refused before it is read.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -19,18 +18,16 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
+from scanner.errors import LimitExceededError, MalformedFileError
 from scanner.formats.limits import (
     MAX_EXPANSION,
-    MAX_FILE_BYTES,
     MAX_TENSOR_BYTES,
     MAX_TENSORS,
     is_sound_shape,
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
-from scanner.formats.regular import Watch, open_regular
 from scanner.formats.stores.archive import open_archive
-from scanner.formats.stores.local import sha256_of_descriptor
+from scanner.formats.stores.opened import OpenedFile
 
 _SUFFIX = ".npy"
 _DTYPE_NAMES = {
@@ -54,20 +51,9 @@ class NpzFile:
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         self._where = where or str(path)
+        self._file = OpenedFile(path, self._where)
         try:
-            self._file = open_regular(path)
-        except OSError as error:
-            raise UnreadableFileError(
-                f"cannot be opened: {error.strerror or error}", where=self._where
-            ) from None
-        try:
-            self._watch = Watch(self._file.fileno(), self._where)
-            size = os.fstat(self._file.fileno()).st_size
-            if size > MAX_FILE_BYTES:
-                raise LimitExceededError(
-                    f"{size:,} bytes (limit {MAX_FILE_BYTES:,})", where=self._where
-                )
-            self._archive = open_archive(self._file, self._where)
+            self._archive = open_archive(self._file.file, self._where)
             self._infos = self._list()
         except BaseException:
             self._file.close()
@@ -171,7 +157,7 @@ class NpzFile:
             raise MalformedFileError(
                 f"tensor {name[:200]!r} cannot be read ({error})", where=self._where
             ) from None
-        self._watch.refuse_changed()
+        self._file.refuse_changed()
         return values
 
     def sha256(self) -> str:
@@ -180,9 +166,7 @@ class NpzFile:
         Raises:
             MalformedFileError: If it changed since it was opened.
         """
-        digest = sha256_of_descriptor(self._file.fileno())
-        self._watch.refuse_changed(strictly=True)
-        return digest
+        return self._file.sha256()
 
     def close(self) -> None:
         """Closes the archive."""

@@ -6,7 +6,6 @@ file runs. torch is an optional dependency: importing it takes longer than most 
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,15 +14,13 @@ from scanner.errors import (
     LimitExceededError,
     MalformedFileError,
     MissingExtraError,
-    UnreadableFileError,
     first_line,
 )
 from scanner.formats.limits import MAX_EXPANSION, MAX_PICKLE_BYTES, MAX_TENSORS
-from scanner.formats.regular import Watch, open_regular
 from scanner.formats.stores.archive import ZIP_MAGIC, open_archive
 from scanner.formats.stores.header import refuse_lfs_pointer
-from scanner.formats.stores.local import sha256_of_descriptor
 from scanner.formats.stores.memory import TensorsInMemory
+from scanner.formats.stores.opened import OpenedFile
 
 _MAX_SHARING = 2
 """Bytes of a tensor over bytes of its file."""
@@ -122,33 +119,23 @@ class PickledFile(TensorsInMemory):
 
     def __init__(self, path: Path, where: str | None = None) -> None:
         where = where or str(path)
+        self._file = OpenedFile(
+            path, where, limit=MAX_PICKLE_BYTES, todo="convert it to safetensors"
+        )
         try:
-            self._file = open_regular(path)
-        except OSError as error:
-            raise UnreadableFileError(
-                f"cannot be opened: {error.strerror or error}", where=where
-            ) from None
-        try:
-            self._watch = Watch(self._file.fileno(), where)
             super().__init__(self._state(where), where)
-            self._watch.refuse_changed()
+            self._file.refuse_changed()
         except BaseException:
             self._file.close()
             raise
 
     def _state(self, where: str) -> dict[str, Any]:
         """The tensors by name, once nothing speaks against loading them."""
-        refuse_lfs_pointer(self._file.read(1024), where)
-        size = os.fstat(self._file.fileno()).st_size
-        if size > MAX_PICKLE_BYTES:
-            raise LimitExceededError(
-                f"{size:,} bytes (limit for pickles {MAX_PICKLE_BYTES:,})",
-                where=where,
-                todo="convert it to safetensors",
-            )
-        _refuse_bombs(self._file, size, where)
-        self._file.seek(0)
-        state = _nested(_load_state_dict(self._file, where))
+        file, size = self._file.file, self._file.size
+        refuse_lfs_pointer(file.read(1024), where)
+        _refuse_bombs(file, size, where)
+        file.seek(0)
+        state = _nested(_load_state_dict(file, where))
         if len(state) > MAX_TENSORS:
             raise LimitExceededError(f"{len(state):,} tensors (limit {MAX_TENSORS:,})", where=where)
         for name, value in state.items():
@@ -161,9 +148,7 @@ class PickledFile(TensorsInMemory):
         Raises:
             MalformedFileError: If it changed since it was opened.
         """
-        digest = sha256_of_descriptor(self._file.fileno())
-        self._watch.refuse_changed(strictly=True)
-        return digest
+        return self._file.sha256()
 
     def close(self) -> None:
         """Closes the file."""

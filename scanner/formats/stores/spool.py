@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from scanner.errors import HubAnswerError, HubUnavailableError
 from scanner.formats.stores.digest import ContentDigest
-from scanner.formats.stores.local import blocks_of_descriptor, sha256_of_descriptor
+from scanner.formats.stores.opened import blocks_of_descriptor, sha256_of_descriptor
 
 REQUEST_BYTES = 4 * 2**20
 """What one request costs, in bytes that could be transferred instead.

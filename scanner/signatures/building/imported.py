@@ -29,7 +29,7 @@ import numpy as np
 
 from scanner.errors import MissingExtraError, SignatureError, TargetError
 from scanner.formats.model import FloatArray, Site, TensorStore
-from scanner.formats.stores.local import sha256_of_file
+from scanner.formats.stores.opened import sha256_of_file
 from scanner.formats.stores.sniff import open_store
 from scanner.geometry import Direction
 from scanner.signatures.manifest import (

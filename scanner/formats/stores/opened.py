@@ -1,0 +1,107 @@
+"""A local file that is opened once, so that what is read and what is hashed is one content.
+
+Whoever can write to a file while it is scanned could otherwise have one content judged and
+another one's digest written down. So a store opens its file once, reads and hashes through that
+descriptor, and refuses a file that was written to since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
+from scanner.formats.limits import MAX_FILE_BYTES
+from scanner.formats.regular import open_regular
+
+_BLOCK_BYTES = 4 * 2**20
+
+
+class OpenedFile:
+    """An open regular file.
+
+    Args:
+        path: The file.
+        where: What to call it in errors.
+        limit: The most bytes it may have.
+        todo: What to do about one that is larger.
+
+    Raises:
+        UnreadableFileError: If it cannot be opened.
+        LimitExceededError: If it is larger than the limit.
+    """
+
+    def __init__(
+        self, path: Path, where: str, *, limit: int = MAX_FILE_BYTES, todo: str = ""
+    ) -> None:
+        self._where = where
+        try:
+            self.file = open_regular(path)
+        except OSError as error:
+            raise UnreadableFileError(
+                f"cannot be opened: {error.strerror or error}", where=where
+            ) from None
+        self.descriptor = self.file.fileno()
+        self._opened = os.fstat(self.descriptor)
+        self.size = self._opened.st_size
+        """Bytes, when it was opened."""
+        if self.size > limit:
+            self.close()
+            raise LimitExceededError(
+                f"{self.size:,} bytes (limit {limit:,})", where=where, todo=todo
+            )
+
+    def refuse_changed(self, *, strictly: bool = False) -> None:
+        """Refuses a file whose size or time of modification is another than when it was opened.
+
+        Args:
+            strictly: Look at the time of its last change of any kind too, which nobody can set
+                back. It also moves when a name of the file is taken away.
+
+        Raises:
+            MalformedFileError: If it changed.
+        """
+        now, then = os.fstat(self.descriptor), self._opened
+        same = (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
+        if not same or (strictly and now.st_ctime_ns != then.st_ctime_ns):
+            raise MalformedFileError(
+                "changed while it was read", where=self._where, todo="scan it when it is at rest"
+            )
+
+    def sha256(self) -> str:
+        """Hex digest of the whole file.
+
+        Raises:
+            MalformedFileError: If it changed since it was opened.
+        """
+        digest = sha256_of_descriptor(self.descriptor)
+        self.refuse_changed(strictly=True)
+        return digest
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    with open_regular(path) as file:
+        return sha256_of_descriptor(file.fileno())
+
+
+def sha256_of_descriptor(descriptor: int) -> str:
+    """Hex digest of an open file, from its start whatever its position."""
+    digest = hashlib.sha256()
+    for block in blocks_of_descriptor(descriptor):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def blocks_of_descriptor(descriptor: int) -> Iterator[bytes]:
+    """The content of an open file in blocks, from its start whatever its position."""
+    position = 0
+    while block := os.pread(descriptor, _BLOCK_BYTES, position):
+        yield block
+        position += len(block)
