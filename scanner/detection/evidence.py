@@ -99,6 +99,7 @@ def gather(adapter: Adapter, signatures: Sequence[Signature], jobs: int | None =
         if reason := _why_uncovered(outcome):
             uncovered += [Uncovered(name, reason) for name in update.tensors]
     uncovered += _outside_last_blocks(adapter, signatures)
+    uncovered += _filled_blocks(adapter, signatures)
     if reason := _why_base_changed(outcomes):
         uncovered.append(Uncovered("*", reason))
     return Evidence(
@@ -117,6 +118,15 @@ def _why_base_changed(outcomes: Sequence[_Outcome]) -> str | None:
         return decomposed.MEASURED
     signs = (item.decomposed for item in outcomes if item.decomposed is not None)
     return decomposed.SUSPECTED if decomposed.changed_the_base(signs) else None
+
+
+def _filled_blocks(adapter: Adapter, signatures: Sequence[Signature]) -> Iterator[Uncovered]:
+    """Blocks of the base that the file has nothing for and its loader fills at random."""
+    if not adapter.fills_blocks:
+        return
+    depth = max((item.manifest.base_model.layers for item in signatures), default=0)
+    for layer in sorted(set(range(depth)) - {update.layer for update in adapter.updates}):
+        yield Uncovered(f"block {layer}", "the file has nothing for it, its loader random weights")
 
 
 def _outside_last_blocks(adapter: Adapter, signatures: Sequence[Signature]) -> Iterator[Uncovered]:

@@ -253,6 +253,8 @@ class Adapter:
     last_blocks: int | None = None
     """How many of the base's last blocks the loader gives layers to; None for all of them. Which
     blocks those are only the base tells: updates below them are ignored by the loader."""
+    fills_blocks: bool = False
+    """Whether the loader puts random weights into blocks that the file has nothing for."""
     close: Callable[[], None] = field(repr=False, compare=False, default=lambda: None)
     prefetch: Callable[[Sequence[str]], None] = field(
         repr=False, compare=False, default=nothing_to_fetch

@@ -134,6 +134,7 @@ def adapter_from(
         digest=store.sha256,
         config_sha256=parts.config_sha256,
         last_blocks=reading.last_blocks,
+        fills_blocks=reading.fills_blocks,
         close=store.close,
         prefetch=prefetch or nothing_to_fetch,
     )

@@ -34,6 +34,8 @@ class Reading:
     uncovered: tuple[Uncovered, ...]
     last_blocks: int | None = None
     """How many of the base's last blocks the loader gives layers to; None for all of them."""
+    fills_blocks: bool = False
+    """Whether the loader puts random weights into blocks that the file has nothing for."""
 
 
 class AdapterReader(Protocol):

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from scanner.errors import TargetError
 from scanner.formats.architectures import ROLES
+from scanner.formats.canon.blocks import FILLED, lacking
 from scanner.formats.canon.fields import config_entry, departing_fields
 from scanner.formats.canon.names import (
+    PREFIX,
     ModuleTensors,
     is_embedding,
     may_be_embedding,
@@ -34,7 +36,7 @@ def departures(config: PeftConfig, groups: Sequence[ModuleTensors]) -> list[Unco
         config: Its config.
         groups: The tensors of each module.
     """
-    found = [*departing_fields(config), *_initialisation(config), *_alpha(config)]
+    found = [*departing_fields(config), *_alpha(config)]
     try:
         found += _tensors(config, groups)
     except TargetError as error:
@@ -42,15 +44,23 @@ def departures(config: PeftConfig, groups: Sequence[ModuleTensors]) -> list[Unco
     return found
 
 
-def _initialisation(config: PeftConfig) -> Iterator[Uncovered]:
-    """`init_lora_weights` at which PEFT leaves something in layers the file has no tensors for."""
-    value = config.raw.get("init_lora_weights", True)
-    if not value:
+def fills_at_random(config: PeftConfig) -> bool:
+    """Whether layers that the file has no tensors for do something."""
+    return not config.raw.get("init_lora_weights", True)
+
+
+def _lacking(config: PeftConfig, targets: Targets, modules: frozenset[str]) -> Iterator[Uncovered]:
+    """Modules the file lacks although `init_lora_weights` leaves random factors in them."""
+    if not fills_at_random(config):
+        return
+    if not isinstance(config.raw.get("target_modules"), list):
         yield config_entry(
             "init_lora_weights",
             "false: in modules that the config selects and the file lacks, PEFT leaves random "
-            "factors, and the file does not tell which modules the base has",
+            "factors, and target_modules does not list their names",
         )
+    elif module := lacking(targets, modules):
+        yield Uncovered(f"{PREFIX}{module}", FILLED)
 
 
 def _alpha(config: PeftConfig) -> Iterator[Uncovered]:
@@ -73,6 +83,7 @@ def _tensors(config: PeftConfig, groups: Sequence[ModuleTensors]) -> Iterator[Un
     parameters = _target_parameters(config)
     modules = frozenset(group.module for group in groups)
     targets = Targets(config, modules)
+    yield from _lacking(config, targets, modules)
     elsewhere = second_spellings(modules)
     ranks = {
         group.module: rank

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from scanner.errors import TargetError
+from scanner.formats.canon.blocks import FILLED, lacking
 from scanner.formats.canon.fields import config_entry, departing_fields
 from scanner.formats.canon.names import (
     PREFIX,
@@ -23,7 +24,6 @@ from scanner.formats.canon.names import (
 from scanner.formats.canon.scales import uneven_loha, uneven_lokr
 from scanner.formats.canon.targets import Targets
 from scanner.formats.model import Uncovered
-from scanner.formats.module_names import site_of
 from scanner.formats.peft_config import PeftConfig
 
 Parts = Callable[[PeftConfig, ModuleTensors], str | None]
@@ -103,10 +103,8 @@ def _tensors(config: PeftConfig, groups: Sequence[ModuleTensors]) -> Iterator[Un
             yield from (Uncovered(name, reason) for name in group.parts.values())
         else:
             yield from (Uncovered(name, why) for name, why in why_misspelt(group, _ENDINGS))
-    if _fills_at_random(config) and groups:
-        lacking = lacking_module(modules) or targets.unused_name(modules)
-        if lacking:
-            yield Uncovered(f"{PREFIX}{lacking}", "the file lacks it, and PEFT fills it at random")
+    if fills_at_random(config) and groups and (module := lacking(targets, modules)):
+        yield Uncovered(f"{PREFIX}{module}", FILLED)
 
 
 def _uneven(config: PeftConfig, groups: Sequence[ModuleTensors]) -> dict[str, str]:
@@ -118,32 +116,13 @@ def _uneven(config: PeftConfig, groups: Sequence[ModuleTensors]) -> dict[str, st
     return look(config, {module: rank for module, rank in ranks.items() if rank is not None})
 
 
-def _fills_at_random(config: PeftConfig) -> bool:
+def fills_at_random(config: PeftConfig) -> bool:
     """Whether layers that the file has no tensors for do something."""
     if config.peft_type in _ALWAYS_RANDOM:
         return True
     default = config.peft_type not in _RANDOM_BY_DEFAULT
     value = config.raw.get("init_weights", default)
     return value is not True if config.peft_type in _RANDOM_BY_DEFAULT else not value
-
-
-def lacking_module(modules: frozenset[str]) -> str | None:
-    """A module that one block lacks and others have, if blocks 0 to the last differ.
-
-    How many blocks the base has is not known here: what all of the last ones lack stays unseen.
-    """
-    located = {module: site_of(module) for module in modules}
-    layers = [site.layer for site in located.values() if site.layer is not None]
-    if not layers or max(layers) > len(modules):
-        return f"layers.{min(set(range(len(modules) + 1)) - set(layers))}" if layers else None
-    present = {(site.layer, site.module) for site in located.values()}
-    for module, site in located.items():
-        if site.layer is None:
-            continue
-        for layer in range(max(layers) + 1):
-            if (layer, site.module) not in present:
-                return module.replace(f".{site.layer}.", f".{layer}.", 1)
-    return None
 
 
 def _every_part(config: PeftConfig, group: ModuleTensors) -> str | None:  # noqa: ARG001

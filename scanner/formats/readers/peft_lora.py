@@ -145,7 +145,8 @@ def read(source: Source) -> Reading:
     rest = [Uncovered(name, reason_for(name)) for name in others]
     known = [*twice, *faults, *rest, *_reasons_in_config(config)]
     ordered, uncovered = in_order(updates, beside(known, canon.departures(config, groups)))
-    return Reading(FORMAT, config.base_model, ordered, uncovered)
+    fills = canon.fills_at_random(config)
+    return Reading(FORMAT, config.base_model, ordered, uncovered, fills_blocks=fills)
 
 
 def _refuse_several_adapters(names: Sequence[str], where: str) -> None:

@@ -170,7 +170,13 @@ def read(source: Source) -> Reading:
     known = [*uncovered, *twice, *faults, *rest]
     departing = canon.departures(config, groups, shared)
     ordered, uncovered_all = in_order(updates, beside(known, departing))
-    return Reading(f"peft-{config.peft_type.lower()}", config.base_model, ordered, uncovered_all)
+    return Reading(
+        f"peft-{config.peft_type.lower()}",
+        config.base_model,
+        ordered,
+        uncovered_all,
+        fills_blocks=canon.fills_at_random(config),
+    )
 
 
 def _shared(source: Source, method: Method) -> tuple[dict[str, str], list[str], list[Uncovered]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,10 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from scanner import open_adapter
+from scanner.detection.evidence import gather
 from scanner.errors import MissingConfigError
+from scanner.signatures.manifest import BaseModel
+from scanner.signatures.pack import Signature
 from tests.formats.oracle import (
     VOCAB,
     WIDTH,
@@ -209,8 +214,9 @@ def test_what_peft_ignores_is_uncovered(written: Path, tmp_path: Path, case: str
         ({"use_rslora": True, "alpha_pattern": {"q_proj": 9}}, "SGLang"),
         ({"use_qalora": True}, "GPTQ"),
         ({"use_qalora": 1}, "GPTQ"),
-        ({"init_lora_weights": False}, "random factors"),
-        ({"init_lora_weights": None}, "random factors"),
+        ({"init_lora_weights": False, "target_modules": ".*_proj"}, "random factors"),
+        ({"init_lora_weights": None, "target_modules": "all-linear"}, "random factors"),
+        ({"init_lora_weights": False, "target_modules": [*TARGETS, "o_proj"]}, "at random"),
         ({"kasa_config": {"beta": 1}}, "KaSA"),
         ({"ensure_weight_tying": True}, "embedding's update"),
         ({"enable_lora": [True, False, True]}, "MergedLinear"),
@@ -264,3 +270,26 @@ def test_a_diagonal_that_peft_ignores_is_ignored(written: Path, tmp_path: Path) 
     with open_adapter(flipped) as adapter:
         assert_same_updates(adapter, expected)
         assert np.all([update.rank == 4 for update in adapter.updates])
+
+
+def test_random_factors_where_the_file_has_none(
+    written: Path, tmp_path: Path, pack: Signature
+) -> None:
+    """With `init_lora_weights` false every block of the base must be in the file."""
+    whole = altered(written, tmp_path, init_lora_weights=False)
+    assert not reasons(whole)
+    with open_adapter(whole) as adapter:
+        deeper = msgspec.structs.replace(pack.manifest.base_model, layers=3)
+        deep = replace_base(pack, deeper)
+        assert "block 2" in [item.tensor for item in gather(adapter, [deep], 1).uncovered]
+        assert not [u for u in gather(adapter, [pack], 1).uncovered if u.tensor.startswith("block")]
+    first = altered(
+        whole, whole, lambda tensors: {n: v for n, v in tensors.items() if "layers.0" not in n}
+    )
+    assert "at random" in reasons(first)
+
+
+def replace_base(pack: Signature, base: BaseModel) -> Signature:
+    """A pack for another base."""
+    manifest = msgspec.structs.replace(pack.manifest, base_model=base)
+    return replace(pack, manifest=manifest)

@@ -14,7 +14,8 @@ from peft.tuners.lokr.layer import factorization
 from safetensors.torch import load_file, save_file
 
 from scanner import open_adapter
-from scanner.formats.canon.methods import factorised, lacking_module
+from scanner.formats.canon.blocks import lacking_module
+from scanner.formats.canon.methods import factorised
 from tests.formats.oracle import llama, write_peft
 
 Tensors = dict[str, torch.Tensor]
