@@ -141,7 +141,8 @@ _BLOCK = re.compile(
 
 def unwrapped(name: str) -> str:
     """A tensor's name without the modules that wrappers put around others, wherever they stand."""
-    return _WRAPPER_INSIDE.sub("", name) if "_mod" in name else name
+    wrapped = "_wrapped_module" in name or "_orig_mod" in name
+    return _WRAPPER_INSIDE.sub("", name) if wrapped else name
 
 
 def strip_wrappers(path: str) -> str:

@@ -103,8 +103,8 @@ def _tensors(config: PeftConfig, groups: Sequence[ModuleTensors]) -> Iterator[Un
             yield from (Uncovered(name, reason) for name in group.parts.values())
         else:
             yield from (Uncovered(name, why) for name, why in why_misspelt(group, _ENDINGS))
-    if fills_at_random(config) and groups and (module := lacking(targets, modules)):
-        yield Uncovered(f"{PREFIX}{module}", FILLED)
+    if fills_at_random(config) and groups and (lost := lacking(targets, modules)):
+        yield Uncovered(f"{PREFIX}{lost}", FILLED)
 
 
 def _uneven(config: PeftConfig, groups: Sequence[ModuleTensors]) -> dict[str, str]:

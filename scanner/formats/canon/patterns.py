@@ -215,6 +215,8 @@ class PatternMatcher:
         Raises:
             MissingConfigError: If a pattern is none, or they take too long.
         """
+        if not patterns:
+            return None
         key = self.first_key(patterns, module, form)
         return patterns.get(module if key is None else key)
 
