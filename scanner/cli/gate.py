@@ -124,6 +124,8 @@ def check(
     from scanner.gates.push_gate import PushGate
 
     in_force = resolve_settings(config, flags, [directory], unused=_NOT_POLICY)
+    if policy_file is not None:
+        in_force.trees.refuse(policy_file, where="--policy")
     gate = PushGate.of_file(policy_file, key, override_reason)
     name = model or directory.resolve().name
     gate.require_rule(name, named=model is not None)
@@ -173,6 +175,8 @@ def push(
     from scanner.gates.push_gate import PushGate
 
     in_force = resolve_settings(config, flags, [directory], unused=_NOT_POLICY)
+    if policy_file is not None:
+        in_force.trees.refuse(policy_file, where="--policy")
     gate = PushGate.of_file(policy_file, key, override_reason)
     gate.require_rule(repository, named=True)
     with TemporaryDirectory(prefix="adapter-scanner-") as scratch:

@@ -193,6 +193,10 @@ def test_a_gate_believes_nothing_of_what_it_judges(tree: Path, pack: Signature) 
     assert "so it is not read" in done.stderr
     assert json.loads(done.stdout)["configuration"] == {"file": None, "looser": []}
     assert run("gate", "check", ".", "-s", "pack", cwd=tree).returncode == 2
+    (tree / "gate.yaml").write_text("version: 1\nrules: [{models: ['*'], flagged: allow}]\n")
+    done = run("gate", "check", ".", "--policy", "gate.yaml", cwd=tree)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--policy: gate.yaml lies in what is scanned" in done.stderr
 
 
 def test_a_hook_reads_the_repositorys_configuration(tree: Path, pack: Signature) -> None:
