@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -85,13 +86,23 @@ _LORA: dict[str, tuple[str, dict[str, Any]]] = {
 def _lora(name: str, directory: Path) -> Specimen:
     base, settings = _LORA[name]
     config = peft.LoraConfig(task_type="CAUSAL_LM", **settings)
-    return read_specimen(write_peft(directory, BASES[base], config), base)
+    specimen = read_specimen(write_peft(directory, BASES[base], config), base)
+    specimen.tensors = {
+        name: tensor for name, tensor in specimen.tensors.items() if ".base_layer." not in name
+    }  # as with save_embedding_layers=False
+    return specimen
 
 
 def _method(name: str, directory: Path) -> Specimen:
     make, settings = {**CASES, **NEEDING_SHAPES}[name]
     config = make(target_modules=TARGETS, task_type="CAUSAL_LM", **settings)
-    return read_specimen(write_peft(directory, BASES["llama"], config), "llama")
+    specimen = read_specimen(write_peft(directory, BASES["llama"], config), "llama")
+    specimen.tensors = {
+        name: tensor
+        for name, tensor in specimen.tensors.items()
+        if not re.search(r"layers.*randlora_[AB]", name)
+    }  # copies of the shared bases, which PEFT saves under every module as well
+    return specimen
 
 
 def _mlx(name: str, directory: Path) -> Specimen:

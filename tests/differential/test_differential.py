@@ -13,16 +13,21 @@ from scanner.formats.model import Site
 from tests.differential.judging import differences, judge
 from tests.differential.loader_models import IN_BLOCK
 from tests.differential.loaders import OtherPeft, here
-from tests.differential.mutations import OPERATIONS, Case, cases
+from tests.differential.mutations import Case, cases
 from tests.differential.old_peft import NoOldPeft, old_peft
 from tests.differential.originals import KINDS
 from tests.differential.regressions import REGRESSIONS
 
-OPEN_OPERATIONS = frozenset(OPERATIONS) - {"scale", "retype"}
-"""Mutations whose disagreements are known and not mended yet."""
-OPEN_KINDS = frozenset({"LORA patterns", "LORA qalora"})
-"""Kinds that some loader loads otherwise already as they are written."""
-SEARCHED = tuple(kind for kind in KINDS if kind.removesuffix(" of 0.13") not in OPEN_KINDS)
+NOT_COVERED = {
+    "LORA patterns": "vLLM and SGLang scale some modules otherwise than others",
+    "LORA qalora": "PEFT pools the inputs of some kinds of base only",
+    "LORA false": "PEFT fills at random what the file lacks",
+    "LORA dora": "the delta needs the base",
+    "LORA bias": "signatures hold no direction for biases",
+    "LORA saved": "the delta needs the base",
+    "LOKR both sides whole": "PEFT up to 0.13 ignores an alpha below the rank",
+}
+"""Kinds that are not read as the whole, as they are written, and why not."""
 
 SERVED = ("vLLM", "SGLang", "llama.cpp", "PEFT", "transformers")
 
@@ -32,13 +37,13 @@ def _explain(case: Case, found: tuple[object, ...]) -> str:
 
 
 @settings(
-    max_examples=150,
+    max_examples=400,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
-@given(cases(SEARCHED, OPEN_OPERATIONS))
+@given(cases())
 def test_what_is_read_without_gaps_is_what_loads(case: Case) -> None:
     assert not (found := judge(case, here()).disagreements), _explain(case, found)
 
@@ -48,9 +53,11 @@ def test_what_was_found_stays_mended(case: Case) -> None:
     assert not (found := judge(case, here()).disagreements), _explain(case, found)
 
 
-@pytest.mark.parametrize("kind", SEARCHED)
+@pytest.mark.parametrize("kind", KINDS)
 def test_adapters_as_they_are_written(kind: str) -> None:
-    assert not judge(Case(kind, ()), here()).disagreements
+    judgement = judge(Case(kind, ()), here())
+    assert judgement.covered == (kind.removesuffix(" of 0.13") not in NOT_COVERED)
+    assert not judgement.disagreements
 
 
 def test_every_loader_takes_part() -> None:
@@ -100,12 +107,12 @@ def peft_0_13() -> Iterator[OtherPeft]:
 @pytest.mark.timeout(1200)
 def test_what_an_older_peft_loads(peft_0_13: OtherPeft) -> None:
     assert "PEFT 0.13" in judge(Case("LORA of 0.13", ()), [peft_0_13]).loaded
-    older = tuple(kind for kind in SEARCHED if kind.endswith(" of 0.13"))
+    older = tuple(kind for kind in KINDS if kind.endswith(" of 0.13"))
 
     @settings(
         max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
     )
-    @given(cases(older, OPEN_OPERATIONS))
+    @given(cases(older))
     def search(case: Case) -> None:
         assert not (found := judge(case, [peft_0_13]).disagreements), _explain(case, found)
 
