@@ -69,7 +69,7 @@ _LORA: dict[str, tuple[str, dict[str, Any]]] = {
             "qalora_group_size": 8,
         },
     ),
-    "LORA minor": (
+    "LORA gaussian": (
         "llama",
         {"r": 4, "target_modules": ["o_proj"], "init_lora_weights": "gaussian"},
     ),
