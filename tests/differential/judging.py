@@ -20,6 +20,7 @@ from tests.differential.loaders import Loader, Modelled
 from tests.differential.merging import Array, Changes, base_model, matrices
 from tests.differential.mutations import Case
 from tests.differential.specimen import Specimen
+from tests.formats.oracle import LAYERS
 
 TOLERANCE = 1e-4
 """Largest difference of two deltas, as a share of the larger one's norm."""
@@ -102,10 +103,17 @@ def _of_another_class(specimen: Specimen) -> bool:
 def _could_be_judged(adapter: Adapter, read: Mapping[Site, Array], base: str) -> bool:
     """Whether the best pack of this base would have a direction for every update.
 
-    As `detection.evidence`: a site without one, an update of another shape, and values that are
-    not finite leave an adapter without `clear`.
+    As `detection.evidence`: a site without one, an update of another shape, values that are not
+    finite, and what only the base's depth tells leave an adapter without `clear`.
     """
     sites = _sites(base)
+    layers = {update.layer for update in adapter.updates if update.layer is not None}
+    if adapter.fills_blocks and layers != set(range(LAYERS)):
+        return False
+    if adapter.last_blocks is not None and any(
+        layer < LAYERS - adapter.last_blocks for layer in layers
+    ):
+        return False
     return all(
         sites.get(update.site) == (update.d_out, update.d_in) for update in adapter.updates
     ) and all(np.isfinite(delta).all() for delta in read.values())

@@ -21,11 +21,9 @@ from tests.differential.regressions import REGRESSIONS
 NOT_COVERED = {
     "LORA patterns": "vLLM and SGLang scale some modules otherwise than others",
     "LORA qalora": "PEFT pools the inputs of some kinds of base only",
-    "LORA false": "PEFT fills at random what the file lacks",
     "LORA dora": "the delta needs the base",
     "LORA bias": "signatures hold no direction for biases",
     "LORA saved": "the delta needs the base",
-    "LOKR both sides whole": "PEFT up to 0.13 ignores an alpha below the rank",
 }
 """Kinds that are not read as the whole, as they are written, and why not."""
 
