@@ -107,7 +107,8 @@ def test_experts_with_a_rank_pattern(tmp_path: Path) -> None:
         alpha_pattern={"experts.gate_up_proj": 3},
     )
     path = write_peft(tmp_path, mixtral, config)
-    assert_experts(path, expert_deltas(path, mixtral))
+    # vLLM and SGLang read neither pattern, and scale all of them alike.
+    assert_experts(path, expert_deltas(path, mixtral), canonical=False)
 
 
 def test_experts_in_unsloths_order(tmp_path: Path) -> None:
