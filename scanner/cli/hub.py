@@ -161,7 +161,7 @@ def scan_command(
         ctx.exit(EXIT_INTERRUPTED)
     _print_end(ledger, progress)
     if said := configuration_in_words(in_force.configuration):
-        click.echo(printable(said), err=True)
+        click.echo(printable(said))
     ctx.exit(exit_status({Verdict(name) for name in progress.verdicts}, settings.fail_on))
 
 
