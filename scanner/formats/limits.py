@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 MAX_HEADER_BYTES = 16 * 2**20
@@ -27,6 +26,10 @@ MAX_DOCUMENT_BYTES = 64 * 2**20
 MAX_SHARDS = 1_000
 MAX_PATTERN_CHARACTERS = 16_384
 """One regular expression of a config. Trainers generate some of a few thousand."""
+MAX_PATTERNS = 20_000
+"""Keys of rank_pattern or of alpha_pattern: one for each module of a very large model."""
+MAX_PATTERN_LOOKUPS = 500_000
+"""Patterns tried on modules in all: 700 patterns on 700 modules."""
 MAX_PATTERN_SECONDS = 0.2
 """Time one regular expression from a config may take on one module name."""
 MAX_PATTERNS_SECONDS = 1.0
@@ -45,8 +48,11 @@ many for each element stored. Rank 16 at width 4,096 takes 50 of them, rank 1,02
 
 def is_sound_shape(shape: Sequence[int]) -> bool:
     """Whether a shape is one that any array can have."""
-    return (
-        len(shape) <= MAX_DIMENSIONS
-        and all(size >= 0 for size in shape)
-        and math.prod(max(size, 1) for size in shape) <= MAX_ELEMENTS
-    )
+    if len(shape) > MAX_DIMENSIONS:
+        return False
+    elements = 1
+    for size in shape:
+        if size < 0:
+            return False
+        elements *= size or 1
+    return elements <= MAX_ELEMENTS

@@ -11,7 +11,7 @@ from typing import Any
 from scanner.errors import AdapterScannerError, MissingConfigError
 from scanner.formats.canon.patterns import PatternMatcher
 from scanner.formats.jsonfile import parse_object
-from scanner.formats.limits import MAX_CONFIG_BYTES
+from scanner.formats.limits import MAX_CONFIG_BYTES, MAX_PATTERNS
 from scanner.formats.regular import open_regular
 from scanner.formats.stores.header import refuse_lfs_pointer
 
@@ -109,6 +109,8 @@ def _pattern(raw: Mapping[str, Any], key: str, where: str) -> dict[str, float]:
         return {}
     if not isinstance(value, dict):
         raise MissingConfigError(f"{key} is not an object", where=where)
+    if len(value) > MAX_PATTERNS:
+        raise MissingConfigError(f"{key} has over {MAX_PATTERNS:,} patterns", where=where)
     result = {}
     for name in value:
         number = _number(value, name, f"{where}: {key}")

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from scanner.errors import MissingConfigError
 from scanner.formats.limits import (
     MAX_PATTERN_CHARACTERS,
+    MAX_PATTERN_LOOKUPS,
     MAX_PATTERN_SECONDS,
     MAX_PATTERNS_SECONDS,
     MAX_REPEATS,
@@ -203,6 +204,7 @@ class PatternMatcher:
     def __init__(self, where: str) -> None:
         self._where = where
         self._left = MAX_PATTERNS_SECONDS
+        self._lookups = 0
 
     def first_match(
         self, patterns: Mapping[str, float], module: str, form: str = CURRENT_FORM
@@ -222,7 +224,13 @@ class PatternMatcher:
 
     def first_key(self, keys: Iterable[str], module: str, form: str = CURRENT_FORM) -> str | None:
         """The first pattern that selects a module. Raises as `first_match` does."""
-        return next((key for key in keys if self._selects(key, module, form)), None)
+        for key in keys:
+            self._lookups += 1
+            if self._lookups > MAX_PATTERN_LOOKUPS:
+                raise self._failure(key, "there are too many patterns for so many modules")
+            if self._selects(key, module, form):
+                return key
+        return None
 
     def _selects(self, pattern: str, module: str, form: str) -> bool:
         """Whether a pattern, put into its form, matches a module from the beginning."""

@@ -88,35 +88,41 @@ def header_length(prefix: bytes, where: str) -> int:
     return length
 
 
+_ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
+
+
+def _is_whole(item: object) -> bool:
+    return type(item) is int and 0 <= item < 2**63
+
+
+def _malformed(name: str, what: str, where: str) -> MalformedFileError:
+    return MalformedFileError(f"tensor {name[:200]!r}: {what}", where=where)
+
+
 def _entry(name: str, value: Any, where: str) -> tuple[TensorInfo, int, int]:
     """One raw header entry as (info, begin, end), offsets relative to the data section."""
-
-    def malformed(what: str) -> MalformedFileError:
-        return MalformedFileError(f"tensor {name[:200]!r}: {what}", where=where)
-
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise malformed("a header entry needs exactly dtype, shape and data_offsets")
+    if not isinstance(value, dict) or value.keys() != _ENTRY_KEYS:
+        raise _malformed(name, "a header entry needs exactly dtype, shape and data_offsets", where)
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise malformed(f"unknown dtype {str(dtype)[:40]!r}")
+        raise _malformed(name, f"unknown dtype {str(dtype)[:40]!r}", where)
 
-    def whole(item: object) -> bool:
-        return type(item) is int and 0 <= item < 2**63
-
-    if not isinstance(shape, list) or not all(map(whole, shape)):
-        raise malformed("the shape is not a list of non-negative whole numbers")
+    if not isinstance(shape, list) or not all(map(_is_whole, shape)):
+        raise _malformed(name, "the shape is not a list of non-negative whole numbers", where)
     if not is_sound_shape(shape):
-        raise malformed(f"shape {str(shape)[:80]} is no tensor's")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(whole, offsets)):
-        raise malformed("data_offsets are not two non-negative whole numbers")
+        raise _malformed(name, f"shape {str(shape)[:80]} is no tensor's", where)
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_whole, offsets)):
+        raise _malformed(name, "data_offsets are not two non-negative whole numbers", where)
     begin, end = offsets
     bits = BITS[dtype]
     for dimension in shape:
         bits *= dimension
     if bits % 8 or end - begin != bits // 8:
-        raise malformed(
+        raise _malformed(
+            name,
             f"dtype {dtype} and shape {shape} need {bits / 8:,.0f} bytes, "
-            f"data_offsets give {end - begin:,}"
+            f"data_offsets give {end - begin:,}",
+            where,
         )
     if bits // 8 > MAX_TENSOR_BYTES:
         raise LimitExceededError(
