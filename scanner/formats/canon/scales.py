@@ -85,7 +85,11 @@ def _uneven(
     judged: Mapping[str, float], loaded: Mapping[str, float], loader: str
 ) -> dict[str, str]:
     """Modules whose scale a loader changes, unless it changes all alike and to no more."""
-    ratios = {module: loaded[module] / scale for module, scale in judged.items() if scale}
+    ratios = {
+        module: loaded[module] / scale if scale else math.inf
+        for module, scale in judged.items()
+        if scale or loaded[module]
+    }
     if not ratios:
         return {}
     least, most = min(ratios.values()), max(ratios.values())
