@@ -30,6 +30,8 @@ _OTHER_CLASSES = (
     "model.language_model.",
     "model.model.",
     "model.decoder.",
+    "model.h.",
+    "transformer.layers.",
 )
 """What stands before the blocks in other classes than the tiny bases."""
 _PEFT_PREFIX = "base_model.model."

@@ -63,14 +63,14 @@ LORA: dict[str, Field] = {
     **TARGETS,
     "alora_invocation_tokens": NONE,  # which tokens the delta acts on, not what it is
     "alpha_pattern": READ,
-    "arrow_config": Only("Arrow: several adapters are routed per token"),
+    "arrow_config": Only("Arrow: several adapters are routed per token", makes_settings=True),
     "bias": NONE,  # biases that were trained are tensors of their own
     "corda_config": NONE,  # as the other *_config: only with the initialisation of that name
     "ensure_weight_tying": Only("PEFT gives the output layer the input embedding's update too"),
     "eva_config": NONE,
     "fan_in_fan_out": NONE,  # factors are stored as those of a Linear layer either way
     "init_lora_weights": READ,
-    "kasa_config": Only("KaSA: the base weights were truncated too"),
+    "kasa_config": Only("KaSA: the base weights were truncated too", makes_settings=True),
     "layer_replication": Only(
         "layer_replication: blocks of the base are repeated, each with an update of its own"
     ),
@@ -81,7 +81,7 @@ LORA: dict[str, Field] = {
     "lora_ga_config": NONE,
     "megatron_config": Only("Megatron's parallel layers: what they load is not known here"),
     "megatron_core": NONE,
-    "monteclora_config": Only("MonteCLoRA: a sampler beside the factors"),
+    "monteclora_config": Only("MonteCLoRA: a sampler beside the factors", makes_settings=True),
     "qalora_group_size": READ,
     "r": READ,
     "rank_pattern": READ,
@@ -279,7 +279,8 @@ def departing_fields(config: PeftConfig) -> Iterator[Uncovered]:
     rules = rules_of(config.peft_type)
     for key, value in config.raw.items():
         rule = rules.get(key)
-        if rule in (NONE, READ) or is_empty(value):
+        sets = isinstance(rule, Only) and rule.makes_settings and isinstance(value, dict)
+        if rule in (NONE, READ) or (is_empty(value) and not sets):
             continue
         if isinstance(rule, Only):
             if not any(same(value, allowed) for allowed in rule.values):

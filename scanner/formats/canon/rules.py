@@ -30,6 +30,8 @@ class Only(NamedTuple):
     """Why any other value leaves the adapter uncovered."""
     values: tuple[Any, ...] = ()
     """Beside null, false and empty."""
+    makes_settings: bool = False
+    """Whether an empty object sets it: PEFT makes default settings of one, and uses them."""
 
 
 Field: TypeAlias = Effect | Only
