@@ -29,6 +29,7 @@ REGRESSIONS: tuple[Case, ...] = (
     Case("LOHA of 0.13", (Mutation("set field", 0, ("alpha_pattern", {"o_proj|q_proj": 0})),)),
     Case("LORA", (Mutation("set field", 0, ("alpha_pattern", {"o_proj": 0})),)),
     Case("LORA all-linear", (Mutation("set field", 1, ("kasa_config", {})),)),
+    Case("SUPERTUNING with a rank", (Mutation("drop", 18, "tensor"),)),
     Case("VERA", (Mutation("copy to", 18, "k_proj"),)),
     Case("GRALORA", (Mutation("copy to", 16, "lm_head"),)),
     Case("LORA one module", (Mutation("set field", 28, ("use_qalora", 1)),)),

@@ -130,11 +130,13 @@ def _every_part(config: PeftConfig, group: ModuleTensors) -> str | None:  # noqa
     return None
 
 
-def _only(group: ModuleTensors, parts: set[str]) -> str | None:
+def _exactly(group: ModuleTensors, parts: set[str]) -> str | None:
+    """Why a module's parts are not those that PEFT has; None if they are."""
+    listed = ", ".join(sorted(parts))
+    if parts - set(group.parts):
+        return f"PEFT has {listed} here, and leaves as it starts what the file lacks"
     surplus = sorted(set(group.parts) - parts)
-    if not surplus:
-        return None
-    return f"PEFT ignores {surplus[0]}: it has {', '.join(sorted(parts))} here"
+    return f"PEFT ignores {surplus[0]}: it has {listed} here" if surplus else None
 
 
 def _adalora(config: PeftConfig, group: ModuleTensors) -> str | None:
@@ -177,9 +179,7 @@ def _lokr(config: PeftConfig, group: ModuleTensors) -> str | None:
     whole_second = rank >= max(second) / 2
     parts = {"lokr_w1"} if whole_first else {"lokr_w1_a", "lokr_w1_b"}
     parts |= {"lokr_w2"} if whole_second else {"lokr_w2_a", "lokr_w2_b"}
-    if parts - set(group.parts):
-        return f"PEFT has {', '.join(sorted(parts))} here"
-    return _only(group, parts)
+    return _exactly(group, parts)
 
 
 def _side(group: ModuleTensors, stem: str) -> tuple[int, int] | None:
@@ -215,20 +215,20 @@ def _gralora(config: PeftConfig, group: ModuleTensors) -> str | None:
     rank = group.infos["gralora_A"].shape[-1:] if "gralora_A" in group.infos else ()
     if rank and config.rank is not None and (config.rank,) != rank:
         return f"PEFT refuses it: the config says rank {config.rank}, the tensors have {rank[0]}"
-    return _only(group, parts)
+    return _exactly(group, parts)
 
 
 def _vblora(config: PeftConfig, group: ModuleTensors) -> str | None:
     kinds = ("_topk_indices", "_topk_weights")
     endings = kinds if config.raw.get("save_only_topk_weights") else ("",)
-    return _only(group, {f"vblora_logits_{side}{end}" for side in "AB" for end in endings})
+    return _exactly(group, {f"vblora_logits_{side}{end}" for side in "AB" for end in endings})
 
 
 def _supertuning(config: PeftConfig, group: ModuleTensors) -> str | None:
     parts = {"supertuning_values", "supertuning_indices"}
     if config.rank is not None:
         parts |= {"supertuning_lora_A", "supertuning_lora_B"}
-    return _only(group, parts)
+    return _exactly(group, parts)
 
 
 _PARTS: dict[str, Parts] = {
