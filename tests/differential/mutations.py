@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.differential.config_values import CONFIG_VALUES, EVERY_FIELD, NAMED_FIELDS
 from tests.differential.originals import KINDS, original
 from tests.differential.specimen import Specimen, Tensor, Tensors, split_name
+from tests.differential.spellings import INSIDE, MODULES, PREFIXES, SHADOWS, SUFFIXES
 
 
 class Mutation(NamedTuple):
@@ -134,6 +135,18 @@ def _scale(specimen: Specimen, pick: int, value: tuple[str, float]) -> None:
             specimen.tensors[name] = (tensor * factor).astype(tensor.dtype)
 
 
+def _roll(specimen: Specimen, pick: int, value: str) -> None:
+    """The values in another order, of every tensor that plays the picked one's part or only it."""
+    names = list(specimen.tensors)
+    if not names:
+        return
+    part = split_name(names[pick % len(names)])[1]
+    chosen = names if value == "part" else _picked(specimen, pick, value)
+    for name in chosen:
+        if split_name(name)[1] == part and specimen.tensors[name].ndim:
+            specimen.tensors[name] = np.roll(specimen.tensors[name], 1, axis=-1)
+
+
 def _retype(specimen: Specimen, pick: int, value: tuple[str, str]) -> None:
     scope, dtype = value
     for name in _picked(specimen, pick, scope):
@@ -214,117 +227,8 @@ def _add_text(specimen: Specimen, pick: int, value: tuple[str, str]) -> None:
     specimen.beside.setdefault(*value)
 
 
-_PREFIXES = [
-    ("base_model.model.", new)
-    for new in (
-        "", "base_model.", "model.", "module.", "module.base_model.model.", "_orig_mod.",
-        "_orig_mod.base_model.model.", "base_model.model.module.", "base_model.model._orig_mod.",
-        "base_model.model.base_model.model.", "base_model.model.model.",
-        "base_model._orig_mod.model.", "base_model.model.language_model.",
-        "base_model.model._fsdp_wrapped_module.",
-        "_fsdp_wrapped_module.base_model.model.", "x.base_model.model.", "base_model.model.x.",
-        "Base_Model.model.", ".base_model.model.", "base_model.model..",
-    )
-]  # fmt: skip
-_INSIDE = [
-    *((".self_attn.", f".self_attn.{wrapper}.") for wrapper in ("_orig_mod", "module", "default")),
-    (".self_attn.", "._checkpoint_wrapped_module.self_attn."),
-    (".self_attn.", "._fsdp_wrapped_module.self_attn."),
-    (".self_attn.", ".attn."),
-    (".self_attn.", ".self_attn.self_attn."),
-    (".self_attn.", "..self_attn."),
-    (".self_attn.", ".SELF_ATTN."),
-    ("model.layers.", "model.model.layers."),
-    ("model.layers.", "model.layers.layers."),
-    ("model.layers.", "layers."),
-    ("model.layers.", "model.h."),
-    ("model.layers.", "model.decoder.layers."),
-    ("model.layers.", "model.language_model.layers."),
-    ("model.layers.", "transformer.layers."),
-    ("layers.0.", "layers.00."),
-    ("layers.1.", "layers.01."),
-    ("layers.1.", "layers.1_."),
-    ("layers.1.", "layers.+1."),
-    ("layers.1.", "layers.-1."),
-    ("layers.1.", "layers.\u0661."),
-    ("layers.1.", "layers.0."),
-    ("layers.0.", "layers.1."),
-    ("layers.1.", "layers.2."),
-    ("layers.1.", "layers.1.layers.0."),
-    ("layers.1.", "layers.1.0."),
-    ("q_proj", "q_proj.base_layer"),
-    ("o_proj", "o_proj.base_layer"),
-    ("q_proj", "Q_proj"),
-    ("q_proj", "q_proj.default"),
-    ("q_proj", "qq_proj"),
-    ("q_proj", "q_proj.q_proj"),
-    (".lora_A", ".lora_B"),
-    (".lora_A", ".lora_embedding_A"),
-    (".lora_B", ".lora_embedding_B"),
-    (".lora_", ".lora_embedding_"),
-    (".lora_", ".default.lora_"),
-    (".lora_", ".lora_A.lora_"),
-    (".lora_A.", ".lora_a."),
-    ("_A.", "_a."),
-    ("lokr_w1", "lokr_w2"),
-    ("_w1", "_W1"),
-]
-_SUFFIXES = [
-    (".weight", ""),
-    (".weight", ".default"),
-    (".weight", ".default.weight"),
-    (".weight", ".default_0.weight"),
-    (".weight", ".other.weight"),
-    (".weight", ".weight.weight"),
-    (".weight", ".weight.default"),
-    (".weight", ".Weight"),
-    (".weight", ".bias"),
-    (".weight", ".base_layer.weight"),
-    (".weight", "._orig_mod.weight"),
-    (".weight", ".modules_to_save.weight"),
-    ("$", ".weight"),
-    ("$", ".default"),
-    ("$", "."),
-    ("$", " "),
-    ("$", "_"),
-]
-_SPELLINGS = st.sampled_from([*_PREFIXES, *_INSIDE, *_SUFFIXES])
+_SPELLINGS = st.sampled_from([*PREFIXES, *INSIDE, *SUFFIXES])
 _SCOPES = st.sampled_from(["all", "module", "tensor"])
-
-_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "c_attn",
-            "c_proj", "lm_head", "x_proj"]  # fmt: skip
-
-_SHADOWS: list[tuple[str, tuple[int, ...], bool]] = [
-    ("lora_embedding_A", (4, 24), False), ("lora_embedding_B", (24, 4), False),
-    ("lora_A.weight", (4, 24), False), ("lora_B.weight", (24, 4), False),
-    ("lora_diag", (4,), False), ("lora_magnitude_vector", (24,), False),
-    ("lora_magnitude_vector.weight", (24, 1), False), ("lora_A.bias", (4,), False),
-    ("lora_B.bias", (24,), False), ("lora_E", (4, 1), False), ("ranknum", (1,), False),
-    ("alpha", (), False), ("lora_alpha", (), False), ("scaling", (), False),
-    ("weight", (24, 24), False), ("bias", (24,), False), ("base_layer.weight", (24, 24), False),
-    ("base_layer.bias", (24,), False), ("original_module.weight", (24, 24), False),
-    ("modules_to_save.weight", (24, 24), False), ("lora_C.weight", (4, 4), False),
-    ("lora_ga_A", (4, 24), False), ("lora_mask", (4,), False), ("lora_M", (24,), False),
-    ("lokr_w1", (8, 8), False), ("lokr_w2", (3, 3), False), ("lokr_w1_a", (8, 2), False),
-    ("lokr_w1_b", (2, 8), False), ("lokr_w2_a", (3, 2), False), ("lokr_w2_b", (2, 3), False),
-    ("lokr_t2", (2, 2, 1, 1), False), ("hada_t1", (3, 3, 1, 1), False),
-    ("hada_w1_a", (24, 3), False), ("hada_w1", (24, 24), False), ("dora_scale", (24, 1), False),
-    ("gralora_A_general", (2, 24), False), ("gralora_B_general", (24, 2), False),
-    ("delora_w_norm", (24,), False), ("delora_lambda", (1,), False), ("miss_block", (5, 24), False),
-    ("vera_A", (4, 40), True), ("vera_B", (40, 4), True), ("vera_A.default", (4, 40), True),
-    ("pvera_A", (8, 40), True), ("vblora_vector_bank", (10, 8), True),
-    ("randlora_A", (4, 1, 24), True), ("randlora_B", (40, 10, 4), True),
-    ("unilora_theta_d", (50,), True), ("vera_lambda_b", (24,), False),
-    ("vera_lambda_d", (4,), False), ("fourierft_spectrum", (30,), False),
-    ("supertuning_lora_A", (3, 24), False), ("supertuning_lora_B", (24, 3), False),
-    ("prompt_embeddings", (4, 24), True), ("model.lm_head.weight", (48, 24), True),
-    ("model.model.norm.weight", (24,), True), ("model.model.embed_tokens.weight", (48, 24), True),
-    ("model.model.layers.0.input_layernorm.weight", (24,), True),
-    ("model.model.layers.0.self_attn.k_proj.weight", (12, 24), True),
-    ("model.model.embed_tokens.token_adapter.trainable_tokens_delta", (2, 24), True),
-    ("model.model.embed_tokens.lora_embedding_A", (4, 48), True),
-    ("model.model.embed_tokens.lora_embedding_B", (24, 4), True),
-]  # fmt: skip
 
 _FILES = st.sampled_from(
     [
@@ -350,11 +254,12 @@ _FACTORS = st.sampled_from([-1.0, 0.0, 3.0, 1e-3, 1e4])
 OPERATIONS: dict[str, Operation] = {
     "rename": Operation(_rename, st.tuples(_SCOPES, _SPELLINGS)),
     "duplicate": Operation(_duplicate, st.tuples(_SCOPES, _SPELLINGS, st.booleans())),
-    "move": Operation(_move, st.sampled_from(_MODULES)),
-    "copy to": Operation(_copy_to, st.sampled_from(_MODULES)),
+    "move": Operation(_move, st.sampled_from(MODULES)),
+    "copy to": Operation(_copy_to, st.sampled_from(MODULES)),
     "drop": Operation(_drop, st.sampled_from(["tensor", "module", "all"])),
-    "shadow": Operation(_shadow, st.sampled_from(_SHADOWS)),
+    "shadow": Operation(_shadow, st.sampled_from(SHADOWS)),
     "scale": Operation(_scale, st.tuples(_SCOPES, _FACTORS)),
+    "roll": Operation(_roll, st.sampled_from(["part", "tensor"])),
     "retype": Operation(
         _retype, st.tuples(_SCOPES, st.sampled_from(["float16", "float64", "int8", "int64"]))
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -96,13 +95,7 @@ def _lora(name: str, directory: Path) -> Specimen:
 def _method(name: str, directory: Path) -> Specimen:
     make, settings = {**CASES, **NEEDING_SHAPES}[name]
     config = make(target_modules=TARGETS, task_type="CAUSAL_LM", **settings)
-    specimen = read_specimen(write_peft(directory, BASES["llama"], config), "llama")
-    specimen.tensors = {
-        name: tensor
-        for name, tensor in specimen.tensors.items()
-        if not re.search(r"layers.*randlora_[AB]", name)
-    }  # copies of the shared bases, which PEFT saves under every module as well
-    return specimen
+    return read_specimen(write_peft(directory, BASES["llama"], config), "llama")
 
 
 def _mlx(name: str, directory: Path) -> Specimen:

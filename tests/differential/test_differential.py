@@ -24,6 +24,9 @@ NOT_COVERED = {
     "LORA dora": "the delta needs the base",
     "LORA bias": "signatures hold no direction for biases",
     "LORA saved": "the delta needs the base",
+    "VERA": "PEFT up to 0.13 draws the shared projections from a seed",
+    "RANDLORA": "transformers draws the shared bases from a seed",
+    "SHIRA": "transformers draws the places from a seed",
 }
 """Kinds that are not read as the whole, as they are written, and why not."""
 

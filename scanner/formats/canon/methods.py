@@ -55,6 +55,22 @@ _SWITCHES: dict[str, tuple[str, bool, str]] = {
 }
 """peft_type -> the switch that says whether PEFT reads what the file holds, its default, and
 what happens where it is off."""
+_DRAWN_ANEW: dict[str, tuple[str, str]] = {
+    "VERA": (
+        "projection_prng_key",
+        "PEFT up to 0.13 draws the shared projections from it, whatever the file holds",
+    ),
+    "RANDLORA": (
+        "projection_prng_key",
+        "transformers' load_adapter draws the shared bases from it, whatever the file holds",
+    ),
+    "SHIRA": (
+        "random_seed",
+        "transformers' load_adapter draws the places from it, whatever the file holds",
+    ),
+}
+"""peft_type -> the seed from which some loader draws what the file holds, and which loader. All
+versions tried: PEFT 0.13.2 and 0.21.2, transformers 5.24."""
 _MAX_SQUARE_ROOT = 2**16
 _ALWAYS_RANDOM = frozenset({"VBLORA", "UNILORA"})
 _RANDOM_BY_DEFAULT = frozenset({"FOURIERFT", "C3A"})
@@ -75,9 +91,11 @@ def departures(
     peft_type = config.peft_type or ""
     found = list(departing_fields(config))
     key, default, reason = _SWITCHES.get(peft_type, ("", True, ""))
-    holds = bool(groups) and (bool(shared) or peft_type == "SUPERTUNING")
+    holds = bool(groups) and (bool(shared) or peft_type in ("SUPERTUNING", "SHIRA"))
     if key and holds and not config.raw.get(key, default):
         found.append(config_entry(key, reason))
+    if holds and peft_type in _DRAWN_ANEW:
+        found.append(config_entry(*_DRAWN_ANEW[peft_type]))
     found += [
         Uncovered(name, f"loaders differ on other spellings than PEFT's, 'base_model.{part}'")
         for part, name in shared.items()

@@ -97,13 +97,15 @@ NOTES = (
     FormatNote(
         "PEFT VeRA, PVeRA",
         "The whole delta, where the shared projections are saved",
-        "`save_projection: false`; inputs whose width nothing in the file tells",
+        "`save_projection: false`; inputs whose width nothing in the file tells. VeRA may flag and "
+        "never clears: PEFT up to 0.13 draws the projections anew from a seed",
         LIBRARY,
     ),
     FormatNote(
         "PEFT MiSS, SHiRA",
         "The whole delta, where the base's dimensions follow from the file",
-        'MiSS "bat"; dimensions that neither follow nor stand in a pack for the base',
+        'MiSS "bat"; dimensions that neither follow nor stand in a pack for the base. SHiRA may '
+        "flag and never clears: transformers draws the places anew from a seed",
         LIBRARY,
     ),
     FormatNote(
