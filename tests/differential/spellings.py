@@ -1,4 +1,4 @@
-"""Spellings of tensor names that trainers, loaders and forgers use, and parts that shadow others."""
+"""Spellings of tensor names that trainers, loaders and forgers use, and parts beside parts."""
 
 from __future__ import annotations
 
