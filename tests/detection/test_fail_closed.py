@@ -159,7 +159,7 @@ INCONCLUSIVE: dict[str, tuple[Break, str]] = {
     ),
     "one-dimensional factor": (
         rewrite_tensors(lambda t: t.update({f"{FIRST}.lora_A.weight": np.ones(3 * D_IN)})),
-        "not a matrix's",
+        "is no matrix",
     ),
     "empty factor": (
         rewrite_tensors(lambda t: t.update({f"{FIRST}.lora_B.weight": np.ones((0,))})),

@@ -71,7 +71,7 @@ def test_a_signature_that_misses_its_own_references_clears_nothing(
     ]
     blind = shutil.copytree(pack.path, tmp_path / "blind")
     changed = msgspec.structs.replace(pack.calibration, references=references)
-    save_calibration(blind, pack.manifest, changed)
+    save_calibration(blind, msgspec.structs.replace(pack.manifest, id="blind"), changed)
     result = scan(benign, [load_signature(blind)])
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "its own misaligned references" in reasons(result)
