@@ -287,7 +287,7 @@ def test_two_signatures_are_combined_on_their_common_calibration(
 def test_signatures_without_common_calibration_are_not_combined(
     pack: Signature, tmp_path: Path, misaligned: Path
 ) -> None:
-    other = synthetic_pack(tmp_path / "other", benign=synthetic_benign(tmp_path, 120))
+    other = synthetic_pack(tmp_path / "other", id="second", benign=synthetic_benign(tmp_path, 120))
     result = scan(misaligned, [pack, other])
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "no calibration in common" in reasons(result)
