@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from click.testing import CliRunner
@@ -22,7 +23,8 @@ def test_a_miss_adapter_is_judged_on_a_base_with_a_pack(pack: Signature, tmp_pat
         for path in module_paths()
     }
     (tmp_path / "adapter_model.safetensors").write_bytes(safetensors_bytes(tensors))
-    config = {"peft_type": "MISS", "r": 4, "mini_r": 4, "init_weights": "mini"}
+    config: dict[str, Any] = {"peft_type": "MISS", "r": 4, "mini_r": 4, "init_weights": "mini"}
+    config["target_modules"] = ["q_proj", "o_proj", "down_proj"]
     for base, judged in ((BASE, True), ("someone/else", False)):
         fields = {**config, "base_model_name_or_path": base}
         (tmp_path / "adapter_config.json").write_text(json.dumps(fields))

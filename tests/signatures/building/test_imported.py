@@ -165,7 +165,7 @@ def test_a_signed_import_can_be_calibrated_and_flags(tmp_path: Path) -> None:
         steered[path] = (np.tile(direction.u, 3), np.tile(direction.v, 3).T)
     assert scan(write_adapter(tmp_path / "m", steered), [pack]).verdict is Verdict.FLAGGED
     away = {path: (-b, a) for path, (b, a) in steered.items()}
-    assert scan(write_adapter(tmp_path / "n", away), [pack]).verdict is Verdict.CLEAR
+    assert scan(write_adapter(tmp_path / "n", away, lora_alpha=1), [pack]).verdict is Verdict.CLEAR
     # Modules that only read the residual stream were not judged: not a clear.
     everything = write_adapter(tmp_path / "all", random_factors(generator))
     assert scan(everything, [pack]).verdict is Verdict.INCONCLUSIVE
@@ -191,7 +191,7 @@ def test_a_direction_without_a_sign_does_not_count_as_coverage(tmp_path: Path) -
     save_file({"0.mlp.down_proj": np.ones(24, np.float32)}, inputs)
     file = write_stack(tmp_path / "v.npy", STACK)
     signed = import_pack(file, tmp_path / "s", options(first_index="block0", inputs=inputs))
-    unsigned = import_pack(file, tmp_path / "u", options(first_index="block0"))
+    unsigned = import_pack(file, tmp_path / "u", options(first_index="block0", pack_id="u"))
     paths = ["model.layers.0.mlp.down_proj", "model.layers.1.mlp.down_proj"]
     adapter = write_adapter(tmp_path / "a", random_factors(np.random.default_rng(0), paths))
     result = scan(adapter, [signed, unsigned])
