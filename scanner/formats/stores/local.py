@@ -33,6 +33,7 @@ class SafetensorsFile:
     Args:
         path: The file.
         where: What to call it in errors; its path if not given.
+        filled: As `OpenedFile`.
 
     Raises:
         LfsPointerError: If a git-lfs pointer stands in its place.
@@ -40,9 +41,9 @@ class SafetensorsFile:
         UnreadableFileError: If it cannot be opened.
     """
 
-    def __init__(self, path: Path, where: str | None = None) -> None:
+    def __init__(self, path: Path, where: str | None = None, *, filled: bool = False) -> None:
         self._where = where or str(path)
-        self._file = OpenedFile(path, self._where)
+        self._file = OpenedFile(path, self._where, filled=filled)
         try:
             self._header = self._read_header()
             self._cross_check(path)

@@ -27,6 +27,8 @@ class OpenedFile:
         where: What to call it in errors.
         limit: The most bytes it may have.
         todo: What to do about one that is larger.
+        filled: Whether this program itself fills the file while it is read, as a local copy of
+            a file elsewhere is: then writing to it is no change.
 
     Raises:
         UnreadableFileError: If it cannot be opened.
@@ -34,9 +36,16 @@ class OpenedFile:
     """
 
     def __init__(
-        self, path: Path, where: str, *, limit: int = MAX_FILE_BYTES, todo: str = ""
+        self,
+        path: Path,
+        where: str,
+        *,
+        limit: int = MAX_FILE_BYTES,
+        todo: str = "",
+        filled: bool = False,
     ) -> None:
         self._where = where
+        self._filled = filled
         try:
             self.file = open_regular(path)
         except OSError as error:
@@ -63,6 +72,8 @@ class OpenedFile:
         Raises:
             MalformedFileError: If it changed.
         """
+        if self._filled:
+            return
         now, then = os.fstat(self.descriptor), self._opened
         same = (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
         if not same or (strictly and now.st_ctime_ns != then.st_ctime_ns):

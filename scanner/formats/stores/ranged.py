@@ -51,7 +51,7 @@ class RangedFile:
                 todo="the file is damaged where it lies",
             )
         spool.start(PREFIX_BYTES + length)
-        self._file = SafetensorsFile(spool.path, source.where)
+        self._file = SafetensorsFile(spool.path, source.where, filled=True)
         spool.hide()
 
     @property
