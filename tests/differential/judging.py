@@ -28,7 +28,7 @@ _OTHER_CLASSES = (
     "layers.",
     "language_model.",
     "model.language_model.",
-    "model.model.",
+    ("model.model.", "model.lm_head"),
     "model.decoder.",
     "model.h.",
     "transformer.layers.",

@@ -14,7 +14,7 @@ import venv
 from pathlib import Path
 
 PINNED = ("peft==0.13.2", "transformers==4.46.3", "tokenizers==0.20.3", "huggingface-hub==0.26.5")
-"""The last PEFT that refuses unknown fields of a config, and what it was used with."""
+"""A PEFT that refuses unknown fields of a config, and libraries of its time."""
 PLACE = "ADAPTER_SCANNER_OLD_PEFT"
 """Environment variable: the python of an environment that has it already."""
 _COMPLETE = "complete"
