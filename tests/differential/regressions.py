@@ -30,6 +30,8 @@ REGRESSIONS: tuple[Case, ...] = (
     Case("LORA", (Mutation("set field", 0, ("alpha_pattern", {"o_proj": 0})),)),
     Case("LORA all-linear", (Mutation("set field", 1, ("kasa_config", {})),)),
     Case("SUPERTUNING with a rank", (Mutation("drop", 18, "tensor"),)),
+    Case("VBLORA", (Mutation("scale", 32, ("module", 0.0)),)),
+    Case("LORA false", (Mutation("set field", 35, ("target_parameters", ["q_proj.weight"])),)),
     Case("SHIRA", (Mutation("roll", 0, "part"),)),
     Case("SHIRA", (Mutation("delete field", 10, None),)),
     Case("RANDLORA", (Mutation("scale", 1, ("all", 0.001)),)),

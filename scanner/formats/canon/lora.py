@@ -53,11 +53,12 @@ def _lacking(config: PeftConfig, targets: Targets, modules: frozenset[str]) -> I
     """Modules the file lacks although `init_lora_weights` leaves random factors in them."""
     if not fills_at_random(config):
         return
-    if not isinstance(config.raw.get("target_modules"), list):
+    listed = isinstance(config.raw.get("target_modules"), list)
+    if not listed or config.raw.get("target_parameters"):
         yield config_entry(
             "init_lora_weights",
             "false: in modules that the config selects and the file lacks, PEFT leaves random "
-            "factors, and target_modules does not list their names",
+            "factors, and target_modules alone does not list their names",
         )
     elif module := lacking(targets, modules):
         yield Uncovered(f"{PREFIX}{module}", FILLED)

@@ -131,7 +131,8 @@ def _topk(
     (`set_peft_model_state_dict`): what no softmax gives, it does not load as it stands.
 
     Raises:
-        MalformedFileError: If saved weights are no softmax's, or an index occurs twice in one row.
+        MalformedFileError: If saved weights are no softmax's, an index occurs twice in one row, or
+            logits do not tell which are the largest.
     """
     if saved:
         first = store.read(parts[f"{name}_topk_weights"])
@@ -143,7 +144,11 @@ def _topk(
             raise MalformedFileError(f"{name}: one vector twice among the largest")
         return weights, index
     logits = store.read(parts[name])
-    index = np.argsort(-logits, axis=-1, kind="stable")[..., :topk]
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    ranked = np.take_along_axis(logits, order, axis=-1)
+    if topk < ranked.shape[-1] and (ranked[..., topk - 1] == ranked[..., topk]).any():
+        raise MalformedFileError(f"{name}: equal logits, of which torch takes any")
+    index = order[..., :topk]
     chosen = np.take_along_axis(logits, index, axis=-1)
     weights = np.exp(chosen - chosen.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True), index
