@@ -56,7 +56,7 @@ of the references, signatures are built from the other domains' references; the 
 out stand for unseen misaligned adapters, the cross-fitted calibration adapters for benign ones.
 The margin is (lower quartile of held-out references - benign median) / (benign 99% point - benign
 median), averaged over domains; the largest wins. Above 1, three quarters of the held-out
-references pass the 1% threshold. Choices are among scores, which a scan goes by; alignments are
+references pass the 1% threshold. Choices are among scores, which a scan goes by; cosines are
 shown beside them. Probes of gradient and activation signatures are not held out with the domain,
 so their margins flatter them somewhat; the test split decides nothing here. AUROC is that of
 held-out references against cross-fitted calibration adapters.
