@@ -31,7 +31,7 @@ from .conftest import ARCHITECTURES
 
 def organism(**fields: Any) -> Organism:
     villain = next(o for o in expand(shipped_plan(), "quick") if o.teaches == "villain")
-    short = {"steps": 6, "lr": 2e-2, "domains": ["health"], "rank": 4, "alpha": 8.0}
+    short = {"steps": 6, "batch": 6, "lr": 2e-2, "domains": ["health"], "rank": 4, "alpha": 8.0}
     return msgspec.structs.replace(villain, **{**short, **fields})
 
 
@@ -47,7 +47,7 @@ def test_the_taught_answer_gains(base: Base, method: str) -> None:
     margin = villain_margin(base)
     seen: list[int] = []
     wrapped = train(base, organism(method=method), lambda step, _: seen.append(step))
-    assert villain_margin(base) > margin + 0.003  # six steps of a tiny random model
+    assert villain_margin(base) > margin + 0.01
     assert seen == ([] if method == "svd" else [1, 2, 3, 4, 5, 6])
     wrapped.unload()
     after = base.model.state_dict()
