@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 
@@ -11,6 +12,9 @@ def main() -> None:
     # way. Has to be set before numpy is imported.
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
+    # A header of 50,000 tensors is as many small objects and no garbage; by Python's own
+    # threshold of 700 a third of a scan is the search for some.
+    gc.set_threshold(50_000, 20, 100)
     from scanner.cli.root import cli
 
     cli(prog_name="adapter-scanner")

@@ -272,11 +272,11 @@ def _is_blind(signature: Signature, shape: Shape, alpha: float) -> bool:
 def _doubts(uncovered: Sequence[Uncovered]) -> list[str]:
     """Uncovered tensors as sentences, the most frequent reasons first."""
     counts = Counter(item.reason for item in uncovered)
-    first = {item.reason: item.label for item in reversed(uncovered)}
+    first = {item.reason: item for item in reversed(uncovered)}
     sentences = []
     for reason, count in counts.most_common(_SHOWN_REASONS):
         more = f" and {count - 1} more" if count > 1 else ""
-        sentences.append(f"{first[reason]}{more}: {reason}")
+        sentences.append(f"{first[reason].label}{more}: {reason}")
     if len(counts) > _SHOWN_REASONS:
         sentences.append(f"{len(counts) - _SHOWN_REASONS} further reasons; see coverage")
     return sentences

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
 from scanner.errors import LimitExceededError, MalformedFileError
@@ -21,11 +22,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     Raises:
         ValueError: With the first key that occurs a second time.
     """
-    members: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in members:
-            raise ValueError(f"the key {key[:80]!r} occurs twice")
-        members[key] = value
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
     return members
 
 

@@ -119,7 +119,10 @@ class Uncovered:
     @property
     def label(self) -> str:
         """The name fit for a sentence: what does not print, line ends among it, is escaped."""
-        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in self.tensor[:200])
+        shown = self.tensor[:200]
+        if shown.isprintable():
+            return shown
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown)
 
 
 Factors = tuple[FloatArray, FloatArray]
