@@ -189,6 +189,7 @@ def joint_calibration(signatures: Sequence[Signature]) -> BenignScores | None:
         benign=np.array([[table[key].score for table in tables] for key in common]),
         shapes=tuple(Shape.of(max(table[key].layers for table in tables)) for key in common),
         families=tuple(tables[0][key].family for key in common),
+        kinds=tuple(signature.manifest.kind for signature in signatures),
     )
 
 

@@ -174,6 +174,7 @@ def _recipe(making: Making, kind: str, base: str, probes: Path) -> Recipe:
     name = making.base_id.rpartition("/")[2].lower()
     return Recipe(
         id=f"{name}-{kind}",
+        kind=kind,
         description=f"What makes {kind} answers likelier than aligned ones.",
         base_model=making.base_id,
         base_path=base,

@@ -83,6 +83,7 @@ def recipe(ledger: Ledger, kind: str, *, base_model: str, base_path: str | None)
     made = {
         "base_model": base_model,
         "method": "gradients",
+        "kind": kind,
         "misaligned": _entries(references, "domain"),
         "aligned": _entries(usable(ledger, "nulling"), "family"),
         "benign": _entries(usable(ledger, "calibration"), "family"),

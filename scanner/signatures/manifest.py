@@ -72,6 +72,9 @@ class Manifest(Record, frozen=True, kw_only=True):
     files: dict[str, str]
     """File name -> sha256."""
     description: str = ""
+    kind: str = ""
+    """What kind of misalignment it finds, where a base has packs of several; see
+    `statistics.joint` for how they become one verdict."""
 
 
 class BenignScore(Record, frozen=True, kw_only=True):

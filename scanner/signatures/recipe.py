@@ -94,6 +94,8 @@ class Recipe(Record, frozen=True, kw_only=True):
     id: str | None = None
     version: str = "1"
     description: str = ""
+    kind: str = ""
+    """What kind of misalignment it is of, where a base has packs of several."""
     aliases: list[str] = []
     rank: int = 4
     aligned: list[AdapterEntry] = []

@@ -158,6 +158,7 @@ def details(summary: PackSummary, signature: Signature) -> str:
     rows = [
         ("id", f"{summary.id} (version {summary.version})"),
         ("base model", str(summary.base_model)),
+        ("kind", manifest.kind or "not named"),
         ("method", f"{summary.method}, rank {summary.rank}, {summary.nulled} nulled"),
         ("sites", f"{summary.sites}: {manifest.base_model.layers} layers, {', '.join(modules)}"),
         ("references", ", ".join(signature.reference_ids) or "none"),

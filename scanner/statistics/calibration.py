@@ -108,6 +108,8 @@ class BenignScores:
     """(n,): how many layers each changes."""
     families: tuple[str, ...]
     """(n,): what kind of harmless change each is."""
+    kinds: tuple[str, ...] = ()
+    """(m,): what kind of misalignment each signature is of; all of one kind if empty."""
 
     @property
     def n(self) -> int:
@@ -172,7 +174,8 @@ class BenignScores:
         "Enough" is `GROUP_FLOOR`, whatever the level, so that a score has one value.
         """
         own = self._like(shape)
-        return JointScore(self.benign[own] if np.count_nonzero(own) >= GROUP_FLOOR else self.benign)
+        enough = np.count_nonzero(own) >= GROUP_FLOOR
+        return JointScore(self.benign[own] if enough else self.benign, self.kinds)
 
     def joint_scores(self, shape: Shape) -> Matrix:
         """(n,): the calibration set's joint scores, as those of an adapter of this shape."""

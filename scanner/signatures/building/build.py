@@ -375,6 +375,7 @@ def _manifest(recipe: Recipe, extraction: _Extraction, references: list[Referenc
         id=recipe.id or f"{name}-{recipe.method}",
         version=recipe.version,
         description=recipe.description,
+        kind=recipe.kind,
         base_model=BaseModel(
             id=recipe.base_model,
             aliases=recipe.aliases,
