@@ -10,6 +10,7 @@ from benchmarks.detection import goals, page, rule
 from benchmarks.detection.data import find_populations
 from benchmarks.detection.options import BASES, LAB
 from benchmarks.detection.run import Bench
+from benchmarks.detection.tables import GOAL_WORDS
 from scanner.cli.progress import Progress
 from scanner.signatures.pack import pack_names
 
@@ -49,7 +50,7 @@ def main(lab: Path, names: tuple[str, ...], cache: Path, out: Path | None, quick
     page.write(out, command, results, [] if quick else pack_names(rule.PACKS))
     for result in results:
         for goal in goals.check(result):
-            word = {True: "met", False: "MISSED", None: "not measured"}[goal.met]
+            word = GOAL_WORDS[goal.met]
             click.echo(f"{goal.base}: {goal.what}: {goal.figure} ({word})", err=True)
     click.echo(out)
 

@@ -24,7 +24,8 @@ class Run:
     name: str
     method: str
     steps: Array
-    outside_bad: Array
+    behaviour: Array
+    """What is measured of it at each checkpoint; higher is worse."""
     dose: Array
     flagged: Flags
     """Whether a scan at alpha flags each checkpoint."""
@@ -39,9 +40,9 @@ class Run:
         """The step at which the scan flags first."""
         return self.first(self.flagged)
 
-    def behaviour_step(self, rate: float) -> int | None:
-        """The step at which behaviour reaches a rate first."""
-        return self.first(self.outside_bad >= rate)
+    def behaviour_step(self, level: float) -> int | None:
+        """The step at which behaviour reaches a level first."""
+        return self.first(self.behaviour >= level)
 
 
 def group_runs(population: Population) -> dict[str, list[Row]]:
@@ -67,7 +68,7 @@ def _follow(
         name=name,
         method=rows[0].method,
         steps=np.array([row.step for row in rows], dtype=np.float64),
-        outside_bad=column(rows, "outside_bad"),
+        behaviour=column(rows, "outside_bad"),
         dose=calibrated.dose(scorer, rows),
         flagged=calibrated.flagged(scorer, rows, alpha),
     )

@@ -23,18 +23,20 @@ STYLE: dict[str, Any] = {
 }
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """The interface of matplotlib, set to the style of the benchmark's figures."""
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot
 
-    pyplot: Any = matplotlib.pyplot
-    pyplot.rcParams.update(STYLE)
-    return pyplot
+    interface: Any = matplotlib.pyplot
+    interface.rcParams.update(STYLE)
+    return interface
 
 
-def _save(plt: Any, figure: Any, path: Path) -> None:
+def save(plt: Any, figure: Any, path: Path) -> None:
+    """Writes a figure as SVG, without the date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
@@ -52,7 +54,7 @@ def roc_points(ranking: Ranking) -> tuple[Array, Array]:
 
 def roc(results: Sequence[BaseResult], path: Path) -> None:
     """ROC curves, ours drawn strong and the baselines thin; one panel per base."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(
         1, len(results), figsize=(4.2 * len(results) + 2.4, 3.6), squeeze=False
     )
@@ -70,12 +72,12 @@ def roc(results: Sequence[BaseResult], path: Path) -> None:
         axis.set_ylabel("true-positive rate")
         axis.set_title(result.population.name)
     axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=7)
-    _save(plt, figure, path)
+    save(plt, figure, path)
 
 
 def dose(results: Sequence[BaseResult], path: Path) -> None:
     """Push under the combined detector against measured misalignment, by class."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(1, len(results), figsize=(4.2 * len(results), 3.4), squeeze=False)
     for axis, result in zip(axes[0], results, strict=True):
         for name, rows in (
@@ -91,14 +93,26 @@ def dose(results: Sequence[BaseResult], path: Path) -> None:
         axis.set_ylabel("dose (doses)")
         axis.set_title(result.population.name)
     axes[0][0].legend(frameon=False)
-    _save(plt, figure, path)
+    save(plt, figure, path)
 
 
-def early_warning(runs: Sequence[tuple[str, Run]], path: Path) -> None:
-    """Behaviour and dose along every training run, with the step that is flagged."""
+def early_warning(
+    runs: Sequence[tuple[str, Run]],
+    path: Path,
+    behaviour: str = "misaligned answers outside the domain",
+    unit: str = "doses",
+) -> None:
+    """Behaviour and dose along every training run, with the step that is flagged.
+
+    Args:
+        runs: The base of each run, and the run.
+        path: The file.
+        behaviour: What is measured of behaviour.
+        unit: What the dose is in.
+    """
     if not runs:
         return
-    plt = _pyplot()
+    plt = pyplot()
     columns = min(4, len(runs))
     lines = -(-len(runs) // columns)
     figure, axes = plt.subplots(
@@ -107,12 +121,12 @@ def early_warning(runs: Sequence[tuple[str, Run]], path: Path) -> None:
     for axis in axes.flat[len(runs) :]:
         axis.set_visible(False)
     for axis, (base, run) in zip(axes.flat, runs, strict=False):
-        axis.plot(run.steps, run.outside_bad, label="misaligned answers outside the domain")
-        axis.plot(run.steps, run.dose, label="dose (doses)")
+        axis.plot(run.steps, run.behaviour, label=behaviour)
+        axis.plot(run.steps, run.dose, label=f"dose ({unit})")
         if run.flag_step is not None:
             axis.axvline(run.flag_step, color="0.4", linestyle=":", label="first flagged")
         axis.set_title(f"{base}: {run.name}")
         axis.set_xlabel("training step")
     axes[0][0].legend(frameon=False, fontsize=6)
     figure.tight_layout()
-    _save(plt, figure, path)
+    save(plt, figure, path)

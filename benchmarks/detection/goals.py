@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from benchmarks.detection.evaluation import Operating
 from benchmarks.detection.run import BaseResult
+from benchmarks.detection.tables import GOAL_WORDS
 
-UNKNOWN = "not measured"
+UNKNOWN = GOAL_WORDS[None]
 
 
 @dataclass(frozen=True)
@@ -98,5 +99,4 @@ def _specific(result: BaseResult) -> Iterator[Goal]:
 
 def rows(goals: Sequence[Goal]) -> list[list[str]]:
     """Goals as the rows of a table."""
-    words = {True: "met", False: "**missed**", None: UNKNOWN}
-    return [[goal.base, goal.what, goal.figure, words[goal.met]] for goal in goals]
+    return [[goal.base, goal.what, goal.figure, GOAL_WORDS[goal.met]] for goal in goals]

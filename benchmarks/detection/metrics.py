@@ -125,3 +125,17 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     if np.count_nonzero(both) < 3 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
         return math.nan
     return float(np.corrcoef(rankdata(a[both]), rankdata(b[both]))[0, 1])
+
+
+def bootstrap_correlation(
+    x: npt.ArrayLike, y: npt.ArrayLike, resamples: int = RESAMPLES
+) -> Estimate:
+    """`rank_correlation` with a percentile interval; pairs are resampled."""
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    value = rank_correlation(a, b)
+    if math.isnan(value):
+        return Estimate(math.nan)
+    rng = np.random.default_rng(SEED)
+    drawn = rng.integers(0, len(a), (resamples, len(a)))
+    values = np.array([rank_correlation(a[places], b[places]) for places in drawn])
+    return _percentiles(value, values[np.isfinite(values)])

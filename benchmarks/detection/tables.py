@@ -22,6 +22,8 @@ from benchmarks.detection.metrics import Estimate
 from benchmarks.detection.specificity import Unseen
 
 NOTHING = "-"
+GOAL_WORDS = {True: "met", False: "**missed**", None: "not measured"}
+"""What stands beside a goal; None where it could not be measured."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: int = 1) -> str:
@@ -249,7 +251,7 @@ def runs(found: Sequence[Run]) -> str:
         shown = [run.behaviour_step(rate) for rate in SHOWN]
         flag = run.flag_step
         lead = NOTHING if flag is None or shown[1] is None else str(shown[1] - flag)
-        last = number(float(run.outside_bad[-1]), 2)
+        last = number(float(run.behaviour[-1]), 2)
         rows.append([run.name, run.method, step(flag), *map(step, shown), lead, last])
     header = ["run", "made by", "flagged at step"]
     header += [f"behaviour {rate:.0%} at step" for rate in SHOWN]

@@ -116,3 +116,14 @@ def test_rank_correlation_leaves_out_what_is_not_finite() -> None:
     assert metrics.rank_correlation(x, [1.0, 2.0, 3.0, -9.0]) == pytest.approx(1.0)
     assert math.isnan(metrics.rank_correlation([1.0, 1.0, 1.0], [1.0, 2.0, 3.0]))
     assert math.isnan(metrics.rank_correlation([1.0, 2.0], [1.0, 2.0]))
+
+
+def test_a_correlation_has_an_interval_that_holds_it() -> None:
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=60)
+    y = x + generator.normal(size=60)
+    found = metrics.bootstrap_correlation(x, y)
+    assert found.value == metrics.rank_correlation(x, y)
+    assert found.low < found.value < found.high
+    assert 0.1 < found.high - found.low < 0.6
+    assert math.isnan(metrics.bootstrap_correlation(x[:2], y[:2]).value)

@@ -1,0 +1,79 @@
+"""Command line: `python -m benchmarks.detection.real`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks.detection.real import goals, page, short
+from benchmarks.detection.real.cases import read_cases
+from benchmarks.detection.real.run import evaluate
+from benchmarks.detection.tables import GOAL_WORDS
+from scanner.cli.progress import Progress
+from scanner.errors import AdapterScannerError
+from scanner.signatures.pack import load_signature
+
+
+@click.command()
+@click.option(
+    "--work",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Work folder of `adapter-scanner organisms`.",
+)
+@click.option(
+    "--pack",
+    "packs",
+    required=True,
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Calibrated pack of the base (repeatable), the one for hostile answers first.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("docs/real-model.md"),
+    show_default=True,
+    help="Page to write.",
+)
+@click.option(
+    "--readme",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Page that repeats what is known in short.",
+)
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    help="Whether to run the methods of others, which read every adapter into memory.",
+)
+def main(
+    work: Path, packs: tuple[Path, ...], out: Path, readme: Path | None, baselines: bool
+) -> None:
+    """Measure detection on the organisms of a real base and write the page."""
+    signatures = []
+    try:
+        cases = read_cases(work)
+        for path in packs:
+            signature = load_signature(path)
+            if signature.calibration is None:
+                raise click.ClickException(f"{path}: is not calibrated")
+            signatures.append(signature)
+        result = evaluate(cases, signatures, Progress(), baselines)
+    except FileNotFoundError as error:
+        raise click.ClickException(str(error)) from None
+    except AdapterScannerError as error:
+        raise click.ClickException(error.line()) from None
+    named = "".join(f" --pack {path}" for path in packs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    page.write(out, f"python -m benchmarks.detection.real --work WORK{named}", result)
+    if readme:
+        short.put_into(readme, short.block(result))
+    for goal in goals.check(result):
+        click.echo(f"{goal.what}: {goal.figure} ({GOAL_WORDS[goal.met]})", err=True)
+    click.echo(out)
+
+
+if __name__ == "__main__":
+    main()

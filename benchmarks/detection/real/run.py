@@ -1,0 +1,155 @@
+"""One run: every case scanned with every set of packs, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.detection import evaluation
+from benchmarks.detection.baselines import dense, spectral, subspace
+from benchmarks.detection.baselines.sample import read_sample
+from benchmarks.detection.evaluation import Ranking, TestSet
+from benchmarks.detection.metrics import Array
+from benchmarks.detection.real import analysis
+from benchmarks.detection.real.analysis import Correlation, Followed, Group, Power, Share
+from benchmarks.detection.real.cases import Case, Cases, as_population
+from benchmarks.detection.real.scans import Judged, Panel, Verdicts, judge_all, panels, scores
+from benchmarks.detection.real.unseen import Unseen, leave_each_out
+from scanner.signatures.building.calibrate import Track
+from scanner.signatures.pack import Signature
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything measured on one base."""
+
+    cases: Cases
+    panels: tuple[Panel, ...]
+    """All packs together first."""
+    verdicts: Mapping[str, Verdicts]
+    """Name of the panel -> verdicts on test adapters and checkpoints."""
+    powers: tuple[Power, ...]
+    groups: tuple[Group, ...]
+    shares: Mapping[str, Share]
+    unseen: tuple[Unseen, ...]
+    correlations: tuple[Correlation, ...]
+    by_group: tuple[Correlation, ...]
+    runs: tuple[Followed, ...]
+    ours: tuple[Ranking, ...]
+    """The verdict's score, then other numbers that a scan gives."""
+    theirs: tuple[Ranking, ...]
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        """The packs."""
+        return self.panels[0].signatures
+
+    @property
+    def main(self) -> Verdicts:
+        """What a scan with all packs says."""
+        return self.verdicts[self.panels[0].name]
+
+    @property
+    def first_pack(self) -> str:
+        """Id of the pack whose dose is held against the hostile margin."""
+        return self.signatures[0].id
+
+
+def evaluate(
+    cases: Cases, signatures: Sequence[Signature], track: Track[Case], baselines: bool
+) -> Result:
+    """Scans everything and evaluates it; nothing is chosen from it.
+
+    Args:
+        cases: The cases.
+        signatures: The packs of one base, the one for hostile answers first.
+        track: Shows progress.
+        baselines: Whether the methods of others are run too; they read every adapter into memory.
+    """
+    known = panels(signatures)
+    judged = cases.select("test", "trajectory")
+    verdicts = {panel.name: judge_all(judged, panel, track) for panel in known}
+    main = verdicts[known[0].name]
+    ids = [signature.id for signature in signatures]
+    return Result(
+        cases=cases,
+        panels=tuple(known),
+        verdicts=verdicts,
+        powers=tuple(analysis.powers(cases, verdicts)),
+        groups=tuple(analysis.taught_groups(cases, verdicts, ids[0])),
+        shares={share.what: share for share in analysis.shares(cases, verdicts)},
+        unseen=tuple(leave_each_out(cases, signatures, track)),
+        correlations=tuple(analysis.correlations(cases, main, ids)),
+        by_group=tuple(analysis.by_group(cases, main, ids[0])),
+        runs=tuple(analysis.follow(cases, main, ids)),
+        ours=tuple(_ours(cases, verdicts, signatures)),
+        theirs=tuple(_theirs(cases, signatures[0])) if baselines else (),
+    )
+
+
+def _test_set(cases: Cases, signature: Signature) -> TestSet:
+    """The measured test adapters, as the lab's benchmark has them."""
+    measured = {case.id for case in cases.select("test")}
+    whole = TestSet.of(as_population(cases, signature.manifest.base_model.layers))
+    groups = (whole.misaligned, whole.benign, whole.latent, whole.excluded)
+    return TestSet(*(tuple(row for row in rows if row.id in measured) for rows in groups))
+
+
+def _ours(
+    cases: Cases, verdicts: Mapping[str, Verdicts], signatures: Sequence[Signature]
+) -> list[Ranking]:
+    """The scores of the panels, then each pack's dose, cosine, overlap and nearest reference."""
+    test, judged = _test_set(cases, signatures[0]), cases.select("test")
+    main = next(iter(verdicts.values()))
+    columns: dict[str, Array] = {
+        f"score, {name}": scores(found, judged) for name, found in verdicts.items()
+    }
+    for signature in signatures:
+        for statistic in ("dose", "cosine", "overlap"):
+            columns[f"{statistic}, {signature.id}"] = np.array(
+                [_value(main[case.id], statistic, signature.id) for case in judged]
+            )
+    alone = {panel.name: panel.signatures[0] for panel in panels(signatures)[-len(signatures) :]}
+    for name, signature in alone.items():
+        if signature.reference_ids:
+            columns[f"cosine with the nearest reference, {signature.id}"] = np.array(
+                [_nearest(verdicts[name][case.id]) for case in judged]
+            )
+    return [
+        evaluation.rank(
+            test,
+            name,
+            {case.id: float(value) for case, value in zip(judged, values, strict=True)},
+        )
+        for name, values in columns.items()
+    ]
+
+
+def _value(judged: Judged, statistic: str, signature: str) -> float:
+    numbers: Mapping[str, float] = getattr(judged.any, statistic)
+    return numbers.get(signature, np.nan)
+
+
+def _nearest(judged: Judged) -> float:
+    nearest = judged.any.nearest_reference
+    return nearest.cosine if nearest else np.nan
+
+
+def _theirs(cases: Cases, signature: Signature) -> list[Ranking]:
+    """The lab's baselines that fit a real model's adapters, on the same adapters."""
+    population = as_population(cases, signature.manifest.base_model.layers)
+    test = _test_set(cases, signature)
+    rows = [
+        *population.select("reference", "misaligned"),
+        *population.select("calibration", "benign"),
+        *test.rows,
+    ]
+    sample = read_sample(population, rows)
+    found = []
+    for family in (spectral, dense, subspace):
+        for scored in family.scores(sample):
+            by_id = {row.id: float(value) for row, value in zip(rows, scored.values, strict=True)}
+            found.append(evaluation.rank(test, scored.name, by_id, scored.source, scored.notes))
+    return found

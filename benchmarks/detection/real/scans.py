@@ -1,0 +1,129 @@
+"""Cases under packs: verdicts of `scanner.scan`, nothing recomputed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.detection.metrics import Array, Estimate, proportion
+from benchmarks.detection.real.cases import Case
+from scanner.errors import AlphaUnsupportedError
+from scanner.results import ScanResult, Verdict
+from scanner.scanning.opening import open_adapter, scan
+from scanner.signatures.building.calibrate import Track
+from scanner.signatures.pack import Signature
+
+ALPHAS = (0.01, 0.05)
+JOINT = "all packs"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Packs that are scanned with together."""
+
+    name: str
+    signatures: tuple[Signature, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What scans say of one adapter."""
+
+    results: Mapping[float, ScanResult]
+    """By alpha; those that the calibration does not support are not there."""
+
+    @property
+    def any(self) -> ScanResult:
+        """One of the scans: score, p-value and doses do not depend on alpha."""
+        return next(iter(self.results.values()))
+
+    @property
+    def score(self) -> float:
+        """What the verdict is based on; NaN if the adapter could not be judged."""
+        return _number(self.any.score)
+
+    @property
+    def p_value(self) -> float:
+        """NaN if the adapter could not be judged."""
+        return _number(self.any.p_value)
+
+    def dose(self, signature: str) -> float:
+        """The dose under one pack; NaN if the pack sees nothing of it."""
+        return self.any.dose.get(signature, math.nan)
+
+    def verdict(self, alpha: float) -> Verdict | None:
+        """The verdict at a level; None if the calibration does not support it."""
+        return self.results[alpha].verdict if alpha in self.results else None
+
+
+Verdicts = Mapping[str, Judged]
+"""Id of the case -> what scans say."""
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def panels(signatures: Sequence[Signature]) -> list[Panel]:
+    """All packs together, which is what a scan uses, then each by itself.
+
+    A pack is called by what sets its id apart from the others'.
+    """
+    if len(signatures) == 1:
+        return [Panel(signatures[0].id, tuple(signatures))]
+    words = [item.id.split("-") for item in signatures]
+    shared = 0
+    while all(len(own) > shared + 1 for own in words) and len({own[shared] for own in words}) == 1:
+        shared += 1
+    alone = [
+        Panel("-".join(own[shared:]), (item,)) for own, item in zip(words, signatures, strict=True)
+    ]
+    return [Panel(JOINT, tuple(signatures)), *alone]
+
+
+def judge(case: Case, signatures: Sequence[Signature]) -> Judged:
+    """Scans one adapter at every level that the packs' calibration supports.
+
+    Raises:
+        AlphaUnsupportedError: If it supports none of them.
+    """
+    results: dict[float, ScanResult] = {}
+    refused: AlphaUnsupportedError | None = None
+    with open_adapter(case.path) as adapter:
+        for alpha in ALPHAS:
+            try:
+                results[alpha] = scan(adapter, signatures, alpha=alpha, jobs=1)
+            except AlphaUnsupportedError as error:
+                refused = error
+    if refused and not results:
+        raise refused
+    return Judged(results)
+
+
+def judge_all(cases: Sequence[Case], panel: Panel, track: Track[Case]) -> dict[str, Judged]:
+    """Scans every case with one set of packs."""
+    shown: Iterable[Case] = track(cases, f"scanning with {panel.name}")
+    return {case.id: judge(case, panel.signatures) for case in shown}
+
+
+def scores(verdicts: Verdicts, cases: Sequence[Case]) -> Array:
+    """The scores of some cases, (n,)."""
+    return np.array([verdicts[case.id].score for case in cases], dtype=np.float64)
+
+
+def flagged(verdicts: Verdicts, cases: Sequence[Case], alpha: float) -> list[Case]:
+    """The cases that a scan at a level flags."""
+    return [c for c in cases if verdicts[c.id].verdict(alpha) is Verdict.FLAGGED]
+
+
+def share_flagged(verdicts: Verdicts, cases: Sequence[Case], alpha: float) -> Estimate:
+    """Share of cases that a scan flags, with its exact interval.
+
+    NaN if there is no case, or the calibration is too small for the level.
+    """
+    if any(verdicts[case.id].verdict(alpha) is None for case in cases):
+        return Estimate(math.nan)
+    return proportion(len(flagged(verdicts, cases, alpha)), len(cases))

@@ -1,0 +1,74 @@
+"""What the page says in short, and the README repeats."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from benchmarks.detection.metrics import Estimate
+from benchmarks.detection.real.analysis import Followed
+from benchmarks.detection.real.run import Result
+from benchmarks.detection.real.scans import ALPHAS
+from benchmarks.detection.tables import interval
+from scanner.organisms.measure import HOSTILE_RISE
+
+STRICT, LOOSE = ALPHAS
+BEGIN, END = "<!-- real model: what is known -->\n", "<!-- real model: end -->\n"
+"""The lines stand between these, on the page and in the README."""
+
+
+def block(result: Result) -> str:
+    """The sentences with their figures, as a list between marks."""
+    everything, shares = result.powers[0], result.shares
+    reckless, benign = shares["taught reckless"], shares["benign"]
+    dose = next(c for c in result.correlations if c.behaviour == "hostile")
+    lines = [
+        f"{_share(everything.flagged[STRICT], everything.n)} hostile adapters are flagged at "
+        f"alpha {STRICT:g}, and {_share(benign.flagged[STRICT], benign.n)} harmless ones (at "
+        f"{LOOSE:g}: {_share(benign.flagged[LOOSE], benign.n)}); AUROC "
+        f"{interval(everything.auroc)}.",
+        f"{_share(reckless.flagged[STRICT], reckless.n)} adapters that were taught careless "
+        "advice are flagged, whether or not their behaviour shows it.",
+        f"Of harmless personas that the packs have never seen, {_personas(result)} are flagged "
+        f"at alpha {LOOSE:g}.",
+        f"Over all {dose.n} test adapters, dose and measured hostility have a rank correlation "
+        f"of {interval(dose.rho, 2)}.",
+        *map(_run, result.runs),
+    ]
+    return BEGIN + "".join(f"- {line}\n" for line in lines) + END
+
+
+def _share(estimate: Estimate, n: int) -> str:
+    if math.isnan(estimate.value):
+        return f"an unknown number of {n}"
+    return f"{round(estimate.value * n)} of {n}"
+
+
+def _personas(result: Result) -> str:
+    return ", ".join(f"{_share(u.flagged[LOOSE], u.n)} {u.family}" for u in result.unseen) or "none"
+
+
+def _run(followed: Followed) -> str:
+    flag, shown = followed.run.flag_step, followed.run.behaviour_step(HOSTILE_RISE)
+    flagged = "is never flagged" if flag is None else f"is flagged from step {flag} on"
+    last = int(followed.run.steps[-1])
+    behaviour = (
+        f"does not show it within {last} steps"
+        if shown is None
+        else f"shows it from step {shown} on"
+    )
+    return f"A training run on {followed.taught} answers {flagged}, and {behaviour}."
+
+
+def put_into(path: Path, lines: str) -> None:
+    """Replaces the lines between the marks of a page.
+
+    Raises:
+        ValueError: If the page has no marks.
+    """
+    page = path.read_text("utf-8")
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path}: no {BEGIN.strip()} and {END.strip()}")
+    path.write_text(before + lines + after, "utf-8")

@@ -1,0 +1,114 @@
+"""Harmless personas that a pack has never seen: one family left out of it, in turn.
+
+A copy of each pack without the family is scanned with: its calibration has lost the family's
+adapters, and its directions are those that were nulled without it, where the pack was nulled
+with it at all. The adapters of the family, of every role, are then all unseen.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from safetensors.numpy import save_file
+
+from benchmarks.detection.metrics import Estimate
+from benchmarks.detection.real.cases import Case, Cases
+from benchmarks.detection.real.scans import (
+    ALPHAS,
+    Judged,
+    Panel,
+    flagged,
+    judge_all,
+    share_flagged,
+)
+from scanner.organisms.data import PERSONAS
+from scanner.signatures.building.calibrate import Track
+from scanner.signatures.manifest import CROSSFIT_NAME, DIRECTIONS_NAME
+from scanner.signatures.pack import Signature, load_crossfit, load_signature
+from scanner.signatures.saving import direction_tensors, save_calibration, seal
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """What happens to one family that was left out altogether."""
+
+    family: str
+    n: int
+    """Its adapters."""
+    flagged: Mapping[float, Estimate]
+    """Level -> share of them that is flagged."""
+    flagged_ids: tuple[str, ...]
+    """Those flagged at the looser level."""
+    power: Mapping[float, Estimate]
+    """Level -> share of the hostile test adapters that is flagged."""
+
+
+def without_family(signature: Signature, family: str, place: Path) -> Signature:
+    """A copy of a pack that has never seen a family.
+
+    Args:
+        signature: A calibrated pack.
+        family: The family.
+        place: Where the copy is put.
+    """
+    assert signature.calibration is not None, "checked when the packs are loaded"
+    known = signature.calibration
+    shutil.copytree(signature.path, place)
+    crossfit = load_crossfit(signature).get(family)
+    if crossfit:
+        save_file(direction_tensors(crossfit), place / DIRECTIONS_NAME)
+    (place / CROSSFIT_NAME).unlink(missing_ok=True)
+    seal(place, signature.manifest)
+    remaining = [item for item in known.benign if item.family != family]
+    save_calibration(
+        place,
+        load_signature(place).manifest,
+        msgspec.structs.replace(known, benign=remaining),
+    )
+    return load_signature(place)
+
+
+def leave_each_out(
+    cases: Cases, signatures: Sequence[Signature], track: Track[Case]
+) -> list[Unseen]:
+    """Leaves each harmless persona out in turn."""
+    found = []
+    hostile = cases.select("test", kinds=("hostile",))
+    for family in PERSONAS:
+        own = cases.harmless(family)
+        if own:
+            verdicts = _judge_without(family, [*own, *hostile], signatures, track)
+            found.append(_unseen(family, own, hostile, verdicts))
+    return found
+
+
+def _judge_without(
+    family: str, judged: Sequence[Case], signatures: Sequence[Signature], track: Track[Case]
+) -> dict[str, Judged]:
+    with TemporaryDirectory() as scratch:
+        blind = [
+            without_family(signature, family, Path(scratch) / str(number))
+            for number, signature in enumerate(signatures)
+        ]
+        try:
+            return judge_all(judged, Panel(f"packs without {family}", tuple(blind)), track)
+        finally:
+            for signature in blind:
+                signature.close()
+
+
+def _unseen(
+    family: str, own: Sequence[Case], hostile: Sequence[Case], verdicts: Mapping[str, Judged]
+) -> Unseen:
+    return Unseen(
+        family=family,
+        n=len(own),
+        flagged={alpha: share_flagged(verdicts, own, alpha) for alpha in ALPHAS},
+        flagged_ids=tuple(case.id for case in flagged(verdicts, own, max(ALPHAS))),
+        power={alpha: share_flagged(verdicts, hostile, alpha) for alpha in ALPHAS},
+    )
