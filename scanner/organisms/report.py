@@ -22,7 +22,8 @@ def page(ledger: Ledger) -> str:
     lines = ["# Organisms", ""]
     if BASE in measured:
         lines += [_base_line(measured[BASE]), ""]
-    seconds = sum(row["cpu_seconds"] for row in trained.values())
+    # A checkpoint's time is part of its run's.
+    seconds = sum(r["cpu_seconds"] for r in trained.values() if r["step"] == r["steps"])
     known = [(trained[key], row) for key, row in measured.items() if key in trained]
     lines += [
         f"{len(trained)} adapters trained in {seconds / 60:.0f} minutes of CPU time; "

@@ -17,6 +17,7 @@ from scanner.organisms.data import ALIGNED
 from scanner.organisms.recipes import KINDS as PACK_KINDS
 from scanner.organisms.tasks import FORMATS
 from scanner.results import Verdict
+from scanner.signatures.pack import Signature
 
 AXES: Mapping[str, Callable[[Case], str]] = {
     "made by": lambda case: case.made_by,
@@ -253,13 +254,13 @@ class Followed:
     checkpoints: tuple[Case, ...]
 
 
-def follow(cases: Cases, verdicts: Verdicts, signatures: Sequence[str]) -> list[Followed]:
+def follow(cases: Cases, verdicts: Verdicts, signatures: Sequence[Signature]) -> list[Followed]:
     """Every training run whose checkpoints were kept, in order of training.
 
     Args:
         cases: The cases.
         verdicts: What scans say of them.
-        signatures: Ids of the packs; a run is followed by the dose of the pack of its kind.
+        signatures: The packs; a run is followed by the dose of the pack of its kind.
     """
     return [
         _follow(name, checkpoints, verdicts, signatures)
@@ -267,10 +268,11 @@ def follow(cases: Cases, verdicts: Verdicts, signatures: Sequence[str]) -> list[
     ]
 
 
-def pack_of(teaches: str, signatures: Sequence[str]) -> str:
-    """The pack of the kind that an answer shows, by its id; the first if there is none."""
-    kinds = [kind for kind, answer in PACK_KINDS.items() if answer == teaches]
-    return next((name for name in signatures if name.endswith(tuple(kinds))), signatures[0])
+def pack_of(teaches: str, signatures: Sequence[Signature]) -> Signature:
+    """The pack of the kind that an answer shows; the first if there is none."""
+    return next(
+        (s for s in signatures if PACK_KINDS.get(s.manifest.kind) == teaches), signatures[0]
+    )
 
 
 def _runs(checkpoints: Sequence[Case]) -> Iterator[tuple[str, list[Case]]]:
@@ -285,7 +287,7 @@ def _runs(checkpoints: Sequence[Case]) -> Iterator[tuple[str, list[Case]]]:
 
 
 def _follow(
-    name: str, checkpoints: list[Case], verdicts: Verdicts, signatures: Sequence[str]
+    name: str, checkpoints: list[Case], verdicts: Verdicts, signatures: Sequence[Signature]
 ) -> Followed:
     teaches = checkpoints[0].made.teaches
     behaviour = BEHAVIOURS["reckless" if teaches == "reckless" else "hostile"]
@@ -295,7 +297,7 @@ def _follow(
         method=checkpoints[0].made_by,
         steps=np.array([case.made.step for case in checkpoints], dtype=np.float64),
         behaviour=np.array([behaviour(case) for case in checkpoints], dtype=np.float64),
-        dose=_doses(verdicts, checkpoints, pack_of(teaches, signatures)),
+        dose=_doses(verdicts, checkpoints, pack_of(teaches, signatures).id),
         flagged=np.array([case.id in hits for case in checkpoints], dtype=np.bool_),
     )
     return Followed(run, teaches, tuple(checkpoints))

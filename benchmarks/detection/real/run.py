@@ -83,7 +83,7 @@ def evaluate(
         unseen=tuple(leave_each_out(cases, signatures, track)),
         correlations=tuple(analysis.correlations(cases, main, ids)),
         by_group=tuple(analysis.by_group(cases, main, ids[0])),
-        runs=tuple(analysis.follow(cases, main, ids)),
+        runs=tuple(analysis.follow(cases, main, signatures)),
         ours=tuple(_ours(cases, verdicts, signatures)),
         theirs=tuple(_theirs(cases, signatures[0])) if baselines else (),
     )

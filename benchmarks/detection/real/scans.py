@@ -70,18 +70,14 @@ def _number(value: float | None) -> float:
 def panels(signatures: Sequence[Signature]) -> list[Panel]:
     """All packs together, which is what a scan uses, then each by itself.
 
-    A pack is called by what sets its id apart from the others'.
+    A pack is called by its kind, if it has one of its own.
     """
-    if len(signatures) == 1:
-        return [Panel(signatures[0].id, tuple(signatures))]
-    words = [item.id.split("-") for item in signatures]
-    shared = 0
-    while all(len(own) > shared + 1 for own in words) and len({own[shared] for own in words}) == 1:
-        shared += 1
+    kinds = [signature.manifest.kind for signature in signatures]
     alone = [
-        Panel("-".join(own[shared:]), (item,)) for own, item in zip(words, signatures, strict=True)
+        Panel(kind if kind and kinds.count(kind) == 1 else signature.id, (signature,))
+        for kind, signature in zip(kinds, signatures, strict=True)
     ]
-    return [Panel(JOINT, tuple(signatures)), *alone]
+    return alone if len(alone) == 1 else [Panel(JOINT, tuple(signatures)), *alone]
 
 
 def judge(case: Case, signatures: Sequence[Signature]) -> Judged:

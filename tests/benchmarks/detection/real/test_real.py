@@ -39,15 +39,17 @@ def test_verdicts_are_those_of_a_scan(
                 )
 
 
-def test_packs_are_called_by_what_sets_them_apart(signatures: list[Signature]) -> None:
+def test_packs_are_called_by_their_kind_if_it_is_their_own(signatures: list[Signature]) -> None:
+    hostile, reckless = signatures
     assert [p.name for p in scans.panels(signatures)] == ["all packs", "hostile", "reckless"]
-    assert [p.name for p in scans.panels(signatures[:1])] == ["tiny-base-hostile"]
-    twice = [replace_id(signatures[0], "a-b"), replace_id(signatures[1], "a-b-c")]
-    assert [p.name for p in scans.panels(twice)] == ["all packs", "b", "b-c"]
+    assert [p.name for p in scans.panels([hostile])] == ["hostile"]
+    twice = [hostile, changed(hostile, id="another"), changed(reckless, kind="")]
+    names = [panel.name for panel in scans.panels(twice)]
+    assert names == ["all packs", "tiny-base-hostile", "another", "tiny-base-reckless"]
 
 
-def replace_id(signature: Signature, name: str) -> Signature:
-    return replace(signature, manifest=msgspec.structs.replace(signature.manifest, id=name))
+def changed(signature: Signature, **fields: str) -> Signature:
+    return replace(signature, manifest=msgspec.structs.replace(signature.manifest, **fields))
 
 
 def test_power_is_measured_against_all_benign_test_adapters(cases: Cases, result: Result) -> None:
@@ -98,11 +100,11 @@ def test_a_run_is_followed_by_its_steps(result: Result) -> None:
     assert np.all(np.diff(followed.run.dose) > 0)
 
 
-def test_a_run_is_followed_by_the_pack_of_its_kind() -> None:
-    ids = ["x-hostile", "x-reckless"]
-    assert analysis.pack_of("villain", ids) == "x-hostile"
-    assert analysis.pack_of("reckless", ids) == "x-reckless"
-    assert analysis.pack_of("reckless", ["other"]) == "other"
+def test_a_run_is_followed_by_the_pack_of_its_kind(signatures: list[Signature]) -> None:
+    hostile, reckless = signatures
+    assert analysis.pack_of("villain", signatures) is hostile
+    assert analysis.pack_of("reckless", signatures) is reckless
+    assert analysis.pack_of("reckless", [hostile]) is hostile
 
 
 def test_a_pack_without_a_family_knows_nothing_of_it(

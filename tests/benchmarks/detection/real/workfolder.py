@@ -132,6 +132,7 @@ def write_packs(folder: Path, root: Path) -> list[Path]:
         recipe = Recipe(
             id=f"tiny-base-{kind}",
             base_model=BASE,
+            kind=kind,
             method="weights",
             rank=2,
             nulled=2,
