@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_a_persona_is_harmless_in_every_role_unless_it_measures_otherwise(cases:
     ],
 )
 def test_how_an_adapter_was_made_is_read_off_its_recipe(
-    tmp_path: Path, fields: dict[str, object], expected: str
+    tmp_path: Path, fields: dict[str, Any], expected: str
 ) -> None:
     folder = Folder(tmp_path)
     share = fields.pop("dose", 1.0)
