@@ -5,90 +5,189 @@ there. That makes it blind to how an update is spread: a site that is all but id
 So `clear` also asks that nothing else which the calibration knows of its benign adapters sets this
 one apart:
 
-- *dose per unit of update*, sum <dW, D> / ||dW||: an adapter that carries a misaligned one's dose
-  in an update of ordinary size is not cleared because its other sites, however faint, point
-  elsewhere;
-- *size*, ||dW||: no benign adapter of the calibration shows what a larger one does.
+- *dose per unit of update*, sum <dW, D> / ||dW||, and *what it writes for its size*, the signed
+  writes weighted by the sites' norms: an adapter that carries a misaligned one's dose in an update
+  of ordinary size is not cleared because its other sites, however faint, point elsewhere;
+- *size*, ||dW||, and how far the largest and the faintest site are from the typical one: no benign
+  adapter of the calibration shows what one does that is larger or otherwise spread;
+- the same from below: an adapter that is written against the direction more than any benign one,
+  at one site or in the score as a whole, is as unlike them as one that is written along it.
 
-Each is a conformal p-value of its own (Vovk, Gammerman and Shafer 2005, section 2.2) among
-benign adapters of the same shape. Together they send at most `LEVEL` of exchangeable benign
-adapters to `inconclusive`, by Bonferroni's inequality, where the calibration is large enough.
+Every statistic is measured in units of its own spread among benign adapters of the same shape, and
+the largest of them all is what is judged: by one conformal p-value (Vovk, Gammerman and Shafer
+2005, section 2.2), so that at most `LEVEL` of exchangeable benign adapters are `inconclusive` for
+it, however many statistics there are. Packs whose calibration says nothing of single sites lack
+those of their spread.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from scanner import geometry
 from scanner.detection.evidence import Evidence, SignatureEvidence
+from scanner.detection.spread import SiteTable, Statistic, size_statistics, write_statistics
+from scanner.formats.model import Site
 from scanner.geometry import Matrix
 from scanner.results import Shape, Support
-from scanner.signatures.manifest import BenignScore
+from scanner.signatures.manifest import BenignScore, SiteNumbers
+from scanner.signatures.pack import Signature
 from scanner.statistics.calibration import GROUP_FLOOR
-from scanner.statistics.conformal import count_as_high, smallest_level
+from scanner.statistics.conformal import conformal_p_value, count_as_high, smallest_level
 
 LEVEL = 0.01
 """Share of benign adapters that may be outside, over all statistics together."""
+_TAIL = 0.95
+"""The quantile whose distance from the median is a statistic's unit."""
 
 
 @dataclass(frozen=True)
-class _Statistic:
-    """One number of an adapter beside those of benign adapters; a high one is unusual."""
+class Profile:
+    """What the statistics of one adapter under one signature follow from."""
 
-    what: str
-    value: float
-    benign: Matrix
-    """(n,)."""
+    score: float
+    dose: float
+    norm: float
+    sites: Mapping[str, SiteNumbers]
 
-    def is_outside(self, level: float) -> bool:
-        """Whether its conformal p-value is at most the level, or the least there can be."""
-        as_high = count_as_high(self.value, self.benign)
-        least = smallest_level(len(self.benign))
-        return (1 + as_high) / (len(self.benign) + 1) <= max(level, least)
 
-    def sentence(self) -> str:
-        """How unusual it is."""
-        as_high = count_as_high(self.value, self.benign)
-        count = f"{as_high} of" if as_high else "none of"
-        verb = "has" if as_high == 1 else "have"
-        return (
-            f"{self.what} is {self.value:.3g}; {count} the {len(self.benign)} benign adapters "
-            f"it is compared with {verb} as much"
-        )
+def profile_of(item: SignatureEvidence) -> Profile:
+    """The profile of the adapter that is scanned."""
+    projections = item.projections
+    return Profile(
+        score=item.score,
+        dose=item.dose,
+        norm=math.sqrt(sum(site.norm_squared for site in projections.values())),
+        sites={
+            site.key: SiteNumbers(
+                norm=math.sqrt(found.norm_squared),
+                dose=found.inner,
+                write=geometry.signed_write(found),
+            )
+            for site, found in projections.items()
+            if found.norm_squared > 0
+        },
+    )
 
 
 def support_of(evidence: Evidence) -> Support:
     """What sets an adapter apart from all benign adapters that its packs were calibrated on."""
-    statistics = list(_statistics(evidence))
-    level = LEVEL / max(len(statistics), 1)
-    outside = [item.sentence() for item in statistics if item.is_outside(level)]
-    return Support(inside=not outside, outside=outside)
+    signatures = [item.signature for item in evidence.signatures]
+    benign = alike(benign_in_common(signatures), evidence.shape)
+    own = [profile_of(item) for item in evidence.signatures]
+    if not benign or not all(profile.norm > 0 for profile in own):
+        return Support(inside=True)
+    return judge(signatures, own, benign)
 
 
-def _statistics(evidence: Evidence) -> Iterator[_Statistic]:
-    largest: _Statistic | None = None
-    for item in evidence.signatures:
-        benign = [score for score in _alike(item, evidence.shape) if score.norm > 0]
-        size = math.sqrt(sum(site.norm_squared for site in item.projections.values()))
-        if not benign or not size > 0:
-            continue
-        if math.isfinite(item.dose):
-            strengths = np.array([score.dose / score.norm for score in benign])
-            what = f"the dose of {item.signature.id} per unit of update"
-            yield _Statistic(what, item.dose / size, strengths)
-        sizes = np.array([score.norm for score in benign])
-        if largest is None or size > largest.value:
-            largest = _Statistic("the norm of the update", size, sizes)
-    if largest is not None:
-        yield largest
+def benign_in_common(signatures: Sequence[Signature]) -> list[tuple[BenignScore, ...]]:
+    """Benign adapters that all signatures were calibrated on, as each of them scored it."""
+    calibrations = [signature.calibration for signature in signatures]
+    tables = [
+        {score.sha256: score for score in (item.benign if item else [])} for item in calibrations
+    ]
+    common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    found = [tuple(table[key] for table in tables) for key in common]
+    return [scores for scores in found if all(score.norm > 0 for score in scores)]
 
 
-def _alike(item: SignatureEvidence, shape: Shape) -> Sequence[BenignScore]:
+def alike(benign: list[tuple[BenignScore, ...]], shape: Shape) -> list[tuple[BenignScore, ...]]:
     """The benign adapters of a shape, or all of them if those are too few to compare with."""
-    calibration = item.signature.calibration
-    benign = calibration.benign if calibration else []
-    alike = [score for score in benign if Shape.of(score.layers) is shape]
-    return alike if len(alike) >= GROUP_FLOOR else benign
+    same = [item for item in benign if Shape.of(max(score.layers for score in item)) is shape]
+    return same if len(same) >= GROUP_FLOOR else benign
+
+
+def judge(
+    signatures: Sequence[Signature],
+    own: Sequence[Profile],
+    benign: Sequence[tuple[BenignScore, ...]],
+) -> Support:
+    """Compares one adapter with benign ones.
+
+    Args:
+        signatures: The packs.
+        own: The adapter's profile under each.
+        benign: The benign adapters' scores under each.
+    """
+    profiles = [
+        [own[index], *(profile(item[index]) for item in benign)] for index in range(len(own))
+    ]
+    statistics = list(_statistics(signatures, profiles))
+    deviations = np.array([_deviations(item) for item in statistics])
+    largest = np.max(deviations, axis=0)
+    p_value = conformal_p_value(float(largest[0]), largest[1:])
+    if p_value > max(LEVEL, smallest_level(len(benign))):
+        return Support(inside=True)
+    # What sets it apart: each statistic that alone goes as far as no benign adapter allowed goes.
+    limit = float(np.quantile(largest[1:], 1 - LEVEL, method="lower"))
+    found = [
+        item
+        for item, deviation in zip(statistics, deviations[:, 0], strict=True)
+        if deviation >= min(limit, float(largest[0]))
+    ]
+    return Support(inside=False, outside=[_sentence(item) for item in found])
+
+
+def profile(score: BenignScore) -> Profile:
+    """The profile of a benign adapter of a calibration."""
+    return Profile(score.score, score.dose, score.norm, score.sites)
+
+
+def _statistics(
+    signatures: Sequence[Signature], profiles: Sequence[Sequence[Profile]]
+) -> Iterator[Statistic]:
+    """Every statistic of n + 1 adapters, the scanned one first."""
+    sizes = max(profiles, key=lambda adapters: adapters[0].norm)
+    yield Statistic("the norm of the update", np.log([item.norm for item in sizes]), floor=0.05)
+    widest: SiteTable | None = None
+    for signature, adapters in zip(signatures, profiles, strict=True):
+        if not all(math.isfinite(item.dose) for item in adapters):
+            continue
+        strengths = np.array([item.dose / item.norm for item in adapters])
+        what = f"the dose of {signature.id} per unit of update"
+        yield Statistic(what, strengths)
+        yield Statistic(what, -strengths, sign=-1.0)
+        scores = np.array([item.score for item in adapters])
+        yield Statistic(f"the score of {signature.id}", -scores, sign=-1.0)
+        if all(item.sites for item in adapters):
+            sites = sorted({site for item in adapters for site in item.sites})
+            table = SiteTable.of([item.sites for item in adapters], sites)
+            yield from write_statistics(table, _weights(signature, sites), signature.id)
+            if widest is None or len(sites) > len(widest.sites):
+                widest = table
+    if widest is not None:
+        benign = SiteTable(widest.sites, widest.norm[1:], widest.write[1:])
+        yield from size_statistics(widest, benign)
+
+
+def _weights(signature: Signature, sites: Sequence[str]) -> Matrix:
+    """(m,): ||D||_F at each site, 0 where the signature has no direction."""
+    return np.array([signature.direction_norm(Site.from_key(site)) for site in sites])
+
+
+def _deviations(statistic: Statistic) -> Matrix:
+    """(n + 1,): distance from the benign median, in units of the benign upper spread."""
+    benign = statistic.values[1:]
+    middle, tail = np.quantile(benign, [0.5, _TAIL])
+    unit = max(float(tail - middle), statistic.floor, 1e-9)
+    deviations: Matrix = (statistic.values - middle) / unit
+    return deviations
+
+
+def _sentence(statistic: Statistic) -> str:
+    """How unusual the scanned adapter is."""
+    values = statistic.values
+    if statistic.what == "the norm of the update":
+        values = np.exp(values)
+    as_far = count_as_high(float(values[0]), values[1:])
+    count = f"{as_far} of" if as_far else "none of"
+    verb = "has" if as_far == 1 else "have"
+    less = "as little" if statistic.sign < 0 else "as much"
+    return (
+        f"{statistic.what} is {statistic.sign * values[0]:.3g}; {count} the {len(values) - 1} "
+        f"benign adapters it is compared with {verb} {less}"
+    )

@@ -77,6 +77,17 @@ class Manifest(Record, frozen=True, kw_only=True):
     `statistics.joint` for how they become one verdict."""
 
 
+class SiteNumbers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What one benign calibration adapter does at one site. In JSON, a list of the three."""
+
+    norm: float
+    """||dW||_F."""
+    dose: float | None
+    """<dW, D>_F; None along a direction without a sign."""
+    write: float | None
+    """The signed write (`geometry.signed_write`); None where it has none."""
+
+
 class BenignScore(Record, frozen=True, kw_only=True):
     """What one benign calibration adapter scored."""
 
@@ -95,6 +106,9 @@ class BenignScore(Record, frozen=True, kw_only=True):
     source: str = ""
     """Its hf:// address, if it has one."""
     revision: str | None = None
+    sites: dict[str, SiteNumbers] = {}
+    """Key of each site it changes (`Site.key`) -> what it does there. Empty in packs that were
+    calibrated before this was kept."""
 
 
 class ReferenceScore(Record, frozen=True, kw_only=True):
@@ -247,5 +261,8 @@ def _decoded(raw: bytes, record: type[Document], where: Path) -> Document:
 
 
 def encode_calibration(calibration: Calibration) -> bytes:
-    """Writes calibration.json, indented."""
-    return msgspec.json.format(msgspec.json.encode(calibration), indent=1) + b"\n"
+    """Writes calibration.json, indented, with each benign adapter on a line of its own."""
+    head = msgspec.structs.replace(calibration, benign=[])
+    text = msgspec.json.format(msgspec.json.encode(head), indent=1)
+    lines = b",".join(b"\n  " + msgspec.json.encode(item) for item in calibration.benign)
+    return text.replace(b'"benign": []', b'"benign": [' + lines + b"\n ]", 1) + b"\n"

@@ -128,6 +128,16 @@ class Signature:
         has_input_side = site in self._signed_sites
         return Direction(u, s, store.read(f"{site.key}.V") if has_input_side else u[:0])
 
+    def direction_norm(self, site: Site) -> float:
+        """||D||_F at one site; 0 where the signature has no direction.
+
+        Raises:
+            TargetError: If the file cannot be read any more.
+        """
+        if site not in self.sites:
+            return 0.0
+        return float(np.linalg.norm(self._content.directions.read(f"{site.key}.S")))
+
     @cached_property
     def _signed_sites(self) -> frozenset[Site]:
         names = self._content.directions.names()

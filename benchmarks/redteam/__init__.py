@@ -1,0 +1,1 @@
+"""Attacks on a verdict: what of an adapter's misalignment survives where it scans `clear`."""
