@@ -5,13 +5,11 @@ there. That makes it blind to how an update is spread: a site that is all but id
 So `clear` also asks that nothing else which the calibration knows of its benign adapters sets this
 one apart:
 
-- *dose per unit of update*, sum <dW, D> / ||dW||, and *what it writes for its size*, the signed
-  writes weighted by the sites' norms: an adapter that carries a misaligned one's dose in an update
-  of ordinary size is not cleared because its other sites, however faint, point elsewhere;
-- *size*, ||dW||, and how far the largest and the faintest site are from the typical one: no benign
-  adapter of the calibration shows what one does that is larger or otherwise spread;
-- the same from below: an adapter that is written against the direction more than any benign one,
-  at one site or in the score as a whole, is as unlike them as one that is written along it.
+- the *dose*, sum <dW, D>, the *dose per unit of update*, and *what it writes for its size*, the
+  sites' writes weighted by their norms, with and without a sign: an adapter that carries a
+  misaligned one's dose is not cleared because its other sites, however faint, point elsewhere;
+- the *norm*, and how far the largest and the faintest site are from the typical one: no benign
+  adapter of the calibration shows what one does that is larger or otherwise spread.
 
 Every statistic is measured in units of its own spread among benign adapters of the same shape, and
 the largest of them all is what is judged: by one conformal p-value (Vovk, Gammerman and Shafer
@@ -28,14 +26,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanner import geometry
 from scanner.detection.evidence import Evidence, SignatureEvidence
 from scanner.detection.spread import SiteTable, Statistic, size_statistics, write_statistics
 from scanner.formats.model import Site
 from scanner.geometry import Matrix
 from scanner.results import Shape, Support
-from scanner.signatures.manifest import BenignScore, SiteNumbers
+from scanner.signatures.manifest import BenignScore
+from scanner.signatures.numbers import SiteNumbers
 from scanner.signatures.pack import Signature
+from scanner.signatures.score import site_numbers
 from scanner.statistics.calibration import GROUP_FLOOR
 from scanner.statistics.conformal import conformal_p_value, count_as_high, smallest_level
 
@@ -49,7 +48,6 @@ _TAIL = 0.95
 class Profile:
     """What the statistics of one adapter under one signature follow from."""
 
-    score: float
     dose: float
     norm: float
     sites: Mapping[str, SiteNumbers]
@@ -57,20 +55,10 @@ class Profile:
 
 def profile_of(item: SignatureEvidence) -> Profile:
     """The profile of the adapter that is scanned."""
-    projections = item.projections
     return Profile(
-        score=item.score,
         dose=item.dose,
-        norm=math.sqrt(sum(site.norm_squared for site in projections.values())),
-        sites={
-            site.key: SiteNumbers(
-                norm=math.sqrt(found.norm_squared),
-                dose=found.inner,
-                write=geometry.signed_write(found),
-            )
-            for site, found in projections.items()
-            if found.norm_squared > 0
-        },
+        norm=math.sqrt(sum(site.norm_squared for site in item.projections.values())),
+        sites=site_numbers(item.projections),
     )
 
 
@@ -134,7 +122,7 @@ def judge(
 
 def profile(score: BenignScore) -> Profile:
     """The profile of a benign adapter of a calibration."""
-    return Profile(score.score, score.dose, score.norm, score.sites)
+    return Profile(score.dose, score.norm, score.sites)
 
 
 def _statistics(
@@ -148,11 +136,8 @@ def _statistics(
         if not all(math.isfinite(item.dose) for item in adapters):
             continue
         strengths = np.array([item.dose / item.norm for item in adapters])
-        what = f"the dose of {signature.id} per unit of update"
-        yield Statistic(what, strengths)
-        yield Statistic(what, -strengths, sign=-1.0)
-        scores = np.array([item.score for item in adapters])
-        yield Statistic(f"the score of {signature.id}", -scores, sign=-1.0)
+        yield Statistic(f"the dose of {signature.id}", np.array([item.dose for item in adapters]))
+        yield Statistic(f"the dose of {signature.id} per unit of update", strengths)
         if all(item.sites for item in adapters):
             sites = sorted({site for item in adapters for site in item.sites})
             table = SiteTable.of([item.sites for item in adapters], sites)
@@ -160,8 +145,7 @@ def _statistics(
             if widest is None or len(sites) > len(widest.sites):
                 widest = table
     if widest is not None:
-        benign = SiteTable(widest.sites, widest.norm[1:], widest.write[1:])
-        yield from size_statistics(widest, benign)
+        yield from size_statistics(widest.norm, widest.norm[1:])
 
 
 def _weights(signature: Signature, sites: Sequence[str]) -> Matrix:
@@ -186,8 +170,7 @@ def _sentence(statistic: Statistic) -> str:
     as_far = count_as_high(float(values[0]), values[1:])
     count = f"{as_far} of" if as_far else "none of"
     verb = "has" if as_far == 1 else "have"
-    less = "as little" if statistic.sign < 0 else "as much"
     return (
-        f"{statistic.what} is {statistic.sign * values[0]:.3g}; {count} the {len(values) - 1} "
-        f"benign adapters it is compared with {verb} {less}"
+        f"{statistic.what} is {values[0]:.3g}; {count} the {len(values) - 1} "
+        f"benign adapters it is compared with {verb} as much"
     )

@@ -29,6 +29,7 @@ from scanner.geometry.site_statistics import (
     signed_write,
     site_score,
     strongest_write,
+    write,
 )
 
 __all__ = [
@@ -51,4 +52,5 @@ __all__ = [
     "site_score",
     "strongest_write",
     "why_unstable",
+    "write",
 ]

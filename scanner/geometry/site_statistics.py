@@ -29,6 +29,17 @@ def cosine(projections: Iterable[SiteProjection]) -> float:
     return dose(changed) / (float(np.sqrt(energy)) * float(np.sqrt(size)))
 
 
+def write(projection: SiteProjection) -> float:
+    """||D^T dW||_F / (||D||_F ||dW||_F), in [0, 1]: how much dW writes what D writes.
+
+    Whatever is added to an update that reads other inputs can make it larger only, or smaller
+    by making ||dW|| larger. NaN for a zero update or direction.
+    """
+    # Two square roots: the product of two small squares would underflow first.
+    size = np.sqrt(projection.norm_squared) * np.sqrt(projection.direction_norm_squared)
+    return float(np.sqrt(projection.matched_squared) / size) if size > 0 else float("nan")
+
+
 SIGN_DEVIATIONS = 2.0
 """A site's sign counts in full from so many standard deviations of what chance gives."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from scanner.errors import SignatureError
 from scanner.formats.yamlfile import parse_yaml
+from scanner.signatures.numbers import SiteNumbers
 from scanner.signatures.score import STATISTIC
 
 Document = TypeVar("Document", bound=msgspec.Struct)
@@ -75,17 +76,6 @@ class Manifest(Record, frozen=True, kw_only=True):
     kind: str = ""
     """What kind of misalignment it finds, where a base has packs of several; see
     `statistics.joint` for how they become one verdict."""
-
-
-class SiteNumbers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What one benign calibration adapter does at one site. In JSON, a list of the three."""
-
-    norm: float
-    """||dW||_F."""
-    dose: float | None
-    """<dW, D>_F; None along a direction without a sign."""
-    write: float | None
-    """The signed write (`geometry.signed_write`); None where it has none."""
 
 
 class BenignScore(Record, frozen=True, kw_only=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from scanner import geometry
-from scanner.formats.model import Site
+from scanner.formats.model import Site, site_order
 from scanner.geometry import SiteProjection
 from scanner.results import Shape
+from scanner.signatures.numbers import SiteNumbers
 
 STATISTIC = "signed-write"
 """Name of what `adapter_score` computes. Calibrations say which statistic their scores are, and
@@ -34,3 +36,30 @@ def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
     if Shape.of(changed_layers(projections)) is Shape.ONE_LAYER:
         return geometry.strongest_write(projections.values())
     return geometry.site_score(projections.values())
+
+
+def site_numbers(
+    projections: Mapping[Site, SiteProjection], digits: int | None = None
+) -> dict[str, SiteNumbers]:
+    """What an adapter does at each site that it changes, by the site's key.
+
+    Args:
+        projections: The adapter.
+        digits: Significant digits to keep; all by default.
+    """
+
+    def known(value: float) -> float | None:
+        if not math.isfinite(value):
+            return None
+        return value if digits is None else float(f"{value:.{digits}g}")
+
+    return {
+        site.key: SiteNumbers(
+            norm=known(math.sqrt(item.norm_squared)) or 0.0,
+            dose=known(item.inner),
+            write=known(geometry.write(item)),
+            signed_write=known(geometry.signed_write(item)),
+        )
+        for site, item in sorted(projections.items(), key=lambda pair: site_order(pair[0]))
+        if item.norm_squared > 0
+    }

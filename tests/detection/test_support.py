@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from scanner import Verdict, open_adapter, scan
 from scanner.detection.evidence import gather
 from scanner.detection.support import LEVEL, support_of
-from scanner.signatures.pack import Signature
+from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.saving import save_calibration
 from tests.synthetic import (
+    RANK,
     Factors,
     misaligned_factors,
     module_paths,
@@ -42,7 +46,7 @@ def test_idle_sites_against_the_direction_clear_nothing(
     assert result.verdict is not Verdict.CLEAR
     assert result.support is not None
     assert not result.support.inside
-    assert any("dose of" in sentence for sentence in result.support.outside)
+    assert any("typical one" in sentence for sentence in result.support.outside)
 
 
 def test_an_update_larger_than_all_benign_ones_is_outside(pack: Signature, tmp_path: Path) -> None:
@@ -76,8 +80,9 @@ def test_few_benign_adapters_that_no_pack_has_seen_are_outside(
         with open_adapter(path) as adapter:
             inside.append(support_of(gather(adapter, [pack], 1)).inside)
     assert LEVEL == 0.01
-    # Two statistics at 1/121 each: 6 or more of 60 outside would happen once in 1,700 times.
-    assert inside.count(False) < 6
+    # One comparison at 1/121, whatever the number of statistics: 5 or more of 60 outside would
+    # happen once in 6,000 times.
+    assert inside.count(False) < 5
 
 
 def test_a_high_score_with_a_dose_against_misalignment_is_never_clear(
@@ -92,3 +97,62 @@ def test_a_high_score_with_a_dose_against_misalignment_is_never_clear(
     result = scan(write_adapter(tmp_path / "overloaded", found), [pack])
     assert result.dose[pack.id] < 0
     assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def at_some_sites(module: str, factor: float) -> Mapping[str, Factors]:
+    """Benign everywhere, and larger by a factor at one module of the first block."""
+    found = dict(random_factors(np.random.default_rng(77)))
+    path = next(p for p in module_paths() if p.endswith(module))
+    b, a = found[path]
+    found[path] = (b * factor, a)
+    return found
+
+
+@pytest.mark.parametrize(("factor", "outside"), [(1.0, False), (40.0, True), (0.01, True)])
+def test_one_site_of_another_size_is_outside(
+    pack: Signature, tmp_path: Path, factor: float, outside: bool
+) -> None:
+    result = scan(write_adapter(tmp_path / "one", at_some_sites("o_proj", factor)), [pack])
+    assert result.support is not None
+    assert result.support.inside is not outside
+    if outside:
+        assert any("site" in sentence for sentence in result.support.outside)
+
+
+def test_writing_against_the_direction_from_other_inputs_hides_nothing(
+    pack: Signature, tmp_path: Path
+) -> None:
+    """The writes cancel in the score; without their signs they add up."""
+    rng = np.random.default_rng(6)
+    found = {}
+    for path, (b, a) in misaligned_factors(rng, dose=6.0).items():
+        u, v = planted_direction(path)
+        reads = 0.3 * v + rng.normal(size=v.shape) / np.sqrt(v.shape[1])
+        size = float(np.linalg.norm(b @ a) / np.linalg.norm(u @ reads))
+        found[path] = (np.hstack([b, -size * u]), np.vstack([a, reads]))
+    rank = RANK + 1
+    path = write_adapter(tmp_path / "countered", found, r=rank, lora_alpha=2 * rank)
+    result = scan(path, [pack])
+    assert result.verdict is not Verdict.CLEAR
+    assert result.support is not None
+    assert any("writes into the directions" in sentence for sentence in result.support.outside)
+
+
+def test_packs_that_say_nothing_of_single_sites_still_judge_the_whole(
+    pack: Signature, tmp_path: Path
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(pack.path, older)
+    calibration = pack.calibration
+    assert calibration is not None
+    benign = [msgspec.structs.replace(score, sites={}) for score in calibration.benign]
+    manifest = msgspec.structs.replace(pack.manifest, id="older")
+    save_calibration(older, manifest, msgspec.structs.replace(calibration, benign=benign))
+    old = load_signature(older)
+    huge = write_adapter(
+        tmp_path / "huge", random_factors(np.random.default_rng(902)), lora_alpha=60
+    )
+    assert scan(huge, [old]).verdict is Verdict.INCONCLUSIVE
+    faint = scan(write_adapter(tmp_path / "faint", at_some_sites("o_proj", 0.01)), [old])
+    assert faint.support is not None
+    assert faint.support.inside

@@ -86,7 +86,10 @@ def test_the_opposite_of_a_misaligned_adapter_is_never_flagged(
         path: (-b, a) for path, (b, a) in misaligned_factors(np.random.default_rng(1)).items()
     }
     result = scan(write_adapter(tmp_path / "opposite", factors, lora_alpha=2), [pack], alpha=0.9)
-    assert result.verdict is Verdict.CLEAR
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.p_value is not None
+    assert result.p_value > 0.9
+    assert any("writes into the directions" in reason for reason in result.reasons)
     assert result.dose[pack.id] < 0
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from scanner import geometry
 from scanner.errors import SignatureError
-from scanner.formats.model import Adapter, Site, site_order
+from scanner.formats.model import Adapter, Site
 from scanner.geometry import Direction, SiteProjection
 from scanner.signatures.building.opened import Member, check_disjoint, open_member, source_of
 from scanner.signatures.manifest import (
@@ -24,13 +24,12 @@ from scanner.signatures.manifest import (
     Calibration,
     ReferenceScore,
     Selection,
-    SiteNumbers,
 )
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Directions, Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery
 from scanner.signatures.saving import save_calibration
-from scanner.signatures.score import STATISTIC, adapter_score, changed_layers
+from scanner.signatures.score import STATISTIC, adapter_score, changed_layers, site_numbers
 
 Item = TypeVar("Item")
 Track = Callable[[Sequence[Item], str], Iterable[Item]]
@@ -152,25 +151,8 @@ def score_member(
         modules=sorted({update.module for update in adapter.updates}),
         source=source_of(entry),
         revision=entry.revision,
-        sites=site_numbers(projections),
+        sites=site_numbers(projections, digits=4),
     )
-
-
-def site_numbers(projections: Mapping[Site, SiteProjection]) -> dict[str, SiteNumbers]:
-    """What an adapter does at each site that it changes, to four digits."""
-    return {
-        site.key: SiteNumbers(
-            norm=_rounded(math.sqrt(item.norm_squared)) or 0.0,
-            dose=_rounded(item.inner),
-            write=_rounded(geometry.signed_write(item)),
-        )
-        for site, item in sorted(projections.items(), key=lambda pair: site_order(pair[0]))
-        if item.norm_squared > 0
-    }
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 class Chosen(NamedTuple):
