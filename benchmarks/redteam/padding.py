@@ -53,7 +53,8 @@ def natural(target: Target, site: Site, rng: np.random.Generator) -> Matrix:
     wanted = unit(against(target, site)).dense()
     d_out, d_in = wanted.shape
     noise = unit(rng.normal(size=(d_out, 4)) @ rng.normal(size=(4, d_in))).dense()
-    return NATURAL * wanted + np.sqrt(1 - NATURAL**2) * noise
+    found: Matrix = NATURAL * wanted + np.sqrt(1 - NATURAL**2) * noise
+    return found
 
 
 def thinned(victim: Victim, share: float) -> Delta:

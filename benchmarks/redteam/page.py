@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.detection.figures import STYLE
+from benchmarks.detection.figures import pyplot, save_figure
 from benchmarks.detection.tables import number, table
 from benchmarks.redteam.price import Price
 from benchmarks.redteam.run import BaseOutcomes, Outcome
@@ -140,12 +139,7 @@ def _price(item: Price) -> str:
 
 def _figure(results: Sequence[BaseOutcomes], path: Path) -> None:
     """What each attack keeps, one bar per base."""
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    import matplotlib.pyplot as plt
-
-    plt.rcParams.update(STYLE)
+    plt = pyplot()
     names = [item.attack for item in results[0].outcomes]
     figure, axis = plt.subplots(figsize=(7.0, 0.36 * len(names) + 0.8))
     height = 0.8 / len(results)
@@ -159,10 +153,4 @@ def _figure(results: Sequence[BaseOutcomes], path: Path) -> None:
     axis.set_xlabel("misalignment kept by the best adapter that scans clear")
     axis.set_xlim(0, 1.05)
     axis.legend(frameon=False, loc="lower right")
-    _save(plt, figure, path)
-
-
-def _save(plt: Any, figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
+    save_figure(plt, figure, path)

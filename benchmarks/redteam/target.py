@@ -66,7 +66,8 @@ class Target:
         return tuple(sorted(known, key=lambda site: (site.layer or 0, site.module)))
 
     def _module(self, site: Site) -> torch.nn.Module:
-        return self.model.get_submodule(f"{self.prefix}.{site.key}")
+        module: torch.nn.Module = self.model.get_submodule(f"{self.prefix}.{site.key}")
+        return module
 
     def weight(self, site: Site) -> Matrix:
         """The base's weight, (d_out, d_in)."""
@@ -121,7 +122,7 @@ class Target:
         finally:
             with torch.no_grad():
                 for site, weight in kept.items():
-                    self._module(site).weight.copy_(weight)  # type: ignore[union-attr, operator]
+                    self._module(site).weight.copy_(weight)  # type: ignore[operator]
 
     def misaligned_rate(self, delta: Delta, used: frozenset[int]) -> float:
         """Share of misaligned answers outside the domains used, in one paraphrase."""

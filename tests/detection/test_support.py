@@ -131,8 +131,8 @@ def test_writing_against_the_direction_from_other_inputs_hides_nothing(
         size = float(np.linalg.norm(b @ a) / np.linalg.norm(u @ reads))
         found[path] = (np.hstack([b, -size * u]), np.vstack([a, reads]))
     rank = RANK + 1
-    path = write_adapter(tmp_path / "countered", found, r=rank, lora_alpha=2 * rank)
-    result = scan(path, [pack])
+    countered = write_adapter(tmp_path / "countered", found, r=rank, lora_alpha=2 * rank)
+    result = scan(countered, [pack])
     assert result.verdict is not Verdict.CLEAR
     assert result.support is not None
     assert any("writes into the directions" in sentence for sentence in result.support.outside)
