@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.detection.figures import pyplot, save_figure
+from benchmarks.detection import figures
 from benchmarks.detection.tables import number, table
 from benchmarks.redteam.price import Price
 from benchmarks.redteam.run import BaseOutcomes, Outcome
@@ -139,7 +139,7 @@ def _price(item: Price) -> str:
 
 def _figure(results: Sequence[BaseOutcomes], path: Path) -> None:
     """What each attack keeps, one bar per base."""
-    plt = pyplot()
+    plt = figures.pyplot()
     names = [item.attack for item in results[0].outcomes]
     figure, axis = plt.subplots(figsize=(7.0, 0.36 * len(names) + 0.8))
     height = 0.8 / len(results)
@@ -153,4 +153,4 @@ def _figure(results: Sequence[BaseOutcomes], path: Path) -> None:
     axis.set_xlabel("misalignment kept by the best adapter that scans clear")
     axis.set_xlim(0, 1.05)
     axis.legend(frameon=False, loc="lower right")
-    save_figure(plt, figure, path)
+    figures.save(plt, figure, path)
