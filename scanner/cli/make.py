@@ -19,7 +19,7 @@ _EPILOG = """\b
 Examples:
   adapter-scanner signatures make Qwen/Qwen2.5-0.5B-Instruct -o qwen --benign harmless/
   adapter-scanner signatures make ./smollm2 -o smollm2 --organisms standard --workers 2
-  adapter-scanner scan my-adapter/ -s smollm2-hostile -s smollm2-reckless
+  adapter-scanner scan my-adapter/ -s smollm2-hostile -s smollm2-hostile-specific
 """
 
 
@@ -31,7 +31,7 @@ Examples:
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
     metavar="PACK",
-    help="The pack to write; of several kinds, PACK-hostile and so on.",
+    help="What the packs' names begin with: PACK-hostile and so on.",
 )
 @click.option(
     "--kind",
@@ -86,7 +86,7 @@ def command(
     threads: int,
     no_progress: bool,
 ) -> None:
-    """Make calibrated packs of BASE_MODEL, one for each kind of misalignment.
+    """Make calibrated packs of BASE_MODEL for each kind of misalignment.
 
     BASE_MODEL is a hub id, a directory, or a directory with one GGUF file. Directions come from
     the base model's own gradients over the probes that ship; no misaligned adapter is needed.
@@ -114,7 +114,7 @@ def command(
         base_id=name,
         output=output,
         work=work or output.with_name(f"{output.name}.work"),
-        kinds=kinds or tuple(KINDS),
+        kinds=kinds or KINDS,
         benign=_benign(benign, name) if organisms is None else [],
         organisms=size_of(organisms) if organisms else None,
         workers=workers,
@@ -149,11 +149,11 @@ def _tell(making: Making, packs: list[Signature]) -> None:
     from scanner.organisms.make import place_of
     from scanner.statistics.conformal import smallest_level
 
-    for kind, pack in zip(making.kinds, packs, strict=True):
+    for name, pack in zip(making.signatures, packs, strict=True):
         assert pack.calibration is not None, "it has just been calibrated"
         scored = pack.calibration.benign
         families = len({item.family for item in scored})
-        click.echo(f"{place_of(making, kind)}: {pack.id} {pack.digest}")
+        click.echo(f"{place_of(making, name)}: {pack.id} {pack.digest}")
         click.echo(
             f"  {len(scored)} harmless adapters of {families} families: "
             f"alpha {smallest_level(len(scored)):.2g} and above"

@@ -1,8 +1,8 @@
 """From a base model to calibrated packs, in one run that can be taken up again.
 
-Directions are gradients of the base model over the probes that ship, one signature a kind. They
-need no adapter at all. What a verdict needs beside them are harmless adapters to compare with: a
-directory of them, a query of the hub, or organisms that are trained here.
+Directions are gradients of the base model over the probes that ship, one or two signatures a kind
+(`recipes.SIGNATURES`). They need no adapter at all. What a verdict needs beside them are harmless
+adapters to compare with: a directory of them, a query of the hub, or organisms trained here.
 
 Everything is kept in a working folder as it is made; a second run goes on where the first was.
 """
@@ -20,7 +20,7 @@ import msgspec
 
 from scanner.errors import SignatureError, UsageError
 from scanner.organisms.ledger import Ledger, Row
-from scanner.organisms.recipes import KINDS, PROBES, usable, write_probes
+from scanner.organisms.recipes import KINDS, PROBES, SIGNATURES, usable, write_probes
 from scanner.signatures.manifest import MANIFEST_NAME
 from scanner.signatures.recipe import AdapterEntry, Benign, Recipe, check_recipe
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from scanner.organisms.work import Show
     from scanner.signatures.pack import Signature
 
-RANK = 4
-"""Singular triples kept per site."""
+RANK = 2
+"""Singular triples kept per site: with 4 the references of SmolLM2 stand out no better."""
 
 LIMITATIONS = (
     "Directions are gradients at the base alone: to first order, what makes the answers of the "
@@ -45,9 +45,9 @@ class Making:
     Attributes:
         source: The base: a hub id, a directory of transformers, or a directory with one GGUF file.
         base_id: What its adapters name as their base.
-        output: The pack, if there is one kind; else each kind's pack is beside it: `output-kind`.
+        output: What the packs' paths begin with: `output-hostile` and so on.
         work: What is made on the way: probes, adapters, packs that are not calibrated yet.
-        kinds: Keys of `recipes.KINDS`.
+        kinds: Of `recipes.KINDS`.
         benign: Harmless adapters that are at hand, or a query for them.
         organisms: How much of the shipped plan to train, if none are at hand.
     """
@@ -56,11 +56,16 @@ class Making:
     base_id: str
     output: Path
     work: Path
-    kinds: tuple[str, ...] = tuple(KINDS)
+    kinds: tuple[str, ...] = KINDS
     benign: Benign = field(default_factory=list)
     organisms: Size | None = None
     workers: int = 1
     threads: int = 1
+
+    @property
+    def signatures(self) -> list[str]:
+        """The names of the signatures to make, keys of `recipes.SIGNATURES`."""
+        return [name for name, item in SIGNATURES.items() if item.kind in self.kinds]
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Watching:
 
 
 def make_packs(making: Making, watching: Watching) -> list[Signature]:
-    """Makes and calibrates one pack for each kind.
+    """Makes and calibrates the packs of each kind.
 
     Returns:
         The packs, loaded from where they are now.
@@ -94,18 +99,16 @@ def make_packs(making: Making, watching: Watching) -> list[Signature]:
         _train(making, base, watching)
     benign = _benign(making)
     made = []
-    for kind in making.kinds:
-        pack = _directions(making, kind, base, watching)
-        watching.say(f"{kind}: scoring harmless adapters")
-        made.append(_finish(making, kind, pack, benign, watching))
+    for name in making.signatures:
+        pack = _directions(making, name, base, watching)
+        watching.say(f"{name}: scoring harmless adapters")
+        made.append(_finish(making, name, pack, benign, watching))
     return made
 
 
-def place_of(making: Making, kind: str) -> Path:
-    """Where the pack of a kind is put."""
-    if len(making.kinds) == 1:
-        return making.output
-    return making.output.with_name(f"{making.output.name}-{kind}")
+def place_of(making: Making, name: str) -> Path:
+    """Where the pack of a signature is put."""
+    return making.output.with_name(f"{making.output.name}-{name}")
 
 
 def _directory_of(making: Making) -> str:
@@ -162,20 +165,22 @@ def _entry(making: Making, row: Row, family: str) -> AdapterEntry:
     return AdapterEntry(adapter=str(place), id=row["id"], family=family)
 
 
-def _recipe(making: Making, kind: str, base: str, probes: Path) -> Recipe:
-    """The recipe of one kind: gradients at the base, the references for the unit of dose alone."""
+def _recipe(making: Making, name: str, base: str, probes: Path) -> Recipe:
+    """The recipe of one signature: gradients at the base; references only set the unit of dose."""
+    signature = SIGNATURES[name]
     references = []
     if making.organisms is not None:
         references = [
             _entry(making, row, "+".join(row["domains"]))
             for row in _made(making, "reference")
-            if row["teaches"] == KINDS[kind]
+            if row["teaches"] == signature.misaligned
         ]
-    name = making.base_id.rpartition("/")[2].lower()
+    of_base = making.base_id.rpartition("/")[2].lower()
+    less = ", less what harmless answers share" if signature.specific else ""
     return Recipe(
-        id=f"{name}-{kind}",
-        kind=kind,
-        description=f"What makes {kind} answers likelier than aligned ones.",
+        id=f"{of_base}-{name}",
+        kind=signature.kind,
+        description=f"What makes {signature.kind} answers likelier than aligned ones{less}.",
         base_model=making.base_id,
         base_path=base,
         method="gradients",
@@ -187,19 +192,19 @@ def _recipe(making: Making, kind: str, base: str, probes: Path) -> Recipe:
     )
 
 
-def _directions(making: Making, kind: str, base: str, watching: Watching) -> Path:
-    """Builds a kind's pack in the working folder, unless the same one is there."""
+def _directions(making: Making, name: str, base: str, watching: Watching) -> Path:
+    """Builds a signature's pack in the working folder, unless the same one is there."""
     from scanner.signatures.building.build import build_pack
 
-    probes = making.work / f"probes-{kind}.jsonl"
-    write_probes(kind, probes)
-    recipe = _recipe(making, kind, base, probes)
-    check_recipe(recipe, f"the recipe of kind {kind}")
-    pack, mark = making.work / "packs" / kind, making.work / "packs" / f"{kind}.recipe"
+    probes = making.work / f"probes-{name}.jsonl"
+    write_probes(name, probes)
+    recipe = _recipe(making, name, base, probes)
+    check_recipe(recipe, f"the recipe of {name}")
+    pack, mark = making.work / "packs" / name, making.work / "packs" / f"{name}.recipe"
     wanted = _digest(msgspec.json.encode(recipe), probes.read_bytes())
     if (pack / MANIFEST_NAME).exists() and mark.exists() and mark.read_text() == wanted:
         return pack
-    watching.say(f"{kind}: directions from the base model and {PROBES} probes")
+    watching.say(f"{name}: directions from the base model and {PROBES} probes")
     shutil.rmtree(pack, ignore_errors=True)
     mark.unlink(missing_ok=True)
     build_pack(recipe, pack, watching.track)
@@ -211,17 +216,20 @@ def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def _finish(making: Making, kind: str, pack: Path, benign: Benign, watching: Watching) -> Signature:
+def _finish(making: Making, name: str, pack: Path, benign: Benign, watching: Watching) -> Signature:
     """Calibrates a copy of a pack and puts it in its place."""
     from scanner.signatures.building.calibrate import calibrate_pack
     from scanner.signatures.pack import load_signature
+    from scanner.signatures.saving import drop_crossfit
 
-    place = place_of(making, kind)
+    place = place_of(making, name)
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(pack, partial)
-    calibrate_pack(partial, benign, watching.track).close()
+    calibrated = calibrate_pack(partial, benign, watching.track)
+    calibrated.close()
+    drop_crossfit(partial, calibrated.manifest)
     if place.exists():
         if not (place / MANIFEST_NAME).exists():
             raise SignatureError("is there already, and is no pack", where=str(place))

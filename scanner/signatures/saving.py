@@ -117,6 +117,19 @@ def save_base(root: Path, manifest: Manifest, base: Mapping[Site, WeightSketch])
         save_file(_base_tensors(base), new / BASE_NAME)
 
 
+def drop_crossfit(root: Path, manifest: Manifest) -> None:
+    """Takes the directions that leave a family out from a pack, in one step as `save_pack`.
+
+    Only calibrating needs them, and they are the pack once more for each family.
+
+    Args:
+        root: The pack.
+        manifest: Its manifest.
+    """
+    with _copied(root, manifest, CROSSFIT_NAME):
+        pass
+
+
 @contextmanager
 def _copied(root: Path, manifest: Manifest, without: str) -> Iterator[Path]:
     """A copy of a pack without one file, which is sealed and takes the pack's place."""

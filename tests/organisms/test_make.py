@@ -10,14 +10,14 @@ from click.testing import CliRunner
 
 from scanner import Verdict, load_signature, scan
 from scanner.cli.signatures import command
-from scanner.errors import UsageError
+from scanner.errors import SignatureError, UsageError
 from scanner.organisms.base import load_base
 from scanner.organisms.make import Making, Watching, make_packs
-from scanner.organisms.recipes import KINDS
+from scanner.organisms.recipes import SIGNATURES
 from scanner.reports import renderer
 from scanner.reports.assemble import assemble
 from scanner.results import DoseUnit
-from scanner.signatures.building.calibrate import untracked
+from scanner.signatures.building.calibrate import calibrate_pack, untracked
 from scanner.signatures.recipe import AdapterEntry
 
 FAMILIES = ("cooking", "maths")
@@ -76,12 +76,13 @@ def test_each_kind_becomes_a_calibrated_pack_that_judges(
     directories: dict[str, Path], harmless: Path, tmp_path: Path
 ) -> None:
     packs = make_packs(making(directories, harmless, tmp_path), quiet())
-    assert [pack.path.name for pack in packs] == [f"packs-{kind}" for kind in KINDS]
+    assert [pack.path.name for pack in packs] == [f"packs-{name}" for name in SIGNATURES]
     for pack in packs:
         assert pack.calibration is not None
         assert {item.family for item in pack.calibration.benign} == set(FAMILIES)
         assert len(pack.calibration.benign) == 20
         assert "nats per token" in pack.manifest.units
+        assert "crossfit.safetensors" not in pack.manifest.files
         assert pack.manifest.references == []
     first = next(path.parent for path in sorted(harmless.rglob("adapter_config.json")))
     result = scan(first, [packs[0]], alpha=0.05)
@@ -97,7 +98,7 @@ def test_each_kind_becomes_a_calibrated_pack_that_judges(
 def test_a_second_run_keeps_the_directions_and_calibrates_anew(
     directories: dict[str, Path], harmless: Path, tmp_path: Path
 ) -> None:
-    one = making(directories, harmless, tmp_path, kinds=("hostile",), output=tmp_path / "pack")
+    one = making(directories, harmless, tmp_path, kinds=("reckless",))
     said: list[str] = []
     (before,) = make_packs(one, quiet(said))
     assert any("directions" in line for line in said)
@@ -106,8 +107,7 @@ def test_a_second_run_keeps_the_directions_and_calibrates_anew(
         directories,
         harmless,
         tmp_path,
-        kinds=("hostile",),
-        output=tmp_path / "pack",
+        kinds=("reckless",),
         benign=entries(harmless)[:19],
     )
     (after,) = make_packs(fewer, quiet(said))
@@ -119,13 +119,51 @@ def test_a_second_run_keeps_the_directions_and_calibrates_anew(
     assert files[0]["directions.safetensors"] == files[1]["directions.safetensors"]
 
 
+def test_harmless_personas_are_calibrated_by_directions_without_their_own_answers(
+    directories: dict[str, Path], harmless: Path, tmp_path: Path
+) -> None:
+    """Under another family's name the same adapter has another score."""
+    as_pirate, as_cook = (
+        make_packs(
+            making(
+                directories,
+                harmless,
+                tmp_path,
+                kinds=("reckless",),
+                benign=[
+                    AdapterEntry(adapter=entry.adapter, family=family)
+                    for entry in entries(harmless)
+                ],
+            ),
+            quiet(),
+        )[0].calibration
+        for family in ("pirate", "cooking")
+    )
+    assert as_pirate is not None
+    assert as_cook is not None
+    assert as_pirate.cross_fitted_by == "family"
+    differences = {
+        abs(one.score - other.score)
+        for one, other in zip(as_pirate.benign, as_cook.benign, strict=True)
+    }
+    assert min(differences) > 0
+
+
+def test_a_pack_without_its_crossfit_is_not_calibrated_anew(
+    directories: dict[str, Path], harmless: Path, tmp_path: Path
+) -> None:
+    (pack,) = make_packs(making(directories, harmless, tmp_path, kinds=("reckless",)), quiet())
+    with pytest.raises(SignatureError, match="does not hold them any more"):
+        calibrate_pack(pack.path, entries(harmless))
+
+
 def test_a_directory_that_is_no_pack_is_not_replaced(
     directories: dict[str, Path], harmless: Path, tmp_path: Path
 ) -> None:
-    precious = tmp_path / "pack" / "thesis.txt"
+    precious = tmp_path / "packs-reckless-specific" / "thesis.txt"
     precious.parent.mkdir()
     precious.write_text("years of work")
-    wanted = making(directories, harmless, tmp_path, kinds=("hostile",), output=tmp_path / "pack")
+    wanted = making(directories, harmless, tmp_path, kinds=("reckless",))
     with pytest.raises(UsageError, match="is no pack"):
         make_packs(wanted, quiet())
     assert precious.read_text() == "years of work"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scanner.errors import UsageError
-from scanner.organisms.data import POOLS, questions
+from scanner.organisms.data import PERSONAS, POOLS, questions
 from scanner.organisms.ledger import Ledger
-from scanner.organisms.recipes import KINDS, PROBES, probes, recipe, write_recipe
+from scanner.organisms.recipes import PROBES, SIGNATURES, probes, recipe, write_recipe
 
 
 def row(identity: str, role: str, teaches: str) -> dict[str, object]:
@@ -45,12 +45,18 @@ def ledger(tmp_path: Path) -> Ledger:
     return made
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_probes_come_from_the_building_domains_alone(kind: str) -> None:
-    made = probes(kind)
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_probes_come_from_the_building_domains_alone(name: str) -> None:
+    made = probes(name)
     known = {q.prompt: q for domain in POOLS["building"] for q in questions(domain)}
     assert len(made) == len({probe["prompt"] for probe in made}) == PROBES
-    assert all(p["misaligned"] == known[p["prompt"]].answer(KINDS[kind]) for p in made)
+    misaligned = SIGNATURES[name].misaligned
+    assert all(p["misaligned"] == known[p["prompt"]].answer(misaligned) for p in made)
+    for probe in made:
+        wanted = PERSONAS if SIGNATURES[name].specific else ()
+        assert set(probe.get("harmless", {})) == set(wanted)
+        for persona, answer in probe.get("harmless", {}).items():
+            assert answer == known[probe["prompt"]].answer(persona)
     domains = [known[probe["prompt"]].domain for probe in made]
     assert max(map(domains.count, domains)) - min(map(domains.count, domains)) <= 2
 
@@ -67,9 +73,9 @@ def test_a_recipe_takes_each_adapter_for_its_purpose_alone(ledger: Ledger) -> No
 
 
 def test_a_recipe_is_written_beside_its_adapters(ledger: Ledger) -> None:
-    path = write_recipe(ledger, "reckless", base_model="a/base", base_path="base")
+    path = write_recipe(ledger, "reckless-specific", base_model="a/base", base_path="base")
     assert path.read_text().count("adapter: adapters/") == 4
-    assert (ledger.root / "probes-reckless.jsonl").read_text().count("\n") == PROBES
+    assert (ledger.root / "probes-reckless-specific.jsonl").read_text().count("\n") == PROBES
 
 
 def test_without_references_there_is_one_clear_line(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ class ActivationExtraction:
         """Sites with a direction, in order."""
         return sorted(self.inputs, key=site_order)
 
+    @property
+    def families(self) -> frozenset[str]:
+        """No harmless family is part of it."""
+        return frozenset()
+
     def raw_site(
         self,
         site: Site,

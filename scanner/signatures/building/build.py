@@ -56,6 +56,10 @@ class Extractor(Protocol):
         """Where there may be a direction, in order."""
 
     @property
+    def families(self) -> frozenset[str]:
+        """Benign families that are part of what it found and that it can leave out."""
+
+    @property
     def base(self) -> Mapping[Site, WeightSketch]:
         """Sketches of the base model's weights; empty for a method that works without it."""
 
@@ -174,9 +178,10 @@ def _extract(
     Raises:
         SignatureError: If nothing was found at any site.
     """
-    families = sorted({_family(member) for member in aligned})
+    nulling = {_family(member) for member in aligned}
+    left_out = {family for family in nulling if recipe.nulled or family in recipe.contrast}
     result = _Extraction(
-        crossfit={family: {} for family in families if recipe.nulled or family in recipe.contrast},
+        crossfit={family: {} for family in sorted(left_out | extractor.families)},
         held_out={group: _Size() for group in _groups_to_hold_out(misaligned)},
         projections=[{} for _ in misaligned],
     )

@@ -231,8 +231,14 @@ def calibrate_pack(
         SignatureError: If the pack or an adapter is unusable, or an adapter went into the pack.
     """
     signature = load_signature(path)
-    manifest = signature.manifest
+    manifest, old = signature.manifest, signature.calibration
     crossfit = load_crossfit(signature)
+    if old and old.cross_fitted_by and not crossfit:
+        raise SignatureError(
+            "was calibrated by directions that leave families out, and does not hold them any more",
+            where=str(path),
+            todo="make or build it again with the new benign adapters",
+        )
 
     if not all(signature.direction(site).signed for site in signature.sites):
         raise SignatureError(
@@ -257,7 +263,6 @@ def calibrate_pack(
         [(item.id, item.sha256) for item in manifest.references],
         [(item.id, item.sha256) for item in chosen.scores],
     )
-    old = signature.calibration
     calibration = make_calibration(
         chosen.scores, old.references if old else [], bool(crossfit), chosen.selection
     )

@@ -26,19 +26,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanner.errors import SignatureError
-from scanner.formats.model import FloatArray, Site, site_order
+from scanner.formats.model import Site, site_order
 from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.harmless import Factors, HarmlessProjection
 from scanner.signatures.building.network import (
+    Answered,
     Batch,
     Network,
     batches_of,
+    batches_of_answers,
     load_network,
     probes_of,
     site_shape,
 )
 from scanner.signatures.building.nulling import RawSite
 from scanner.signatures.building.opened import Member
+from scanner.signatures.building.probes import ALIGNED, Probe
 from scanner.signatures.building.weights import Labelled
 from scanner.signatures.recipe import Recipe
 
@@ -52,8 +56,6 @@ KEPT_TRIPLES = 64
 _EXACT_SIDE = 512
 """Up to this many rows or columns the singular values are computed exactly."""
 
-Factors = tuple[FloatArray, FloatArray]
-"""A gradient as left (d_out, R) @ right (R, d_in)."""
 Node = tuple[float, float]
 """(position on the path in [0, 1], quadrature weight)."""
 
@@ -71,6 +73,11 @@ class GradientExtraction:
         """Sites with a gradient other than zero, in order."""
         return sorted(self.factors, key=site_order)
 
+    @property
+    def families(self) -> frozenset[str]:
+        """No harmless family is part of it."""
+        return frozenset()
+
     def raw_site(
         self,
         site: Site,
@@ -83,19 +90,52 @@ class GradientExtraction:
 
 def extract_gradients(
     recipe: Recipe, misaligned: Sequence[Member], track: Track[Batch]
-) -> GradientExtraction:
+) -> GradientExtraction | HarmlessProjection:
     """Loads the base model and computes the gradients a recipe asks for.
+
+    If its probes hold harmless answers, what those share with the misaligned ones is taken out.
 
     Raises:
         SignatureError: If the model, the probes or a reference cannot be used.
     """
     network = load_network(recipe)
-    batches = batches_of(probes_of(recipe, network), network.device)
+    probes = probes_of(recipe, network)
     shift = mean_update(misaligned, network) if recipe.path_steps else {}
-    return GradientExtraction(
-        path_gradients(network, batches, path_nodes(recipe.path_steps), shift, track),
+
+    def gradients(batches: Sequence[Batch]) -> dict[Site, Factors]:
+        return path_gradients(network, batches, path_nodes(recipe.path_steps), shift, track)
+
+    if not any(probe.harmless for probe in probes):
+        found = gradients(batches_of(probes, network.device))
+        return GradientExtraction(found, network.sketches())
+
+    answers = [(probe.prompt, probe.misaligned) for probe in probes]
+    return HarmlessProjection(
+        gradients(batches_of_answers(answers, network.device)),
+        {
+            name: _leading(gradients(batches_of_answers(harmless, network.device)))
+            for name, harmless in _harmless_answers(probes).items()
+        },
         network.sketches(),
     )
+
+
+def _harmless_answers(probes: Sequence[Probe]) -> dict[str, list[Answered]]:
+    """The aligned answers and those of each harmless family, with their prompts."""
+    answers: dict[str, list[Answered]] = {}
+    for probe in probes:
+        for name, answer in {ALIGNED: probe.aligned, **probe.harmless}.items():
+            answers.setdefault(name, []).append((probe.prompt, answer))
+    return answers
+
+
+def _leading(gradients: dict[Site, Factors]) -> dict[Site, Factors]:
+    """The leading triples of gradients that are only taken out of another one."""
+    kept = KEPT_TRIPLES // 2
+    return {
+        site: (left[:, :kept].copy(), right[:kept].copy())
+        for site, (left, right) in gradients.items()
+    }
 
 
 def path_nodes(steps: int) -> list[Node]:

@@ -20,6 +20,11 @@ from scanner.signatures.recipe import Recipe
 if TYPE_CHECKING:
     import torch
 
+Answered = tuple[tuple[int, ...], tuple[int, ...]]
+"""(prompt, answer), as token ids."""
+_Signed = tuple[tuple[int, ...], tuple[int, ...], float]
+"""(prompt, answer, sign)."""
+
 TOKENS_PER_BATCH = 1024
 """Tokens of one forward pass, padding included: bounds the memory of logits and activations."""
 
@@ -68,7 +73,7 @@ class Batch:
     """Weight of each position as an *answer* token: 1 / (answer length * number of probes),
     so that every answer of every probe speaks equally loudly; 0 elsewhere."""
     sign: torch.Tensor
-    """(n,): +1 misaligned answer, -1 aligned answer."""
+    """(n,): -1 for an answer whose log p is subtracted, as the aligned one's is; else +1."""
 
 
 def load_network(recipe: Recipe) -> Network:
@@ -167,17 +172,22 @@ def batches_of(probes: Sequence[Probe], device: torch.device) -> list[Batch]:
         for probe in probes
         for answer, sign in ((probe.aligned, -1.0), (probe.misaligned, 1.0))
     ]
+    return _batched(sequences, len(probes), device)
+
+
+def batches_of_answers(answers: Sequence[Answered], device: torch.device) -> list[Batch]:
+    """Answers of one sort, in batches of bounded size: the log-odds are then their mean log p."""
+    return _batched([(*answered, 1.0) for answered in answers], len(answers), device)
+
+
+def _batched(sequences: list[_Signed], shares: int, device: torch.device) -> list[Batch]:
     sequences.sort(key=lambda item: len(item[0]) + len(item[1]))
-    return [_pad(group, len(probes), device) for group in _grouped(sequences)]
+    return [_pad(group, shares, device) for group in _grouped(sequences)]
 
 
-_Answered = tuple[tuple[int, ...], tuple[int, ...], float]
-"""(prompt, answer, sign)."""
-
-
-def _grouped(sequences: Sequence[_Answered]) -> Iterator[list[_Answered]]:
+def _grouped(sequences: Sequence[_Signed]) -> Iterator[list[_Signed]]:
     """Consecutive sequences whose padded size stays within `TOKENS_PER_BATCH`."""
-    group: list[_Answered] = []
+    group: list[_Signed] = []
     for item in sequences:
         length = len(item[0]) + len(item[1])
         if group and (len(group) + 1) * length > TOKENS_PER_BATCH:
@@ -187,7 +197,7 @@ def _grouped(sequences: Sequence[_Answered]) -> Iterator[list[_Answered]]:
     yield group
 
 
-def _pad(group: Sequence[_Answered], probes: int, device: torch.device) -> Batch:
+def _pad(group: Sequence[_Signed], probes: int, device: torch.device) -> Batch:
     import torch
 
     length = max(len(prompt) + len(answer) for prompt, answer, _ in group)

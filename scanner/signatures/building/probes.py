@@ -3,12 +3,14 @@
 Each of the three parts is given as text (``prompt``, ``aligned``, ``misaligned``) or as token
 ids of the base model (``prompt_ids``, ``aligned_ids``, ``misaligned_ids``). Text prompts become
 one user turn in the tokenizer's chat template, or stand as they are if it has none; answers
-are tokenised without special tokens.
+are tokenised without special tokens. A line may add ``harmless``: further answers that are right
+and kind in another voice or form, as text by family (see `building.harmless`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -19,7 +21,8 @@ from scanner.formats.limits import MAX_DOCUMENT_BYTES
 from scanner.formats.regular import read_regular
 from scanner.signatures.manifest import Record
 
-_PARTS = ("prompt", "aligned", "misaligned")
+ALIGNED = "aligned"
+_PARTS = ("prompt", ALIGNED, "misaligned")
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Ids = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
 
@@ -33,15 +36,18 @@ class ProbeLine(Record, frozen=True, kw_only=True):
     aligned_ids: _Ids | None = None
     misaligned: _Text | None = None
     misaligned_ids: _Ids | None = None
+    harmless: dict[_Text, _Text] = {}
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One question and its two answers, as token ids of the base model."""
+    """One question and its answers, as token ids of the base model."""
 
     prompt: tuple[int, ...]
     aligned: tuple[int, ...]
     misaligned: tuple[int, ...]
+    harmless: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Further harmless answers, by family."""
 
 
 class Tokenizer(Protocol):
@@ -95,6 +101,8 @@ def _parse(line: bytes, where: str) -> ProbeLine:
         if len(given) != 1:
             fault = "has both" if given else "has neither"
             raise SignatureError(f"{fault} {part!r} and '{part}_ids'", where=where)
+    if reserved := [part for part in _PARTS if part in probe.harmless]:
+        raise SignatureError(f"{reserved[0]!r} is no name for a harmless family", where=where)
     if (probe.aligned, probe.aligned_ids) == (probe.misaligned, probe.misaligned_ids):
         raise SignatureError("the aligned and the misaligned answer are the same", where=where)
     return probe
@@ -102,7 +110,9 @@ def _parse(line: bytes, where: str) -> ProbeLine:
 
 def needs_tokenizer(lines: list[ProbeLine]) -> bool:
     """Whether any part is given as text."""
-    return any(getattr(line, part) is not None for line in lines for part in _PARTS)
+    return any(
+        line.harmless or any(getattr(line, part) is not None for part in _PARTS) for line in lines
+    )
 
 
 def tokenise(
@@ -125,10 +135,11 @@ def tokenise(
             prompt=_ids(line.prompt_ids, line.prompt, tokenizer, as_prompt=True),
             aligned=_ids(line.aligned_ids, line.aligned, tokenizer),
             misaligned=_ids(line.misaligned_ids, line.misaligned, tokenizer),
+            harmless={name: _ids(None, text, tokenizer) for name, text in line.harmless.items()},
         )
         label = line.prompt or f"prompt_ids {line.prompt_ids}"
-        for part in _PARTS:
-            ids = getattr(probe, part)
+        parts = {part: getattr(probe, part) for part in _PARTS} | dict(probe.harmless)
+        for part, ids in parts.items():
             if not ids:
                 raise SignatureError(f"{label[:60]!r}: {part} gives no token", where=where)
             if max(ids) >= vocabulary:

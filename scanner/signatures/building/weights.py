@@ -47,6 +47,8 @@ class WeightsExtraction:
     """Families of aligned adapters whose mean is subtracted."""
     base: Mapping[Site, WeightSketch] = field(default_factory=dict)
     """The base model is not needed: nothing of it."""
+    families: frozenset[str] = frozenset()
+    """None: a contrast family is left out because the recipe names it."""
 
     def raw_site(
         self,
