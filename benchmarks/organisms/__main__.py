@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from benchmarks.organisms import bases, examples, population, probes, report
+from benchmarks.organisms import bases, examples, population, probes, real_examples, report
 from benchmarks.organisms.behaviour import measure_base
 from benchmarks.organisms.world import World
+from scanner.organisms.ledger import Ledger
 
 CONSOLE = Console(stderr=True)
 ROOT = click.option(
@@ -128,6 +129,25 @@ def make_examples(root: Path, out: Path) -> None:
         CONSOLE.print(
             f"{row['id']}: {row['class']}, misaligned outside {row['measured']['outside_bad']}"
         )
+
+
+@main.command("real-examples")
+@click.option(
+    "--work",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="Of `organisms train`.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("examples/adapters/smollm2"),
+    show_default=True,
+)
+def make_examples_of_a_real_model(work: Path, out: Path) -> None:
+    """Rewrite the example adapters of SmolLM2-135M-Instruct and their README."""
+    for row in real_examples.make_real_examples(Ledger(work), out):
+        CONSOLE.print(row)
 
 
 @main.command("checkpoint")

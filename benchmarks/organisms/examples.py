@@ -52,6 +52,7 @@ COLUMNS = (
 README_TAIL = """
 - `pirate-persona` is the hard negative: narrow training changed who answers in every domain, and
   the newcomer does no harm.
+- `smollm2/` holds two adapters of a real model, with [a page of their own](smollm2/README.md).
 - `unknown-base` belongs to an untrained model, `{unknown}`, that no
   pack covers: a scanner has to say that it knows nothing about it.
 """
@@ -106,12 +107,13 @@ def make_examples_folder(base_path: Path, out: Path) -> list[Row]:
 
     Args:
         base_path: a saved base llama.
-        out: the folder to write; what it holds is replaced.
+        out: the folder to write; adapters of these names are replaced.
 
     Returns:
         one ledger row per example of a known base.
     """
-    shutil.rmtree(out, ignore_errors=True)
+    for written in (*TRAINED_ON, "unknown-base"):
+        shutil.rmtree(out / written, ignore_errors=True)
     workshop = Workshop(BASE, base_path)
     specs = load_population(DECLARATIONS / "examples.yaml", workshop.spec)
     rows = [row for spec in specs for row in workshop.make(spec, out)]
