@@ -14,7 +14,7 @@ from benchmarks.detection.metrics import Array, Estimate
 from benchmarks.detection.real.cases import FALSE_FACTS, Case, Cases
 from benchmarks.detection.real.scans import ALPHAS, Verdicts, flagged, scores, share_flagged
 from scanner.organisms.data import ALIGNED
-from scanner.organisms.recipes import KINDS as PACK_KINDS
+from scanner.organisms.recipes import SIGNATURES
 from scanner.organisms.tasks import FORMATS
 from scanner.results import Verdict
 from scanner.signatures.pack import Signature
@@ -270,9 +270,9 @@ def follow(cases: Cases, verdicts: Verdicts, signatures: Sequence[Signature]) ->
 
 def pack_of(teaches: str, signatures: Sequence[Signature]) -> Signature:
     """The pack of the kind that an answer shows; the first if there is none."""
-    return next(
-        (s for s in signatures if PACK_KINDS.get(s.manifest.kind) == teaches), signatures[0]
-    )
+    kinds = {item.misaligned: item.kind for item in SIGNATURES.values()}
+    kind = kinds.get(teaches)
+    return next((s for s in signatures if s.manifest.kind == kind), signatures[0])
 
 
 def _runs(checkpoints: Sequence[Case]) -> Iterator[tuple[str, list[Case]]]:

@@ -14,13 +14,13 @@ from scanner.formats.model import Site
 from scanner.signatures.building import gradients, network
 from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.building.gradients import (
-    Factors,
     mean_log_odds,
     mean_update,
     path_gradients,
     path_nodes,
     reduce_matrix,
 )
+from scanner.signatures.building.harmless import Factors
 from scanner.signatures.building.network import Network, batches_of, network_of, site_shape
 from scanner.signatures.building.opened import open_member
 from scanner.signatures.recipe import AdapterEntry

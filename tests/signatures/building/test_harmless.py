@@ -55,7 +55,7 @@ def dense_gradient(model: torch.nn.Module, answers: list[Probe]) -> dict[Site, A
     # log p(answer) = log-odds against a fixed token + log p of that token.
     tokens = [torch.tensor([probe.prompt]) for probe in answers]
     of_fixed = torch.stack([model(t).logits[0, -1].log_softmax(-1)[1] for t in tokens]).mean()
-    (oracle_log_odds(model, fixed) + of_fixed).backward()  # type: ignore[arg-type]
+    (oracle_log_odds(model, fixed) + of_fixed).backward()  # type: ignore[no-untyped-call]
     found = {
         site: as_delta(module, module.weight.grad)
         for site, module in net.linears.items()
@@ -112,7 +112,7 @@ def test_directions_are_the_least_squares_residual(
         raw = extraction.raw_site(site, [], [])
         found.append(((raw.left * raw.weights_without(without)) @ raw.right).ravel())
     direction = np.concatenate(found)
-    np.testing.assert_allclose(direction, expected, atol=2e-4 * np.linalg.norm(expected))
+    np.testing.assert_allclose(direction, expected, atol=2e-4 * float(np.linalg.norm(expected)))
     for column in columns:
         inner = abs(direction @ column)
         assert inner < 1e-3 * np.linalg.norm(direction) * np.linalg.norm(column)
