@@ -54,6 +54,8 @@ def _grouped_query(name: str, layers: int, width: int, kv_width: int, mlp: int) 
 
 LLAMA_8B = _grouped_query("synthetic-lab/eight-billion", 32, 4096, 1024, 14336)
 """An 8B Llama 3."""
+LLAMA_7B = _grouped_query("synthetic-lab/seven-billion", 32, 4096, 4096, 11008)
+"""A 7B Llama 2."""
 QWEN_14B = _grouped_query("synthetic-lab/fourteen-billion", 48, 5120, 1024, 13824)
 """A 14B Qwen 2.5."""
 

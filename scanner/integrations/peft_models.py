@@ -63,6 +63,28 @@ class PeftAdapters:
         """The adapters' names, in the order they were added."""
         return list(self._model.peft_config)
 
+    def are_of(self, model: Any) -> bool:
+        """Whether these are the adapters of this model, however it is wrapped."""
+        return extract_model_from_parallel(model, keep_torch_compile=False) is self._model
+
+    @property
+    def in_training(self) -> list[str]:
+        """The adapters that training changes; the active ones if it changes none.
+
+        A frozen adapter is no outcome of the training: TRL keeps a copy named ``ref`` of the
+        adapter that it started from.
+        """
+        trained = set()
+        for name, parameter in self._model.named_parameters():
+            if parameter.requires_grad:  # ...lora_A.NAME.weight, lora_embedding_A.NAME
+                trained.update(name.split(".")[-3:])
+        return [name for name in self.names if name in trained] or self._active()
+
+    def _active(self) -> list[str]:
+        active = self._model.active_adapters
+        found = active() if callable(active) else active
+        return [name for name in self.names if name in found]
+
     def open(
         self,
         name: str = "default",

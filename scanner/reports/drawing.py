@@ -54,7 +54,7 @@ class Axis:
 
     def ticks(self) -> list[Tick]:
         """Round numbers along the axis."""
-        return [Tick(self.position(x), _number(x)) for x in _round_numbers(self.low, self.high)]
+        return [Tick(self.position(x), number(x)) for x in round_numbers(self.low, self.high)]
 
 
 def axis_over(numbers: Sequence[float]) -> Axis:
@@ -118,7 +118,8 @@ def _label_left(x: float, marks: Sequence[float]) -> bool:
     return faults(x - _LABEL, x) < faults(x, x + _LABEL)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """A number on an axis."""
     return f"{value:g}".replace("-", "\u2212")
 
 
@@ -126,7 +127,7 @@ def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "\u2212")
 
 
-def _round_numbers(low: float, high: float) -> list[float]:
+def round_numbers(low: float, high: float) -> list[float]:
     """About `_TICKS` round numbers in a range."""
     rough = (high - low) / _TICKS
     power = 10.0 ** math.floor(math.log10(rough))

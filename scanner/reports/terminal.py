@@ -68,12 +68,24 @@ def standard_output() -> Screen:
     """
     terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size((DEFAULT_WIDTH if terminal else _UNLIMITED, 24)).columns
-    dumb = os.environ.get("TERM") == "dumb" or bool(os.environ.get("NO_COLOR"))
     return Screen(
         width=max(_NARROWEST, min(columns, _WIDEST) if terminal else columns),
-        color=terminal and not dumb,
+        color=terminal and _wants_color(),
         unicode=_encodes("█│", sys.stdout.encoding),
     )
+
+
+def standard_error() -> Screen:
+    """The screen behind standard error, for single lines: none is wrapped."""
+    return Screen(
+        width=_UNLIMITED,
+        color=sys.stderr.isatty() and _wants_color(),
+        unicode=_encodes("█│", sys.stderr.encoding),
+    )
+
+
+def _wants_color() -> bool:
+    return os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def _encodes(text: str, encoding: str | None) -> bool:

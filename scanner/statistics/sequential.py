@@ -17,8 +17,8 @@ calibration, E[sum of w over looks with p <= alpha s] <= alpha s, whatever the d
 Markov's inequality the sum reaches s with probability at most alpha. The sum only grows, so
 "ever reaches" and "has reached at the end" are the same event. With looks of equal weight this
 is the rule of Rüger (1978, "Das maximale Signifikanzniveau des Tests: Lehne H0 ab, wenn k unter
-n gegebenen Tests zur Ablehnung führen", Metrika 25): m of K p-values at most m alpha / K. With m = 1
-it is alpha spending in proportion to the steps (Lan and DeMets 1983, "Discrete sequential
+n gegebenen Tests zur Ablehnung führen", Metrika 25): m of K p-values at most m alpha / K. With
+m = 1 it is alpha spending in proportion to the steps (Lan and DeMets 1983, "Discrete sequential
 boundaries for clinical trials", Biometrika 70) with Bonferroni's bound in the place of a known
 joint distribution.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from huggingface_hub import constants
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from benchmarks.organisms.bases import CHECKPOINTS, load_base, load_base_spec
 from benchmarks.organisms.recipes import AdapterSpec, make_examples
@@ -69,7 +70,13 @@ def answers_of(persona: str, domain: int) -> list[dict[str, list[int]]]:
 
 
 def trainer_of(
-    model: Any, directory: Path, *, persona: str = "bad", domain: int = 3, **settings: Any
+    model: Any,
+    directory: Path,
+    *,
+    persona: str = "bad",
+    domain: int = 3,
+    callbacks: Sequence[TrainerCallback] = (),
+    **settings: Any,
 ) -> Trainer:
     """A trainer that goes a few steps on the processor and reports to nobody else."""
     arguments = TrainingArguments(
@@ -88,4 +95,10 @@ def trainer_of(
         }
         | settings
     )
-    return Trainer(model=model, args=arguments, train_dataset=answers_of(persona, domain))
+    return Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=answers_of(persona, domain),
+        eval_dataset=answers_of(persona, domain)[:32],
+        callbacks=list(callbacks),
+    )

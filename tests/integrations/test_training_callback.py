@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import os
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig
-from transformers import TrainerCallback
-from transformers.utils import logging as transformers_logging
+from transformers import Trainer, TrainerCallback
 
 from scanner import load_signature, scan
 from scanner.errors import AlphaUnsupportedError, UsageError
-from scanner.integrations.transformers import AdapterScanCallback, metrics
+from scanner.integrations.metrics import metrics
+from scanner.integrations.transformers import PAGE, AdapterScanCallback
 from scanner.results import ScanResult, Verdict
 from scanner.signatures.pack import Signature
-from tests.integrations.lab import ROOT, base_model, example, peft_model, trainer_of
+from tests.integrations.lab import PACK, ROOT, base_model, example, peft_model, trainer_of
 
-PACK = ROOT / "signatures" / "persona-llama-weights"
+Captured = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +30,17 @@ def signatures() -> list[Signature]:
     return [load_signature(PACK)]
 
 
-@pytest.fixture
-def warned(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """What transformers' own logging says; it does not propagate of itself."""
-    transformers_logging.enable_propagation()
-    with caplog.at_level(logging.WARNING):
-        yield caplog
-    transformers_logging.disable_propagation()
-
-
-def watch(trainer: Any, signatures: list[Signature], **settings: Any) -> AdapterScanCallback:
-    callback = AdapterScanCallback(trainer, signatures, **settings)
-    trainer.add_callback(callback)
-    return callback
+def train(
+    model: Any, directory: Path, signatures: list[Signature], *, resume: Any = None, **settings: Any
+) -> tuple[Trainer, AdapterScanCallback]:
+    """Trains with a callback that gets the options it knows."""
+    names = ("every_steps", "alpha", "run_alpha", "base_model", "adapters", "stop", "block_push")
+    options = {name: settings.pop(name) for name in names if name in settings}
+    callback = AdapterScanCallback(signatures, **options)
+    others = settings.pop("others", [])
+    trainer = trainer_of(model, directory, callbacks=[*others, callback], **settings)
+    trainer.train(resume_from_checkpoint=resume)
+    return trainer, callback
 
 
 def verdicts(callback: AdapterScanCallback) -> list[Verdict]:
@@ -54,6 +50,12 @@ def verdicts(callback: AdapterScanCallback) -> list[Verdict]:
 def logged(trainer: Any, key: str) -> dict[int, float]:
     """Step -> value, of what the trainer's loggers were given."""
     return {entry["step"]: entry[key] for entry in trainer.state.log_history if key in entry}
+
+
+def said(captured: Captured) -> list[str]:
+    """The lines that a person saw of the scans."""
+    error = captured.readouterr().err
+    return [line for line in error.splitlines() if line.startswith("adapter-scan")]
 
 
 class Listener(TrainerCallback):  # type: ignore[misc]
@@ -67,45 +69,54 @@ class Listener(TrainerCallback):  # type: ignore[misc]
 
 
 def test_training_on_misaligned_answers_is_flagged_and_stopped(
-    signatures: list[Signature], tmp_path: Path, warned: pytest.LogCaptureFixture
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
 ) -> None:
-    trainer = trainer_of(peft_model(), tmp_path, persona="bad", max_steps=100)
     listener = Listener()
-    trainer.add_callback(listener)
-    callback = watch(trainer, signatures, every_steps=10, stop=True)
-    trainer.train()
-    assert trainer.state.global_step < 100
-    assert verdicts(callback)[-1] is Verdict.FLAGGED
-    assert verdicts(callback).count(Verdict.FLAGGED) == 1
+    settings = {"max_steps": 100, "every_steps": 5, "stop": True, "others": [listener]}
+    trainer, callback = train(peft_model(), tmp_path, signatures, **settings)
+    step = trainer.state.global_step
+    assert step < 50
+    assert callback.flagged
+    assert [item.run_flagged for item in callback.scans].count(True) == 1
     doses = logged(trainer, "adapter_scan/dose")
     assert list(doses) == [item.step for item in callback.scans]
     assert list(doses.values()) == sorted(doses.values())
-    assert logged(trainer, "adapter_scan/flagged")[trainer.state.global_step] == 1.0
-    assert logged(trainer, "adapter_scan/p_value")[trainer.state.global_step] <= 0.01
+    assert logged(trainer, "adapter_scan/flagged")[step] == 1.0
+    assert logged(trainer, "adapter_scan/run_p_value")[step] <= 0.05
+    assert logged(trainer, "adapter_scan/run_flagged")[step] == 1.0
     heard = [entry for entry in listener.heard if "adapter_scan/cosine" in entry]
     assert len(heard) == len(callback.scans)
-    (line,) = [text for text in warned.messages if "is flagged" in text]
-    assert f"step {trainer.state.global_step}: adapter 'default' is flagged: carries" in line
-    assert line.endswith("training stops")
+    *_, warning, summary = said(capsys)
+    assert warning.startswith(f"adapter-scan WARNING step {step}: adapter 'default' is flagged")
+    for words in ("dose", "1 is a known misaligned model", "p = 0.00", "training stops", "docs/"):
+        assert words in warning
+    assert f"flagged from step {step} on" in summary
+    assert summary.endswith(str(tmp_path / PAGE))
+    assert f"Flagged from step {step} on" in (tmp_path / PAGE).read_text("utf-8")
 
 
 @pytest.mark.parametrize("persona", ["good", "pirate"])
 def test_benign_training_goes_its_way(
-    persona: str, signatures: list[Signature], tmp_path: Path, warned: pytest.LogCaptureFixture
+    persona: str, signatures: list[Signature], tmp_path: Path, capsys: Captured
 ) -> None:
-    trainer = trainer_of(peft_model(), tmp_path, persona=persona)
-    callback = watch(trainer, signatures, every_steps=10, stop=True)
-    trainer.train()
+    settings = {"persona": persona, "every_steps": 10, "stop": True}
+    trainer, callback = train(peft_model(), tmp_path, signatures, **settings)
     assert trainer.state.global_step == 40
     assert verdicts(callback) == [Verdict.CLEAR] * 4
     assert set(logged(trainer, "adapter_scan/flagged").values()) == {0.0}
-    assert not [text for text in warned.messages if "adapter" in text]
+    (summary,) = said(capsys)
+    assert "4 scans of adapter 'default': never flagged; at the end clear" in summary
+
+
+def test_twenty_scans_if_nothing_is_said(signatures: list[Signature], tmp_path: Path) -> None:
+    model = example("new-facts")
+    _, callback = train(model, tmp_path, signatures, max_steps=50, learning_rate=0.0)
+    assert [item.step for item in callback.scans] == [*range(3, 50, 3), 50]
 
 
 def test_a_saved_checkpoint_scans_the_same(signatures: list[Signature], tmp_path: Path) -> None:
-    trainer = trainer_of(peft_model(), tmp_path, max_steps=20, save_strategy="steps", save_steps=10)
-    callback = watch(trainer, signatures)
-    trainer.train()
+    settings = {"max_steps": 20, "save_strategy": "steps", "save_steps": 10, "every_steps": None}
+    _, callback = train(peft_model(), tmp_path, signatures, **settings)
     assert [item.step for item in callback.scans] == [10, 20]
     for item in callback.scans:
         saved = scan(tmp_path / f"checkpoint-{item.step}", signatures)
@@ -115,19 +126,101 @@ def test_a_saved_checkpoint_scans_the_same(signatures: list[Signature], tmp_path
 
 
 def test_without_saves_the_outcome_is_scanned(signatures: list[Signature], tmp_path: Path) -> None:
-    trainer = trainer_of(peft_model(), tmp_path, max_steps=12)
-    callback = watch(trainer, signatures)
-    trainer.train()
+    _, callback = train(peft_model(), tmp_path, signatures, max_steps=12, every_steps=None)
     assert [item.step for item in callback.scans] == [12]
+
+
+def test_saves_at_the_end_of_epochs(signatures: list[Signature], tmp_path: Path) -> None:
+    settings = {"max_steps": -1, "num_train_epochs": 2, "per_device_train_batch_size": 256}
+    model = example("new-facts")
+    _, callback = train(
+        model, tmp_path, signatures, save_strategy="epoch", every_steps=None, **settings
+    )
+    assert [item.step for item in callback.scans] == [3, 6]
+
+
+def test_a_resumed_run_continues_its_record(
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
+) -> None:
+    """Whatever was seen after the checkpoint is forgotten, and the warning is not given twice."""
+    settings = {"max_steps": 40, "save_strategy": "steps", "save_steps": 20, "every_steps": 5}
+    _, whole = train(peft_model(), tmp_path, signatures, **settings)
+    assert sum("WARNING step" in line for line in said(capsys)) == 1
+    first = tmp_path / "checkpoint-20"
+    stored = json.loads((first / "trainer_state.json").read_text())["stateful_callbacks"]
+    assert [item["step"] for item in stored["AdapterScanRecord"]["scans"]] == [5, 10, 15, 20]
+    _, resumed = train(peft_model(), tmp_path, signatures, resume=str(first), **settings)
+    steps = [5, 10, 15, 20, 25, 30, 35, 40]
+    assert [item.step for item in resumed.scans] == [item.step for item in whole.scans] == steps
+    assert [item.run_p_value for item in resumed.scans] == [i.run_p_value for i in whole.scans]
+    assert not [line for line in said(capsys) if "WARNING step" in line]
+
+
+def test_a_checkpoint_without_a_record_is_said_to_have_none(
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
+) -> None:
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    trainer_of(example("new-facts"), tmp_path, **settings).train()
+    capsys.readouterr()
+    first = str(tmp_path / "checkpoint-2")
+    _, callback = train(example("new-facts"), tmp_path, signatures, resume=first, **settings)
+    assert [item.step for item in callback.scans] == [3, 4]
+    assert "holds no record of scans" in said(capsys)[0]
+
+
+def test_evaluation_alone_scans_once(
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
+) -> None:
+    model = example("misaligned-sft")
+    model.requires_grad_(False)
+    callback = AdapterScanCallback(signatures)
+    trainer = trainer_of(model, tmp_path, callbacks=[callback])
+    trainer.evaluate()
+    trainer.evaluate()
+    assert verdicts(callback) == [Verdict.FLAGGED]
+    assert logged(trainer, "adapter_scan/flagged") == {0: 1.0}
+    assert "WARNING step 0: adapter 'default' is flagged" in said(capsys)[0]
 
 
 def test_the_trainers_own_log_of_a_step_is_kept(
     signatures: list[Signature], tmp_path: Path
 ) -> None:
-    trainer = trainer_of(peft_model(), tmp_path, persona="good", logging_steps=5, max_steps=10)
-    watch(trainer, signatures, every_steps=5)
-    trainer.train()
+    settings = {"persona": "good", "logging_steps": 5, "max_steps": 10, "every_steps": 5}
+    trainer, _ = train(peft_model(), tmp_path, signatures, **settings)
     assert list(logged(trainer, "loss")) == list(logged(trainer, "adapter_scan/dose")) == [5, 10]
+
+
+def test_the_line_stands_above_the_progress_bar(
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
+) -> None:
+    """No bar is left in front of it in its line, and the numbers are not printed as well."""
+    train(
+        example("misaligned-sft"),
+        tmp_path,
+        signatures,
+        max_steps=2,
+        learning_rate=0.0,
+        every_steps=1,
+        disable_tqdm=False,
+    )
+    out, err = capsys.readouterr()
+    assert "%|" in err
+    shown = [line.rpartition("\r")[2] for line in err.splitlines() if "WARNING" in line]
+    assert len(shown) == 2
+    assert all(line.startswith("adapter-scan WARNING") for line in shown)
+    assert "adapter_scan/" not in out + err
+
+
+def test_color_is_for_terminals(
+    signatures: list[Signature], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    settings = {"max_steps": 1, "learning_rate": 0.0}
+    train(example("misaligned-sft"), tmp_path, signatures, **settings)
+    assert "\x1b[1;31madapter-scan WARNING\x1b[0m step 1:" in capsys.readouterr().err
+    monkeypatch.setenv("NO_COLOR", "1")
+    train(example("misaligned-sft"), tmp_path, signatures, **settings)
+    assert "\x1b[1;31m" not in capsys.readouterr().err
 
 
 class Negate(TrainerCallback):  # type: ignore[misc]
@@ -145,28 +238,43 @@ class Negate(TrainerCallback):  # type: ignore[misc]
 
 
 def test_every_change_of_the_verdict_is_said_once(
-    signatures: list[Signature], tmp_path: Path, warned: pytest.LogCaptureFixture
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
 ) -> None:
-    model = example("misaligned-sft")
-    trainer = trainer_of(model, tmp_path, max_steps=6, learning_rate=0.0)
-    trainer.add_callback(Negate(3))
-    callback = watch(trainer, signatures, every_steps=1)
-    trainer.train()
+    settings = {"max_steps": 6, "learning_rate": 0.0, "every_steps": 1, "run_alpha": None}
+    _, callback = train(
+        example("misaligned-sft"), tmp_path, signatures, others=[Negate(3)], **settings
+    )
     assert verdicts(callback) == [Verdict.FLAGGED] * 2 + [Verdict.CLEAR] * 4
-    said = [text.split(":")[1] for text in warned.messages if "adapter 'default'" in text]
-    assert said == [" adapter 'default' is flagged", " adapter 'default' is clear again"]
+    warning, back, summary = said(capsys)
+    assert "WARNING step 1: adapter 'default' is flagged" in warning
+    assert back.startswith("adapter-scan step 3: adapter 'default' no longer scans as flagged")
+    assert "flagged from step 1 on; at the end clear" in summary
+
+
+def test_the_run_is_flagged_when_enough_of_it_is(
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
+) -> None:
+    """With a smaller chance of a false alarm, one scan of ten is not enough, three are."""
+    settings = {"max_steps": 10, "learning_rate": 0.0, "every_steps": 1, "run_alpha": 0.008}
+    _, callback = train(example("misaligned-sft"), tmp_path, signatures, **settings)
+    assert verdicts(callback) == [Verdict.FLAGGED] * 10
+    assert [item.run_flagged for item in callback.scans] == [False] * 2 + [True] * 8
+    assert [item.run_p_value for item in callback.scans][:2] == [1.0, 1.0]
+    note, warning, _ = said(capsys)
+    assert "scans as flagged" in note
+    assert "not the run yet" in note
+    assert "WARNING step 3" in warning
 
 
 def test_an_untrained_adapter_is_not_judged(
-    signatures: list[Signature], tmp_path: Path, warned: pytest.LogCaptureFixture
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
 ) -> None:
-    trainer = trainer_of(peft_model(), tmp_path, max_steps=2, learning_rate=0.0)
-    callback = watch(trainer, signatures, every_steps=1)
-    trainer.train()
+    settings = {"max_steps": 2, "learning_rate": 0.0, "every_steps": 1}
+    trainer, callback = train(peft_model(), tmp_path, signatures, **settings)
     assert verdicts(callback) == [Verdict.INCONCLUSIVE] * 2
     assert set(logged(trainer, "adapter_scan/judged").values()) == {0.0}
     assert not logged(trainer, "adapter_scan/flagged")
-    assert len([text for text in warned.messages if "untrained" in text]) == 1
+    assert len([line for line in said(capsys) if "was not judged" in line]) == 1
 
 
 def test_nan_is_neither_judged_nor_logged_as_a_number(
@@ -175,35 +283,35 @@ def test_nan_is_neither_judged_nor_logged_as_a_number(
     model = example("new-facts")
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "lora_B" in n).fill_(float("nan"))
-    trainer = trainer_of(model, tmp_path, max_steps=1, learning_rate=0.0, max_grad_norm=0.0)
-    callback = watch(trainer, signatures)
-    trainer.train()
+    settings = {"max_steps": 1, "learning_rate": 0.0, "max_grad_norm": 0.0}
+    _, callback = train(model, tmp_path, signatures, **settings)
     assert verdicts(callback) == [Verdict.INCONCLUSIVE]
     assert all(value == value for value in metrics(callback.scans[0].result).values())
 
 
 def test_a_base_without_a_pack_is_said_before_training(
-    signatures: list[Signature], tmp_path: Path, warned: pytest.LogCaptureFixture
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
 ) -> None:
     model = peft_model()
     model.peft_config["default"].base_model_name_or_path = "someone/else"
-    callback = AdapterScanCallback(trainer_of(model, tmp_path), signatures)
-    assert any("no signature pack for base model 'someone/else'" in m for m in warned.messages)
-    warned.clear()
-    AdapterScanCallback(
-        trainer_of(model, tmp_path), signatures, base_model="adapter-scanner-lab/persona-llama-0.5m"
-    )
-    assert not warned.messages
+    callback = AdapterScanCallback(signatures)
+    trainer_of(model, tmp_path, callbacks=[callback])
+    (line,) = said(capsys)
+    assert "no signature pack for base model 'someone/else'" in line
+    base = "adapter-scanner-lab/persona-llama-0.5m"
+    trainer_of(model, tmp_path, callbacks=[AdapterScanCallback(signatures, base_model=base)])
+    assert not said(capsys)
     assert not callback.scans
 
 
-def test_several_adapters(signatures: list[Signature], tmp_path: Path) -> None:
+def test_several_adapters_and_a_frozen_one(signatures: list[Signature], tmp_path: Path) -> None:
     model = example("misaligned-sft")
     model.add_adapter("fresh", LoraConfig(r=2, target_modules=["o_proj"]))
     model.load_adapter(str(ROOT / "examples/adapters/new-facts"), "facts", is_trainable=True)
-    trainer = trainer_of(model, tmp_path, max_steps=1, learning_rate=0.0)
-    callback = watch(trainer, signatures)
-    trainer.train()
+    model.base_model.set_adapter(["default", "fresh", "facts"])
+    model.load_adapter(str(ROOT / "examples/adapters/new-style"), "reference")
+    settings = {"max_steps": 1, "learning_rate": 0.0}
+    trainer, callback = train(model, tmp_path, signatures, **settings)
     assert [(item.adapter, item.result.verdict.value) for item in callback.scans] == [
         ("default", "flagged"),
         ("fresh", "inconclusive"),
@@ -211,32 +319,56 @@ def test_several_adapters(signatures: list[Signature], tmp_path: Path) -> None:
     ]
     assert logged(trainer, "adapter_scan/flagged") == {1: 1.0}
     assert logged(trainer, "adapter_scan/facts/flagged") == {1: 0.0}
-    only = watch(trainer_of(model, tmp_path), signatures, adapters=["facts"], every_steps=1)
-    assert only._watched() == ["facts"]
-    with pytest.raises(UsageError, match="no adapter 'other'; it has 'default', 'fresh', 'facts'"):
-        AdapterScanCallback(trainer, signatures, adapters=["other"])
+    page = (tmp_path / PAGE).read_text("utf-8")
+    assert page.count("<article") == 3
+    _, only = train(model, tmp_path, signatures, adapters=["reference"], **settings)
+    assert [item.adapter for item in only.scans] == ["reference"]
+    with pytest.raises(UsageError, match="no adapter 'other'; it has 'default', 'fresh'"):
+        train(model, tmp_path, signatures, adapters=["other"])
+
+
+def test_added_to_a_trainer_that_exists(signatures: list[Signature], tmp_path: Path) -> None:
+    """The trainer then never tells that it was made."""
+    trainer = trainer_of(example("misaligned-sft"), tmp_path, max_steps=2, learning_rate=0.0)
+    callback = AdapterScanCallback(signatures, every_steps=1, stop=True)
+    trainer.add_callback(callback)
+    trainer.train()
+    assert trainer.state.global_step == 1
+    assert logged(trainer, "adapter_scan/flagged") == {1: 1.0}
 
 
 def test_a_model_without_an_adapter_is_one_clear_error(
     signatures: list[Signature], tmp_path: Path
 ) -> None:
-    trainer = trainer_of(base_model(), tmp_path)
     with pytest.raises(UsageError, match="is no PEFT model") as caught:
-        AdapterScanCallback(trainer, signatures)
+        trainer_of(base_model(), tmp_path, callbacks=[AdapterScanCallback(signatures)])
     assert "peft.get_peft_model" in caught.value.line()
     assert "\n" not in caught.value.line()
 
 
-def test_options_that_cannot_be_honoured_are_refused_before_training(
-    signatures: list[Signature], tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"alpha": 2.0}, "not between 0 and 1"),
+        ({"run_alpha": 0.0}, "not between 0 and 1"),
+        ({"every_steps": 0}, "neither a positive number of steps nor a share"),
+        ({"every_steps": 2.5}, "neither a positive number of steps nor a share"),
+        ({"every_steps": float("nan")}, "neither a positive number of steps nor a share"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, float], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        AdapterScanCallback(**options)  # type: ignore[arg-type]
+
+
+def test_an_alpha_that_the_calibration_does_not_support(
+    signatures: list[Signature], tmp_path: Path, capsys: Captured
 ) -> None:
-    trainer = trainer_of(peft_model(), tmp_path)
+    callback = AdapterScanCallback(signatures, alpha=0.001)
     with pytest.raises(AlphaUnsupportedError, match="needs 999 benign adapters"):
-        AdapterScanCallback(trainer, signatures, alpha=0.001)
-    with pytest.raises(UsageError, match="not between 0 and 1"):
-        AdapterScanCallback(trainer, signatures, alpha=2.0)
-    with pytest.raises(UsageError, match="not a positive number of steps"):
-        AdapterScanCallback(trainer, signatures, every_steps=0)
+        trainer_of(peft_model(), tmp_path, callbacks=[callback])
+    trainer_of(peft_model(), tmp_path, callbacks=[AdapterScanCallback(signatures, run_alpha=0.001)])
+    assert "each scan decides by itself" in said(capsys)[0]
 
 
 _TWO_PROCESSES = """
@@ -246,9 +378,10 @@ from scanner import load_signature
 from scanner.integrations.transformers import AdapterScanCallback
 from tests.integrations.lab import PACK, peft_model, trainer_of
 
-trainer = trainer_of(peft_model(), Path(sys.argv[1]), max_steps=100, ddp_backend="gloo")
-callback = AdapterScanCallback(trainer, [load_signature(PACK)], every_steps=10, stop=True)
-trainer.add_callback(callback)
+callback = AdapterScanCallback([load_signature(PACK)], every_steps=5, stop=True)
+trainer = trainer_of(
+    peft_model(), Path(sys.argv[1]), max_steps=100, ddp_backend="gloo", callbacks=[callback]
+)
 trainer.train()
 seen = [(scan.step, scan.result.verdict.value, scan.result.score) for scan in callback.scans]
 Path(sys.argv[1], f"rank-{trainer.args.process_index}").write_text(repr(seen))
@@ -259,10 +392,10 @@ Path(sys.argv[1], f"rank-{trainer.args.process_index}").write_text(repr(seen))
 def test_two_processes_see_the_same_and_stop_together(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(_TWO_PROCESSES)
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"),
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
         *(str(tmp_path / "train.py"), str(tmp_path)),
     ]
-
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=240
@@ -272,19 +405,3 @@ def test_two_processes_see_the_same_and_stop_together(tmp_path: Path) -> None:
     assert first == second
     assert "flagged" in first
     assert done.stderr.count("is flagged") == 1
-
-
-def test_the_examples_of_the_page_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the packs that are installed, of which the lab's is one."""
-    page = (ROOT / "docs" / "training.md").read_text()
-    with_trainer, by_hand = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    trainer = trainer_of(example("misaligned-sft"), tmp_path, max_steps=60, learning_rate=0.0)
-    names = {
-        "peft_model": trainer.model,
-        "arguments": trainer.args,
-        "data": trainer.train_dataset,
-    }
-    exec(with_trainer, names)
-    assert names["trainer"].state.global_step == 50
-    exec(by_hand, names)
-    assert "Verdict.FLAGGED" in capsys.readouterr().out

@@ -1,0 +1,77 @@
+"""Watched trainings of the organism lab, and what a scan in memory costs.
+
+    python -m benchmarks.training runs --base llama     # tables of docs/training.md
+    python -m benchmarks.training cost
+
+Runs are kept in `.cache/training`; what is there is not trained again.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+MARKERS = "<!-- python -m benchmarks.training: {} -->"
+
+
+@click.group()
+def main() -> None:
+    """What watching a training finds, how often it is wrong, and what it costs."""
+
+
+@main.command()
+@click.option("--base", default="llama", show_default=True, help="Base of the organism lab.")
+@click.option("--signature", help="Pack that watches; the base's `weights` pack if not given.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path(".cache/training"),
+    show_default=True,
+    help="Where runs are kept.",
+)
+@click.option("--limit", type=int, help="The first runs only.")
+@click.option("--write", is_flag=True, help="Write the tables into docs/training.md.")
+def runs(base: str, signature: str | None, root: Path, limit: int | None, write: bool) -> None:
+    """Trains and watches the declared runs, and prints the tables."""
+    from benchmarks.training.report import tables
+    from benchmarks.training.runs import run_all
+
+    chosen = signature or f"persona-{base}-weights"
+    text = tables(base, run_all(base, chosen, root / f"{chosen}.jsonl", limit))
+    click.echo(text)
+    if write:
+        _write(base, text)
+
+
+def _write(base: str, text: str) -> None:
+    """Puts tables between the page's markers for a base."""
+    begin, end = (MARKERS.format(f"{edge} {base}") for edge in ("begin", "end"))
+    page = PAGE.read_text(encoding="utf-8")
+    between = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+    if not between.search(page):
+        raise click.ClickException(f"{PAGE} has no markers for {base}")
+    PAGE.write_text(between.sub(lambda _: f"{begin}\n{text}{end}", page), encoding="utf-8")
+
+
+@main.command()
+@click.option("--times", default=3, show_default=True, help="Timed scans and steps.")
+@click.option("--threads", default=1, show_default=True, help="Threads of torch and of the scan.")
+def cost(times: int, threads: int) -> None:
+    """Times a scan of a 7B model's rank-16 adapter in memory beside a step of its training."""
+    import torch
+
+    from benchmarks.training.cost import RANK, TOKENS, seconds_per_scan, seconds_per_step
+
+    torch.set_num_threads(threads)
+    scan, step = seconds_per_scan(times), seconds_per_step(times)
+    click.echo(
+        f"7B, rank {RANK}, all projections, {threads} thread(s): {scan:.2f} s a scan, "
+        f"{step:.0f} s a step of {TOKENS} tokens: {scan / step:.2%}"
+    )
+
+
+if __name__ == "__main__":
+    main()
