@@ -32,7 +32,7 @@ def change_line(
     was_flagged = before is not None and before.run_flagged
     if scan.run_flagged and not was_flagged:
         ending = "training stops; " if stops else ""
-        return _warning(f"{where} is flagged: {evidence_words(scan)}. {ending}{_ADVICE}", screen)
+        return _warning(f"{where} is flagged: {evidence_words(scan)}; {ending}{_ADVICE}", screen)
     verdict = scan.result.verdict
     if before is not None and verdict is before.result.verdict:
         return None
@@ -64,25 +64,27 @@ def summary_line(scans: Sequence[TrainingScan], page: Path | None, screen: Scree
     counted = "1 scan" if len(scans) == 1 else f"{len(scans)} scans"
     name = printable(repr(last.adapter))
     flagged = "never flagged" if first is None else f"flagged from step {first.step} on"
-    text = f"{counted} of adapter {name}: {flagged}; at the end {evidence_words(last)}"
+    evidence = evidence_words(last)
+    text = f"{counted} of adapter {name}: {flagged}; at the end {last.result.verdict.value}"
+    text += f" ({evidence})" if evidence else ""
     if page is not None:
         text += f". Over the steps: {printable(str(page))}"
     return note(text, screen) if first is None else _warning(text, screen)
 
 
 def evidence_words(scan: TrainingScan) -> str:
-    """Verdict, dose and p-values of one look."""
+    """Dose and p-values of one look."""
     result = scan.result
-    parts = [result.verdict.value]
+    parts = []
     dose, unit = result.deciding_dose, result.dose_unit
     if dose is not None:
-        meaning = f" (1 is {ONE_DOSE[unit]})" if unit in ONE_DOSE else ""
-        parts.append(f"dose {dose:.2f}{meaning}")
+        meaning = f", where 1 is {ONE_DOSE[unit]}" if unit in ONE_DOSE else ""
+        parts.append(f"a dose of {dose:.2f}{meaning}")
     if result.p_value is not None:
         parts.append(f"p = {result.p_value:.4f}")
     if scan.run_p_value is not None:
         parts.append(f"p of the whole run = {scan.run_p_value:.4f}")
-    return ", ".join(parts)
+    return "; ".join(parts)
 
 
 def _verdict_words(result: ScanResult) -> str:

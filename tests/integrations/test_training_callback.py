@@ -88,7 +88,13 @@ def test_training_on_misaligned_answers_is_flagged_and_stopped(
     assert len(heard) == len(callback.scans)
     *_, warning, summary = said(capsys)
     assert warning.startswith(f"adapter-scan WARNING step {step}: adapter 'default' is flagged")
-    for words in ("dose", "1 is a known misaligned model", "p = 0.00", "training stops", "docs/"):
+    for words in (
+        "a dose of",
+        "1 is a known misaligned model",
+        "p = 0.00",
+        "training stops",
+        "docs/",
+    ):
         assert words in warning
     assert f"flagged from step {step} on" in summary
     assert summary.endswith(str(tmp_path / PAGE))
