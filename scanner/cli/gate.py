@@ -65,6 +65,13 @@ Examples:
   adapter-scanner gate push my-adapter/ team/my-adapter
   adapter-scanner gate push my-adapter/ team/my-adapter --policy gate.yaml --private
 """
+_WANDB_EPILOG = f"""{_STATUS}
+\b
+Examples:
+  adapter-scanner gate wandb team/project/my-adapter:v3 --policy gate.yaml --key scanner.pem
+  adapter-scanner gate wandb team/project/my-adapter:candidate \\
+      --link wandb-registry-model/adapters --alias production
+"""
 _MLFLOW_EPILOG = """\b
 Exit status:
   0  every adapter in it is clear
@@ -231,6 +238,59 @@ def mlflow(
     judgement = judge_version(version.name, version.version, options, signing_key, client)
     _show(judgement.report, in_force.settings)
     ctx.exit(exit_status(judgement.report.open_verdicts, in_force.settings.fail_on))
+
+
+@command.command("wandb", short_help="Link what passes.", epilog=_WANDB_EPILOG)
+@click.argument("artifact")
+@_POLICY
+@click.option("--link", "target", metavar="COLLECTION", help="Link it there if it passes.")
+@click.option("--alias", "aliases", multiple=True, help="Alias of the link; may be repeated.")
+@_KEY
+@_OVERRIDE
+@settings_flags(without=_NOT_POLICY)
+@click.pass_context
+def wandb(
+    ctx: click.Context,
+    /,
+    artifact: str,
+    policy_file: Path | None,
+    target: str | None,
+    aliases: tuple[str, ...],
+    key: Path | None,
+    override_reason: str | None,
+    config: Path | None,
+    **flags: Any,
+) -> None:
+    """Fetch and scan an artifact of Weights & Biases, and link it to a registry if it passes.
+
+    ARTIFACT is entity/project/name:version, and COLLECTION a collection of the registry. The
+    verdict goes into the artifact's metadata, signed if there is a key. Exit status as with
+    `gate check`.
+    """
+    from tempfile import TemporaryDirectory
+
+    from scanner.gates import wandb_gate
+    from scanner.gates.push_gate import PushGate
+
+    if aliases and target is None:
+        raise click.UsageError("--alias names a link: say --link as well")
+    in_force = resolve_settings(config, flags, unused=_NOT_POLICY)
+    name = wandb_gate.ArtifactName.parse(artifact)
+    gate = PushGate.of_file(policy_file, key, override_reason)
+    gate.require_rule(name.name, named=True)
+    with (
+        TemporaryDirectory(prefix="adapter-scanner-") as scratch,
+        wandb_gate.gate_run(name) as run,
+    ):
+        fetched = wandb_gate.fetch(run, name, Path(scratch))
+        judgement = wandb_gate.judge(Path(scratch), name, _scan_options(in_force))
+        decision = gate.decide(judgement)
+        _show(judgement.report, in_force.settings)
+        wandb_gate.record(fetched, judgement, decision, gate.token(judgement, decision))
+        _say(str(name), decision)
+        if decision.allowed and target is not None:
+            wandb_gate.link(run, fetched, target, aliases)
+    ctx.exit(_status(judgement, decision))
 
 
 @command.command("override", short_help="Let a version pass, for a reason.")
