@@ -130,4 +130,4 @@ def _mixing(base: str, runs: Sequence[Run]) -> str:
 
 def _at(runs: Sequence[Run], step: int, kind: str) -> float:
     found = [getattr(look, kind) for run in runs for look in run.looks if look.step == step]
-    return mean(value for value in found if value is not None)
+    return float(mean(value for value in found if value is not None))

@@ -67,7 +67,8 @@ class ArtifactName:
             raise UsageError(
                 f"{text!r} is no full name of an artifact", todo="say entity/project/name:version"
             )
-        return cls(*parts, version)
+        entity, project, name = parts
+        return cls(entity, project, name, version)
 
     def __str__(self) -> str:
         return f"{self.entity}/{self.project}/{self.name}:{self.version}"

@@ -43,7 +43,8 @@ trainer.push_to_hub()
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[UploadHub]:
-    with UploadHub() as server:
+    server = UploadHub()
+    with server:
         yield server
 
 

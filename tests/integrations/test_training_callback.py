@@ -165,7 +165,7 @@ def test_a_resumed_run_continues_its_record(
 def test_a_checkpoint_without_a_record_is_said_to_have_none(
     signatures: list[Signature], tmp_path: Path, capsys: Captured
 ) -> None:
-    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    settings: dict[str, Any] = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     trainer_of(example("new-facts"), tmp_path, **settings).train()
     capsys.readouterr()
     first = str(tmp_path / "checkpoint-2")
