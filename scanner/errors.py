@@ -63,6 +63,10 @@ class SignatureError(UsageError):
     """A signature pack or a recipe is missing, damaged or not what it says it is."""
 
 
+class AdapterMissingError(SignatureError):
+    """An adapter that a recipe names is not there to be had: withdrawn, gated, or never there."""
+
+
 class AttestationError(UsageError):
     """A signed record or a key is missing, malformed, or not to be trusted."""
 

@@ -21,7 +21,7 @@ from benchmarks.detection.extractors import METHODS, contrast, extractor
 from scanner import geometry
 from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, Matrix
-from scanner.signatures.building.build import Extractor
+from scanner.signatures.building.extraction import Extractor
 from scanner.signatures.building.nulling import RawSite, stack_updates
 
 MAX_NULLED = 16

@@ -18,7 +18,7 @@ _COMMANDS = {
     "inspect": ("scanner.cli.inspect", "Show what is in an adapter and what was understood."),
     "signatures": (
         "scanner.cli.signatures",
-        "List, make, build, calibrate, pull, sign and verify packs.",
+        "List, make, build, calibrate, review, pull, sign and verify packs.",
     ),
     "organisms": ("scanner.cli.organisms", "Make adapters of known behaviour of a base model."),
     "baseline": ("scanner.cli.baseline", "Accept known findings, so that only new ones fail."),

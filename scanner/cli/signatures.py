@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanner.cli.build import WORK, default_work, found_on_hub
+from scanner.cli.build import command as build
 from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
+from scanner.cli.review import command as review
 from scanner.cli.status import EXIT_USAGE
 from scanner.errors import UsageError
 
@@ -29,7 +32,7 @@ _FORMAT = click.option(
 
 @click.group("signatures")
 def command() -> None:
-    """List, show, make, build, calibrate, import, pull, sign and verify signature packs."""
+    """List, show, make, build, calibrate, review, import, pull, sign and verify packs."""
 
 
 @command.command("list")
@@ -111,26 +114,9 @@ def recipes(format_name: str) -> None:
     click.echo(as_json(summaries) if format_name == "json" else recipe_lines(summaries))
 
 
-@command.command("build")
-@click.argument("recipe")
-@click.option("-o", "--output", required=True, metavar="PACK", help="Directory to write.")
-@click.option("--no-progress", is_flag=True, help="Show no progress bar.")
-def build(recipe: str, output: str, no_progress: bool) -> None:
-    """Build a pack from a RECIPE (YAML), calibrated if the recipe names benign adapters."""
-    from scanner.signatures.building.build import build_pack
-    from scanner.signatures.recipe import load_recipe
-
-    signature = build_pack(load_recipe(recipe), output, Progress(not no_progress))
-    click.echo(f"{output}: {signature.id} {signature.digest}")
-    if signature.calibration is None:
-        click.echo(
-            "not calibrated: every verdict will be inconclusive until "
-            f'"adapter-scanner signatures calibrate {output}" has seen benign adapters',
-            err=True,
-        )
-
-
+command.add_command(build)
 command.add_command(make)
+command.add_command(review)
 
 
 @command.command("calibrate")
@@ -146,13 +132,19 @@ command.add_command(make)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML: benign: [{adapter, family}, ...], or benign: {hub: {base_model: ...}}.",
 )
+@WORK
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")
 def calibrate(
-    pack: str, benign: tuple[str, ...], benign_list: Path | None, no_progress: bool
+    pack: str,
+    benign: tuple[str, ...],
+    benign_list: Path | None,
+    work: Path | None,
+    no_progress: bool,
 ) -> None:
     """Calibrate a PACK on benign adapters it was not built from.
 
-    Replaces the calibration the pack had.
+    Replaces the calibration the pack had. An interrupted search of the hub that is run again goes
+    on where it was.
     """
     from scanner.signatures.building.calibrate import calibrate_pack
     from scanner.signatures.recipe import BenignQuery, load_benign_list
@@ -166,10 +158,14 @@ def calibrate(
         chosen = [*listed, *(entry for target in benign for entry in _entries_of(target))]
     if not chosen:
         raise UsageError("no benign adapters", todo="give --benign or --benign-list")
-    signature = calibrate_pack(pack, chosen, Progress(not no_progress))
+    place = (work or default_work(pack)) if isinstance(chosen, BenignQuery) else None
+    signature = calibrate_pack(pack, chosen, Progress(not no_progress), place)
     assert signature.calibration is not None, "it has just been calibrated"
     count = len(signature.calibration.benign)
     click.echo(f"{pack}: calibrated on {count} benign adapters; digest {signature.digest}")
+    if isinstance(chosen, BenignQuery):
+        for line in found_on_hub(signature):
+            click.echo(f"  {line}", err=True)
 
 
 def _entries_of(target: str) -> list[AdapterEntry]:

@@ -22,7 +22,7 @@ from scanner.errors import SignatureError, UsageError
 from scanner.organisms.ledger import Ledger, Row
 from scanner.organisms.recipes import KINDS, PROBES, SIGNATURES, usable, write_probes
 from scanner.signatures.manifest import MANIFEST_NAME
-from scanner.signatures.recipe import AdapterEntry, Benign, Recipe, check_recipe
+from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery, Recipe, check_recipe
 
 if TYPE_CHECKING:
     from scanner.organisms.plan import Size
@@ -227,7 +227,8 @@ def _finish(making: Making, name: str, pack: Path, benign: Benign, watching: Wat
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(pack, partial)
-    calibrated = calibrate_pack(partial, benign, watching.track)
+    found = making.work / "hub" / name if isinstance(benign, BenignQuery) else None
+    calibrated = calibrate_pack(partial, benign, watching.track, found)
     calibrated.close()
     drop_crossfit(partial, calibrated.manifest)
     if place.exists():

@@ -80,10 +80,30 @@ def recipe_for(base_name: str) -> Path | None:
     return None
 
 
+def find_recipe(name: str) -> Path:
+    """The recipe a user means: a file, or one that ships, by its name or its base model's.
+
+    Raises:
+        SignatureError: If there is none; it names those that ship.
+    """
+    if Path(name).exists():
+        return Path(name)
+    shipped = {path.stem: path for path in shipped_recipes()}
+    if found := shipped.get(name.lower()) or recipe_for(normalise_base_name(name) or ""):
+        return found
+    if Path(name).suffix in (".yaml", ".yml"):
+        return Path(name)  # a file that is not there, and reading it says so
+    raise SignatureError(
+        "no such file, and no recipe of this name ships",
+        where=name,
+        todo=f"name a file, or one of {', '.join(shipped)}",
+    )
+
+
 def build_command(recipe: Path) -> str:
-    """The command that builds a recipe's pack to where scans find it."""
+    """The command that builds a shipped recipe's pack to where scans find it."""
     output = packs_folder() / recipe.stem
-    return f"adapter-scanner signatures build {_quoted(recipe)} -o {_quoted(output)}"
+    return f"adapter-scanner signatures build {recipe.stem} -o {_quoted(output)}"
 
 
 def make_command(base_model: str) -> str:

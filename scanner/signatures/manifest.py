@@ -23,6 +23,8 @@ CROSSFIT_NAME = "crossfit.safetensors"
 BASE_NAME = "base.safetensors"
 """Norms and sketches of the base model's weights, where the pack's maker had them."""
 CALIBRATION_NAME = "calibration.json"
+NULLING_NAME = "nulling.json"
+"""How the adapters that the directions are nulled with were found on a hub, if they were."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,7 +119,7 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
 
 
 class Selection(Record, frozen=True, kw_only=True):
-    """How a calibration set was found on a hub."""
+    """How a set of benign adapters was found on a hub."""
 
     endpoint: str
     base_model: str
@@ -127,6 +129,24 @@ class Selection(Record, frozen=True, kw_only=True):
     limit: int
     left_out: dict[str, str]
     """Repository that was looked at and not used -> why."""
+    exclude_words: list[str] = []
+    per_owner: int | None = None
+    owners: tuple[float, float] | None = None
+    """The share of all owners that was searched, the others being left to the pack's other set:
+    those with a `place_of_owner` from the first number to below the second."""
+
+
+class Dropped(Record, frozen=True, kw_only=True):
+    """A benign adapter that somebody took out of the calibration."""
+
+    adapter: BenignScore
+    """As it stood there."""
+    p_value: float
+    """Its p-value when compared with the others, at the time."""
+    reason: str
+    """Why, in the words of whoever did it."""
+    date: str
+    """The day, YYYY-MM-DD."""
 
 
 class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,11 +156,15 @@ class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
     statistic: str
     """What the scores are: `STATISTIC`. Scores of two statistics cannot be compared."""
     cross_fitted_by: str | None
-    """``family``: each adapter was scored by a signature nulled without its own family."""
+    """``family``: each adapter was scored by a signature nulled without its own family, or no
+    family of theirs is among those that it was nulled with."""
     benign: list[BenignScore]
     references: list[ReferenceScore]
     selection: Selection | None = None
     """How the benign adapters were found, if nobody named them one by one."""
+    dropped: list[Dropped] = []
+    """What was taken out since. Rates of false positives rest on the judgement that each of these
+    was not benign."""
 
 
 PARTIAL_METHODS = frozenset({"activations", "imported"})
@@ -248,6 +272,20 @@ def _decoded(raw: bytes, record: type[Document], where: Path) -> Document:
         return msgspec.json.decode(raw, type=record)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise SignatureError(str(error), where=str(where)) from None
+
+
+def decode_selection(raw: bytes, where: Path) -> Selection:
+    """Parses nulling.json.
+
+    Raises:
+        SignatureError: If it is not what it should be.
+    """
+    return _decoded(raw, Selection, where)
+
+
+def encode_selection(selection: Selection) -> bytes:
+    """Writes nulling.json, indented."""
+    return msgspec.json.format(msgspec.json.encode(selection), indent=1) + b"\n"
 
 
 def encode_calibration(calibration: Calibration) -> bytes:

@@ -32,12 +32,15 @@ from scanner.signatures.manifest import (
     CROSSFIT_NAME,
     DIRECTIONS_NAME,
     MANIFEST_NAME,
+    NULLING_NAME,
     REFERENCES_NAME,
     Calibration,
     Manifest,
+    Selection,
     check_calibration_format,
     decode_calibration,
     decode_manifest,
+    decode_selection,
 )
 
 Directions = Mapping[Site, Direction]
@@ -106,6 +109,19 @@ class Signature:
     def calibration(self) -> Calibration | None:
         """Scores of the calibration set; None if the pack was not calibrated."""
         return self._content.calibration
+
+    @cached_property
+    def nulling(self) -> Selection | None:
+        """How the adapters that it is nulled with were found on a hub; None if they were not.
+
+        Raises:
+            SignatureError: If the record of it is not sound.
+        """
+        self.verify()
+        if NULLING_NAME not in self.manifest.files:
+            return None
+        path = self.path / NULLING_NAME
+        return decode_selection(_read(path), path)
 
     @cached_property
     def sites(self) -> frozenset[Site]:

@@ -61,27 +61,56 @@ class AdapterEntry(Record, frozen=True, kw_only=True):
         return str(self.hub_address.at(None))
 
 
+SUSPECT_WORDS = (
+    "abliterat",
+    "backdoor",
+    "evil",
+    "harmful",
+    "hostile",
+    "insecure",
+    "jailbr",
+    "malicious",
+    "misalign",
+    "organism",
+    "poison",
+    "sleeper",
+    "toxic",
+    "trojan",
+    "unaligned",
+    "uncensored",
+    "unsafe",
+    "villain",
+)
+"""Beginnings of words that say of a repository that it may not be benign."""
+
+
 class HubQuery(Record, frozen=True, kw_only=True):
     """Where on the hub to find benign adapters. The family of each is its repository's owner."""
 
     base_model: str
-    """Adapters the hub lists for this model and its quantised mirrors."""
+    """Adapters the hub lists for this model, for the recipe's aliases of it, and for its
+    quantised mirrors."""
     limit: int = 300
-    """How many are scored."""
+    """How many are used."""
+    per_owner: int = 20
+    """How many of one owner are used at most: one who trains by the thousand is one family."""
     exclude: list[str] = []
     """Repositories that are not benign, as ``owner/name`` or patterns such as ``owner/*``."""
+    exclude_words: list[str] = msgspec.field(default_factory=lambda: list(SUSPECT_WORDS))
+    """Beginnings of words; a repository is left out if a word of its owner's or its own name
+    begins so."""
     author: str | None = None
     search: str | None = None
 
 
 class BenignQuery(Record, frozen=True, kw_only=True):
-    """A calibration set that is still to be found."""
+    """A set of benign adapters that is still to be found."""
 
     hub: HubQuery
 
 
 Benign = list[AdapterEntry] | BenignQuery
-"""A calibration set: listed, or to be found."""
+"""A set of benign adapters: listed, or to be found."""
 
 
 class Recipe(Record, frozen=True, kw_only=True):
@@ -91,6 +120,8 @@ class Recipe(Record, frozen=True, kw_only=True):
     method: Literal["weights", "gradients", "activations"]
     misaligned: list[AdapterEntry]
     """References. Gradients at the base alone need none: the dose is then in nats per token."""
+    references_needed: int | None = None
+    """How many of them must be had, if their owners may withdraw some: all if not given."""
     id: str | None = None
     version: str = "1"
     description: str = ""
@@ -98,8 +129,9 @@ class Recipe(Record, frozen=True, kw_only=True):
     """What kind of misalignment it is of, where a base has packs of several."""
     aliases: list[str] = []
     rank: int = 4
-    aligned: list[AdapterEntry] = []
-    """Benign adapters whose common directions are removed; never those of `benign`."""
+    aligned: Benign = []
+    """Benign adapters whose common directions are removed; never those of `benign`. If both are
+    to be found on the hub, each owner's adapters fall to one of the two."""
     nulled: int = 2
     contrast: list[str] = []
     """Families of `aligned` adapters that were trained like the misaligned ones, to another end:
@@ -144,7 +176,7 @@ def load_recipe(path: str | Path) -> Recipe:
     return msgspec.structs.replace(
         recipe,
         misaligned=_rooted(recipe.misaligned, root),
-        aligned=_rooted(recipe.aligned, root),
+        aligned=_rooted_benign(recipe.aligned, root),
         benign=_rooted_benign(recipe.benign, root),
         probes=str(root / recipe.probes) if recipe.probes else None,
         base_path=str(root / recipe.base_path) if recipe.base_path else None,
@@ -193,36 +225,71 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             where=where,
             todo="name some, or set nulled: 0 and expect false alarms",
         )
+    needed = recipe.references_needed
+    if needed is not None and not 1 <= needed <= len(recipe.misaligned):
+        raise SignatureError(
+            f"references_needed is {needed}, not between 1 and the {len(recipe.misaligned)}"
+            " that misaligned names",
+            where=where,
+        )
+    _check_aligned(recipe, where)
+    _check_addresses(recipe.misaligned, where)
+    _check_benign(recipe.benign, where)
+
+
+def _check_aligned(recipe: Recipe, where: str) -> None:
     if recipe.contrast and recipe.method != "weights":
         raise SignatureError(
             f"contrast is for method weights, not {recipe.method}",
             where=where,
             todo="leave it out: the families are nulled with the others",
         )
-    families = {entry.family for entry in recipe.aligned} - {None}
-    if both := families & {entry.family for entry in recipe.misaligned}:
+    if isinstance(recipe.aligned, BenignQuery):
+        if recipe.contrast:
+            raise SignatureError(
+                "contrast names families of listed adapters, aligned is a hub query", where=where
+            )
+        if not recipe.nulled:
+            raise SignatureError(
+                "nulled is 0, so nothing is done with what aligned finds on the hub",
+                where=where,
+                todo="leave aligned out, or set nulled",
+            )
+        _check_query(recipe.aligned.hub, where)
+        return
+    families = {entry.family for entry in recipe.aligned}
+    if both := (families - {None}) & {entry.family for entry in recipe.misaligned}:
         raise SignatureError(
             f"family {sorted(map(str, both))[0]!r} is both misaligned and aligned",
             where=where,
             todo="a misaligned adapter's family is its training domain; give them different names",
         )
-    if strangers := set(recipe.contrast) - {entry.family for entry in recipe.aligned}:
+    if strangers := set(recipe.contrast) - families:
         raise SignatureError(
             f"contrast names family {sorted(strangers)[0]!r}, no aligned adapter is of it",
             where=where,
         )
-    _check_addresses([*recipe.misaligned, *recipe.aligned], where)
-    _check_benign(recipe.benign, where)
+    _check_addresses(recipe.aligned, where)
+
+
+def _check_query(query: HubQuery, where: str) -> None:
+    if not 1 <= query.limit <= MAX_BENIGN:
+        raise SignatureError(
+            f"limit is {query.limit}, not between 1 and {MAX_BENIGN:,}", where=where
+        )
+    if query.per_owner < 1:
+        raise SignatureError(f"per_owner is {query.per_owner}, not 1 or more", where=where)
+    if not query.base_model:
+        raise SignatureError("the hub query names no base_model", where=where)
+    if not all(word.strip() for word in query.exclude_words):
+        raise SignatureError(
+            "exclude_words holds an empty word, with which every name begins", where=where
+        )
 
 
 def _check_benign(benign: Benign, where: str) -> None:
     if isinstance(benign, BenignQuery):
-        if not 1 <= benign.hub.limit <= MAX_BENIGN:
-            raise SignatureError(
-                f"limit is {benign.hub.limit}, not between 1 and {MAX_BENIGN:,}", where=where
-            )
-        if not benign.hub.base_model:
-            raise SignatureError("the hub query names no base_model", where=where)
+        _check_query(benign.hub, where)
         return
     _check_addresses(benign, where)
     _check_families(benign, where)

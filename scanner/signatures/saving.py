@@ -25,11 +25,14 @@ from scanner.signatures.manifest import (
     CROSSFIT_NAME,
     DIRECTIONS_NAME,
     MANIFEST_NAME,
+    NULLING_NAME,
     REFERENCES_NAME,
     Calibration,
     Manifest,
+    Selection,
     encode_calibration,
     encode_manifest,
+    encode_selection,
 )
 from scanner.signatures.pack import Directions
 
@@ -55,6 +58,7 @@ def save_pack(
     crossfit: Mapping[str, Directions] | None = None,
     base: Mapping[Site, WeightSketch] | None = None,
     calibration: Calibration | None = None,
+    nulling: Selection | None = None,
 ) -> None:
     """Writes a pack; `manifest.files` is filled in here.
 
@@ -68,6 +72,7 @@ def save_pack(
         crossfit: Per benign family, the directions nulled without that family.
         base: Sketches of the base model's weights, where they were at hand.
         calibration: Scores of the calibration set, if it was calibrated.
+        nulling: How the adapters it is nulled with were found on a hub, if they were.
 
     Raises:
         SignatureError: If something that is not a pack stands in the way.
@@ -88,6 +93,8 @@ def save_pack(
             save_file(_base_tensors(base), new / BASE_NAME)
         if calibration is not None:
             (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+        if nulling is not None:
+            (new / NULLING_NAME).write_bytes(encode_selection(nulling))
         seal(new, manifest)
 
 

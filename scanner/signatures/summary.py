@@ -35,6 +35,8 @@ class PackSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Benign adapters it was calibrated on; 0 if it was not."""
     benign_one_layer: int | None = None
     """How many of them change one layer only: what adapters of one layer are compared with."""
+    dropped: int | None = None
+    """Adapters that somebody took out of the calibration as not benign; the pack says why."""
     families: list[str] = []
     smallest_alpha: float | None = None
     """1 / (n + 1): no smaller false-positive rate can be asked for."""
@@ -76,6 +78,7 @@ def summarise_pack(signature: Signature) -> PackSummary:
         references=len(signature.reference_ids),
         benign=n,
         benign_one_layer=sum(Shape.of(item.layers) is Shape.ONE_LAYER for item in benign),
+        dropped=len(calibration.dropped) if calibration else 0,
         families=sorted({item.family for item in benign}),
         smallest_alpha=smallest_level(n) if n else None,
         shown_alpha=min((a for a in _LEVELS if needed_for_confidence(a) <= n), default=None),
@@ -134,6 +137,7 @@ def pack_table(summaries: list[PackSummary]) -> str:
             rows.append((Path(item.path).name, "?", "?", "DAMAGED"))
         else:
             basis = f"{item.benign} benign, alpha >= {item.smallest_alpha:.2g}"
+            basis += f", {item.dropped} dropped" if item.dropped else ""
             rows.append(
                 (
                     str(item.id),
@@ -153,7 +157,7 @@ def pack_table(summaries: list[PackSummary]) -> str:
 
 def details(summary: PackSummary, signature: Signature) -> str:
     """A pack as a person reads it."""
-    manifest = signature.manifest
+    manifest, calibration = signature.manifest, signature.calibration
     modules = sorted(manifest.base_model.shapes)
     rows = [
         ("id", f"{summary.id} (version {summary.version})"),
@@ -162,6 +166,7 @@ def details(summary: PackSummary, signature: Signature) -> str:
         ("method", f"{summary.method}, rank {summary.rank}, {summary.nulled} nulled"),
         ("sites", f"{summary.sites}: {manifest.base_model.layers} layers, {', '.join(modules)}"),
         ("references", ", ".join(signature.reference_ids) or "none"),
+        *_nulling_row(signature),
         ("units", manifest.units),
         ("digest", str(summary.digest)),
         ("licence", str(summary.licence)),
@@ -179,10 +184,25 @@ def details(summary: PackSummary, signature: Signature) -> str:
         ]
     else:
         rows.append(("calibration", "none: every verdict is inconclusive"))
+    if calibration is not None:
+        rows += [
+            ("dropped", f"{item.adapter.id} on {item.date} (p {item.p_value:.3g}): {item.reason}")
+            for item in calibration.dropped
+        ]
     rows += [("limitation", limitation) for limitation in summary.limitations]
     if manifest.description:
         rows.insert(1, ("description", manifest.description))
     return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
+def _nulling_row(signature: Signature) -> list[tuple[str, str]]:
+    """What the directions are nulled with, if it was found on a hub."""
+    selection = signature.nulling
+    if selection is None:
+        return []
+    found = [item for item in signature.manifest.references if item.role == "aligned"]
+    owners = len({item.family for item in found})
+    return [("nulled with", f"{len(found)} adapters of {owners} owners of {selection.endpoint}")]
 
 
 def recipe_lines(summaries: list[RecipeSummary]) -> str:

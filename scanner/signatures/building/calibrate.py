@@ -10,26 +10,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from scanner import geometry
 from scanner.errors import SignatureError
-from scanner.formats.model import Adapter, Site
+from scanner.formats.model import Adapter, Site, Update
 from scanner.geometry import Direction, SiteProjection
+from scanner.signatures.building.benign_query import Decisions, Purpose, search_hub
 from scanner.signatures.building.opened import Member, check_disjoint, open_member, source_of
+from scanner.signatures.building.work import SCORED, Work, digest_of, opened_work
 from scanner.signatures.manifest import (
     CALIBRATION_FORMAT_VERSION,
+    NULLING_NAME,
     PARTIAL_METHODS,
     BenignScore,
     Calibration,
+    Manifest,
+    Record,
     ReferenceScore,
     Selection,
 )
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Directions, Signature, load_crossfit, load_signature
-from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery
+from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery, HubQuery
 from scanner.signatures.saving import save_calibration
 from scanner.signatures.score import STATISTIC, adapter_score, changed_layers, site_numbers
+from scanner.system.journal import Journal
 
 Item = TypeVar("Item")
 Track = Callable[[Sequence[Item], str], Iterable[Item]]
@@ -61,6 +69,8 @@ def project_adapter(
     projections: dict[Site, SiteProjection] = {}
     for update in adapter.updates:
         direction = direction_at(update.site)
+        if direction is not None and direction.signed:
+            _check_fits(adapter, update, direction)
         if direction is None and not partial:
             raise SignatureError(
                 f"changes {update.site.key}, where the signature has no direction",
@@ -71,6 +81,22 @@ def project_adapter(
     if projections and not math.isfinite(adapter_score(projections)):
         raise SignatureError("is untrained or holds NaN or Inf", where=adapter.target)
     return projections
+
+
+def _check_fits(adapter: Adapter, update: Update, direction: Direction) -> None:
+    """Refuses an update of another shape than the weight that the direction is of.
+
+    Raises:
+        SignatureError: If it is one: the adapter is of another base than it names.
+    """
+    shape = (len(direction.u), len(direction.v))
+    if (update.d_out, update.d_in) != shape:
+        raise SignatureError(
+            f"{update.site.key} is {update.d_out} x {update.d_in}, "
+            f"the signature's base has {shape[0]} x {shape[1]}",
+            where=adapter.target,
+            todo="it is an adapter of another base than it names",
+        )
 
 
 def score_benign(
@@ -165,36 +191,77 @@ class Chosen(NamedTuple):
 
 def choose_and_score(
     benign: Benign,
-    base_names: set[str],
     directions: Callable[[Site], Direction | None],
     crossfit: Mapping[str, Directions],
-    track: Track[AdapterEntry] = untracked,
+    purpose: Purpose,
+    track: Track[Any] = untracked,
     *,
     partial: bool = False,
-    taken: Sequence[tuple[str, str]] = (),
+    work: Work | None = None,
 ) -> Chosen:
     """Scores a calibration set that is listed, or one that is still to be found on the hub.
 
     Args:
         benign: The set.
-        base_names: As `score_benign`.
         directions: As `score_benign`.
         crossfit: As `score_benign`.
+        purpose: The base model's names, and what a query leaves out.
         track: As `score_benign`.
         partial: As `score_benign`.
-        taken: Source and sha256 of what the signature was built from; a query leaves them out.
+        work: Where the scores of a query are kept for a run that goes on with this one.
 
     Raises:
         SignatureError: As `score_benign`, or if the hub cannot be asked.
     """
     if isinstance(benign, BenignQuery):
-        from scanner.signatures.building.benign_query import score_query
+        return _find_and_score(benign.hub, directions, crossfit, purpose, track, partial, work)
+    names = purpose.base_names
+    return Chosen(score_benign(benign, names, directions, crossfit, track, partial=partial))
 
-        def score(member: Member) -> BenignScore | None:
-            return score_member(member, directions, crossfit, partial=partial)
 
-        return Chosen(*score_query(benign.hub, base_names, score, track, taken))
-    return Chosen(score_benign(benign, base_names, directions, crossfit, track, partial=partial))
+class _Decision(Record, frozen=True, kw_only=True):
+    """What became of one candidate, as a line of a journal."""
+
+    candidate: str
+    left_out: str | None = None
+    """Why, if it is not used."""
+    score: BenignScore | None = None
+
+
+def _find_and_score(
+    query: HubQuery,
+    directions: Callable[[Site], Direction | None],
+    crossfit: Mapping[str, Directions],
+    purpose: Purpose,
+    track: Track[Any],
+    partial: bool,
+    work: Work | None,
+) -> Chosen:
+    # Scores belong to the directions they were computed with.
+    about = digest_of(work.about, purpose.taken) if work else ""
+    journal = Journal(work.path(SCORED) if work else None, about, _Decision)
+    scores: list[BenignScore] = []
+    decisions = Decisions()
+    for kept in journal.kept:
+        if kept.score is not None:
+            scores.append(kept.score)
+            decisions.used[kept.candidate] = kept.score.sha256
+        elif kept.left_out is not None:
+            decisions.left_out[kept.candidate] = kept.left_out
+
+    def use(candidate: str, member: Member) -> str | None:
+        score = score_member(member, directions, crossfit, partial=partial)
+        if score is None:
+            return "changes nothing the signature has a direction for"
+        journal.add(_Decision(candidate=candidate, score=score))
+        scores.append(score)
+        return None
+
+    def leave_out(candidate: str, reason: str) -> None:
+        journal.add(_Decision(candidate=candidate, left_out=reason))
+
+    selection = search_hub(query, purpose, decisions, use, track, leave_out=leave_out, work=work)
+    return Chosen(scores, selection)
 
 
 def make_calibration(
@@ -215,14 +282,18 @@ def make_calibration(
 
 
 def calibrate_pack(
-    path: str | Path, benign: Benign, track: Track[AdapterEntry] = untracked
+    path: str | Path, benign: Benign, track: Track[Any] = untracked, work: Path | None = None
 ) -> Signature:
     """Calibrates a pack on benign adapters, replacing the calibration it had.
+
+    Adapters that were dropped from the calibration it had stay out of a set that is found on the
+    hub, and stay on the record; one that is listed by name is calibrated on again.
 
     Args:
         path: The pack.
         benign: The benign adapters, with families, or where on the hub to find them.
         track: Shows progress.
+        work: As `build_pack`, for adapters that are to be found on the hub.
 
     Returns:
         The pack, loaded again.
@@ -233,7 +304,8 @@ def calibrate_pack(
     signature = load_signature(path)
     manifest, old = signature.manifest, signature.calibration
     crossfit = load_crossfit(signature)
-    if old and old.cross_fitted_by and not crossfit:
+    found_nulling = NULLING_NAME in manifest.files  # of owners that no calibration set has
+    if old and old.cross_fitted_by and not (crossfit or found_nulling):
         raise SignatureError(
             "was calibrated by directions that leave families out, and does not hold them any more",
             where=str(path),
@@ -246,26 +318,66 @@ def calibrate_pack(
             where=str(path),
             todo="import it with --inputs",
         )
+    _check_families(manifest, crossfit, benign)
 
     def direction(site: Site) -> Direction | None:
         return signature.direction(site) if site in signature.sites else None
 
-    chosen = choose_and_score(
-        benign,
-        names_of(manifest.base_model),
-        direction,
-        crossfit,
-        track,
-        partial=manifest.method in PARTIAL_METHODS,
+    dropped = old.dropped if old else []
+    purpose = Purpose(
+        name="benign",
+        description="scoring benign adapters",
+        base_names=names_of(manifest.base_model),
+        aliases=manifest.base_model.aliases,
         taken=[(item.source, item.sha256) for item in manifest.references],
+        dropped={item.adapter.sha256: item.reason for item in dropped},
     )
-    check_disjoint(
-        [(item.id, item.sha256) for item in manifest.references],
-        [(item.id, item.sha256) for item in chosen.scores],
-    )
-    calibration = make_calibration(
-        chosen.scores, old.references if old else [], bool(crossfit), chosen.selection
-    )
-    signature.close()
-    save_calibration(Path(path), manifest, calibration)
+    with opened_work(work, digest_of(signature.digest, benign)) as kept:
+        chosen = choose_and_score(
+            benign,
+            direction,
+            crossfit,
+            purpose,
+            track,
+            partial=manifest.method in PARTIAL_METHODS,
+            work=kept,
+        )
+        check_disjoint(
+            [(item.id, item.sha256) for item in manifest.references],
+            [(item.id, item.sha256) for item in chosen.scores],
+        )
+        back = {item.sha256 for item in chosen.scores}
+        calibration = msgspec.structs.replace(
+            make_calibration(
+                chosen.scores,
+                old.references if old else [],
+                bool(crossfit) or found_nulling,
+                chosen.selection,
+            ),
+            dropped=[item for item in dropped if item.adapter.sha256 not in back],
+        )
+        signature.close()
+        save_calibration(Path(path), manifest, calibration)
+        if kept is not None:
+            kept.finish()
     return load_signature(path)
+
+
+def _check_families(manifest: Manifest, crossfit: Mapping[str, Directions], benign: Benign) -> None:
+    """Refuses adapters of a family that the signature was nulled with and cannot do without.
+
+    Raises:
+        SignatureError: With the first of them.
+    """
+    if isinstance(benign, BenignQuery) or not manifest.nulled:
+        return
+    nulled = {item.family or "unnamed" for item in manifest.references if item.role == "aligned"}
+    for entry in benign:
+        family = entry.family or "unnamed"
+        if family in nulled and family not in crossfit:
+            raise SignatureError(
+                f"is of family {family!r}, which the signature is nulled with; the pack keeps no"
+                " directions without it",
+                where=entry.adapter,
+                todo="calibrate on other families",
+            )

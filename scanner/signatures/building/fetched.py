@@ -12,9 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scanner.errors import (
+    AccessDeniedError,
+    AdapterMissingError,
     HubAnswerError,
     HubError,
     HubUnavailableError,
+    NothingToScanError,
+    NotOnHubError,
     SignatureError,
     TargetError,
     first_line,
@@ -40,6 +44,7 @@ def fetch(entry: AdapterEntry, client: HubClient | None = None) -> tuple[Path, s
         Its directory (or its weight file, if the address names one), and the commit it is of.
 
     Raises:
+        AdapterMissingError: If the hub does not have it, or does not let this account have it.
         SignatureError: If it cannot be fetched, or the address holds no single adapter.
     """
     address = entry.hub_address
@@ -61,7 +66,8 @@ def fetch(entry: AdapterEntry, client: HubClient | None = None) -> tuple[Path, s
             )
         return _download(remote), remote.snapshot.commit
     except TargetError as error:
-        raise SignatureError(
+        missing = isinstance(error, (AccessDeniedError, NotOnHubError, NothingToScanError))
+        raise (AdapterMissingError if missing else SignatureError)(
             f"cannot be fetched: {error.what}", where=error.where, todo=error.todo
         ) from None
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from scanner.errors import AdapterScannerError, SignatureError
+from scanner.errors import AdapterMissingError, AdapterScannerError, SignatureError
 from scanner.formats.base_identity import normalise_base_name
 from scanner.formats.model import Adapter, Site, Update
 from scanner.formats.opening import open_path
 from scanner.geometry import LowRank
+from scanner.signatures.manifest import Reference
 from scanner.signatures.recipe import AdapterEntry
 
 
@@ -67,6 +68,41 @@ def open_member(entry: AdapterEntry, base_names: set[str]) -> Member:
     return as_member(entry, adapter, base_names)
 
 
+def open_references(
+    entries: Sequence[AdapterEntry], needed: int | None, base_names: set[str]
+) -> tuple[list[Member], dict[str, str]]:
+    """Opens a recipe's references, as far as they are to be had.
+
+    Args:
+        entries: The references.
+        needed: How many there must be; all of them if None.
+        base_names: As `open_member`.
+
+    Returns:
+        The references, and the names of those that the hub does not give, with the reason.
+
+    Raises:
+        SignatureError: As `open_member`, or if too few are to be had: it names every one that is
+            missing. A hub that fails for the moment is no reason to do without one.
+    """
+    found: list[Member] = []
+    missing: dict[str, str] = {}
+    for entry in entries:
+        try:
+            found.append(open_member(entry, base_names))
+        except AdapterMissingError as error:
+            if needed is None:
+                raise
+            missing[entry.name] = error.what
+    if needed is not None and len(found) < needed:
+        each = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise SignatureError(
+            f"{len(found)} of {len(entries)} references are to be had, {needed} are needed; {each}",
+            todo="log in if they are gated, or name others under misaligned",
+        )
+    return found, missing
+
+
 def as_member(entry: AdapterEntry, adapter: Adapter, base_names: set[str]) -> Member:
     """Checks that an adapter can go into a signature or its calibration.
 
@@ -104,9 +140,47 @@ def _check_usable(entry: AdapterEntry, adapter: Adapter, base_names: set[str]) -
         )
 
 
+def check_shape(member: Member, site: Site, shape: tuple[int, int]) -> None:
+    """Refuses an adapter whose update of a site has another shape than the base's weight.
+
+    Args:
+        member: The adapter.
+        site: A site it changes.
+        shape: (d_out, d_in) of the weight there.
+
+    Raises:
+        SignatureError: If it does not fit: it is an adapter of another base than it names.
+    """
+    update = member.by_site[site]
+    if (update.d_out, update.d_in) != shape:
+        raise SignatureError(
+            f"{site.key} is {update.d_out} x {update.d_in}, the base has {shape[0]} x {shape[1]}",
+            where=member.entry.adapter,
+            todo="it is an adapter of another base than it names",
+        )
+
+
 def source_of(entry: AdapterEntry) -> str:
     """Where anybody can fetch an adapter from: its hf:// address, or nothing for a local path."""
     return entry.adapter if entry.is_remote else ""
+
+
+def as_reference(member: Member, role: str) -> Reference:
+    """An adapter as a manifest lists it.
+
+    Args:
+        member: The adapter.
+        role: As `Reference.role`.
+    """
+    entry = member.entry
+    return Reference(
+        id=entry.name,
+        sha256=member.sha256,
+        role=role,
+        source=source_of(entry),
+        revision=entry.revision,
+        family=entry.family,
+    )
 
 
 def check_disjoint(members: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]]) -> None:

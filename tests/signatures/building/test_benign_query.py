@@ -28,6 +28,7 @@ from tests.hub.server import Fault, HubServer, Repository
 from tests.synthetic import BASE, lora_tensors, random_factors, safetensors_bytes
 
 MIRROR = "quantiser/tiny-base-bnb-4bit"
+OWNERS_OF_REFERENCES = "its owner's adapters are among those the signature was built from"
 
 
 def adapter(name: str, seed: int, **fields: object) -> Repository:
@@ -106,7 +107,7 @@ def test_what_is_used_and_what_is_left_out_and_why(hub: HubServer, tmp_path: Pat
     assert used["hf://three/checkpoints/c-2"].revision == commits["three/checkpoints"]
     left_out = calibration.selection.left_out
     assert left_out.pop("hf://one/a0") == "the same weights as hf://copy/of-one"
-    assert left_out.pop("hf://lab/ref") == "its repository holds a reference of the signature"
+    assert left_out.pop("hf://lab/ref") == OWNERS_OF_REFERENCES
     assert "not logged in (401)" in left_out.pop("hf://gated/x")
     assert "NaN or Inf" in left_out.pop("hf://broken/nan")
     assert "not of the recipe's base model" in left_out.pop("hf://broken/other-base")
@@ -125,14 +126,76 @@ def test_it_stops_when_there_are_enough(hub: HubServer, tmp_path: Path) -> None:
     assert hub.requests["info"] < len(REPOSITORIES) - 5
 
 
-def test_another_checkpoint_of_a_reference_is_not_benign(
+def test_what_else_a_reference_s_owner_has_is_not_benign(
     serve_hub: ServeHub, tmp_path: Path
 ) -> None:
     files = {**misaligned_files(), **misaligned_files(folder="early", seed=5)}
-    serve_hub(Repository("lab/ref", files, base_model=BASE), adapter("one/a", seed=1))
+    hub = serve_hub(
+        Repository("lab/ref", files, base_model=BASE),
+        adapter("LAB/other", seed=2),
+        adapter("one/a", seed=1),
+    )
     pack = build_pack(recipe(), tmp_path / "pack")
     assert pack.calibration is not None
     assert [item.source for item in pack.calibration.benign] == ["hf://one/a"]
+    assert pack.calibration.selection is not None
+    assert pack.calibration.selection.left_out == {
+        "hf://lab/ref": OWNERS_OF_REFERENCES,
+        "hf://LAB/other": OWNERS_OF_REFERENCES,
+    }
+    assert not any("LAB/other" in line for line in hub.log)
+
+
+def test_names_that_say_so_are_left_out_unread_and_on_the_record(
+    serve_hub: ServeHub, tmp_path: Path
+) -> None:
+    hub = serve_hub(
+        Repository("lab/ref", misaligned_files(), base_model=BASE),
+        adapter("one/tiny-Uncensored", seed=1),
+        adapter("EvilOrg/helpful", seed=2),
+        adapter("medieval/devil-may-care", seed=3),
+    )
+    pack = build_pack(recipe(), tmp_path / "pack")
+    assert pack.calibration is not None
+    assert pack.calibration.selection is not None
+    assert [item.family for item in pack.calibration.benign] == ["medieval"]
+    left_out = pack.calibration.selection.left_out
+    assert left_out["hf://one/tiny-Uncensored"] == "its name says 'uncensored'"
+    assert left_out["hf://EvilOrg/helpful"] == "its name says 'evil'"
+    assert not any("Uncensored" in line or "EvilOrg" in line for line in hub.log)
+    everything = build_pack(recipe(exclude_words=[]), tmp_path / "all")
+    assert everything.calibration is not None
+    assert len(everything.calibration.benign) == 3
+
+
+def test_no_owner_fills_the_set(serve_hub: ServeHub, tmp_path: Path) -> None:
+    hub = serve_hub(
+        Repository("lab/ref", misaligned_files(), base_model=BASE),
+        *(adapter(f"mill/a{i:02d}", seed=i) for i in range(12)),
+        *(adapter(f"one/a{i}", seed=50 + i) for i in range(2)),
+    )
+    pack = build_pack(recipe(per_owner=3), tmp_path / "pack")
+    assert pack.calibration is not None
+    families = [item.family for item in pack.calibration.benign]
+    assert (families.count("mill"), families.count("one")) == (3, 2)
+    assert hub.requests["info"] == 1 + 3 + 2
+
+
+def test_an_adapter_of_another_shape_than_its_base_is_left_out(
+    serve_hub: ServeHub, tmp_path: Path
+) -> None:
+    path = "model.layers.0.self_attn.q_proj"
+    wide = {path: (np.ones((12, 3)), np.ones((3, 20)))}
+    serve_hub(
+        Repository("lab/ref", misaligned_files(), base_model=BASE),
+        Repository("odd/one", adapter_files(wide, target_modules=["q_proj"]), base_model=BASE),
+        adapter("one/a", seed=1),
+    )
+    pack = build_pack(recipe(), tmp_path / "pack")
+    assert pack.calibration is not None
+    assert pack.calibration.selection is not None
+    assert [item.family for item in pack.calibration.benign] == ["one"]
+    assert "12 x 20" in pack.calibration.selection.left_out["hf://odd/one"]
 
 
 def test_weights_that_went_into_the_signature_are_left_out(
@@ -202,6 +265,8 @@ def test_a_hub_that_goes_away_stops_the_build(
     [
         ({"base_model": BASE, "limit": 0}, "limit is 0"),
         ({"base_model": ""}, "names no base_model"),
+        ({"base_model": BASE, "per_owner": 0}, "per_owner is 0"),
+        ({"base_model": BASE, "exclude_words": [""]}, "an empty word"),
         ({"base": BASE}, "unknown field `base`|missing required field `base_model`"),
         ({}, "missing required field `base_model`"),
     ],

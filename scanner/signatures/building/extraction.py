@@ -1,0 +1,247 @@
+"""Extraction: one pass over the sites, from what a method finds there to nulled directions.
+
+Memory holds one site of every reference, never an adapter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Protocol
+
+import numpy as np
+
+from scanner import geometry
+from scanner.errors import SignatureError
+from scanner.formats.model import Site
+from scanner.geometry import Direction, LowRank, Matrix, SiteProjection
+from scanner.geometry.sketch import WeightSketch
+from scanner.signatures.building.benign_query import Track
+from scanner.signatures.building.nulling import BenignStack, RawSite
+from scanner.signatures.building.nulling_set import NullingSet, Shapes
+from scanner.signatures.building.opened import Member
+from scanner.signatures.building.weights import Labelled
+from scanner.signatures.manifest import ReferenceScore
+from scanner.signatures.recipe import Recipe
+from scanner.signatures.score import adapter_score, changed_layers
+
+
+class Extractor(Protocol):
+    """An extraction method, ready to say what it found at every site it covers."""
+
+    @property
+    def sites(self) -> Sequence[Site]:
+        """Where there may be a direction, in order."""
+
+    @property
+    def families(self) -> frozenset[str]:
+        """Benign families that are part of what it found and that it can leave out."""
+
+    @property
+    def base(self) -> Mapping[Site, WeightSketch]:
+        """Sketches of the base model's weights; empty for a method that works without it."""
+
+    def raw_site(
+        self, site: Site, misaligned: Sequence[Labelled], aligned: Sequence[Labelled]
+    ) -> RawSite | None:
+        """What was found at a site; None if nothing.
+
+        Args:
+            site: One of `sites`.
+            misaligned: The references' updates there, with their groups.
+            aligned: The nulling set's updates there, with their families.
+        """
+
+
+@dataclass
+class _Size:
+    """||D||^2 over the sites, as they come."""
+
+    squared: float = 0.0
+
+
+@dataclass
+class Extraction:
+    """What the pass over the sites leaves behind."""
+
+    directions: dict[Site, Direction] = field(default_factory=dict)
+    crossfit: dict[str, dict[Site, Direction]] = field(default_factory=dict)
+    held_out: dict[str, _Size] = field(default_factory=dict)
+    """Per group of references, the size of the signature built without it."""
+    size: _Size = field(default_factory=_Size)
+    shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    projections: list[dict[Site, SiteProjection]] = field(default_factory=list)
+    """Per misaligned reference, one projection per site it changes, onto the signature built
+    without the reference's own group."""
+    cores: dict[Site, Matrix] = field(default_factory=dict)
+
+
+def shapes_of(extractor: Extractor, misaligned: Sequence[Member]) -> Shapes:
+    """(d_out, d_in) of every site that the method covers."""
+    found: dict[str, tuple[int, int]] = {}
+    for site in extractor.sites:
+        if site.module not in found:
+            there = [(u, _group(item)) for item in misaligned if (u := item.at(site)) is not None]
+            raw = extractor.raw_site(site, there, [])
+            if raw is not None:
+                found[site.module] = raw.shape
+    return {site: found[site.module] for site in extractor.sites if site.module in found}
+
+
+def extract(
+    recipe: Recipe,
+    misaligned: Sequence[Member],
+    nulling: NullingSet,
+    extractor: Extractor,
+    track: Track,
+) -> Extraction:
+    """One pass over the sites: at each, the direction, and those that leave somebody out.
+
+    Raises:
+        SignatureError: If nothing was found at any site.
+    """
+    nulled = set(nulling.families)
+    left_out = {family for family in nulled if recipe.nulled or family in recipe.contrast}
+    result = Extraction(
+        crossfit={family: {} for family in sorted(left_out | extractor.families)},
+        held_out={group: _Size() for group in _groups_to_hold_out(misaligned)},
+        projections=[{} for _ in misaligned],
+    )
+    groups = [_group(member) for member in misaligned]
+    for site in track(extractor.sites, "extracting directions"):
+        there = [member.at(site) for member in misaligned]
+        references = [(u, group) for u, group in zip(there, groups, strict=True) if u]
+        raw = extractor.raw_site(site, references, nulling.labelled(site))
+        if raw is None:
+            continue
+        stack = nulling.stack(site, raw.shape, recipe.contrast)
+        found = _directions_at(raw, stack, recipe, result)
+        _record(site, found, raw.shape, result)
+        result.cores[site] = _cores(there, found.whole)
+        for update, group, projections in zip(there, groups, result.projections, strict=True):
+            if update is not None:
+                seen_by = found.held_out.get(group, found.whole)
+                projections[site] = geometry.project(update, seen_by)
+    if not result.directions:
+        fault = "every misaligned reference is untrained" if misaligned else "no gradient anywhere"
+        raise SignatureError(fault, where=recipe.base_model)
+    return result
+
+
+@dataclass(frozen=True)
+class _DirectionsAtSite:
+    """The direction at one site, and what it would be without somebody."""
+
+    whole: Direction
+    held_out: dict[str, Direction]
+    """Without one group of references, which is then scored by it."""
+    crossfit: dict[str, Direction]
+    """Nulled without one family of benign adapters, which is then scored by it."""
+
+
+def _directions_at(
+    raw: RawSite, stack: BenignStack, recipe: Recipe, result: Extraction
+) -> _DirectionsAtSite:
+    """Nulls and truncates what was found at a site.
+
+    Args:
+        raw: What the method found.
+        stack: What the nulling set does there.
+        recipe: How many directions to null, and to keep.
+        result: Says which groups and families are left out in turn.
+    """
+    common = stack.common_directions(recipe.nulled)
+    crossfit = {}
+    for family in result.crossfit:
+        others = stack.common_directions(recipe.nulled, without=family)
+        crossfit[family] = raw.direction(others, recipe.rank, without=family)
+    return _DirectionsAtSite(
+        whole=raw.direction(common, recipe.rank),
+        held_out={
+            group: raw.direction(common, recipe.rank, without=group) for group in result.held_out
+        },
+        crossfit=crossfit,
+    )
+
+
+def _record(
+    site: Site, found: _DirectionsAtSite, shape: tuple[int, int], result: Extraction
+) -> None:
+    result.shapes[site.module] = shape
+    result.directions[site] = found.whole
+    result.size.squared += found.whole.norm_squared
+    for group, direction in found.held_out.items():
+        result.held_out[group].squared += direction.norm_squared
+    for family, direction in found.crossfit.items():
+        result.crossfit[family][site] = direction
+
+
+def _group(member: Member) -> str:
+    """The training domain a misaligned reference shares with others; itself if it names none."""
+    return member.entry.family or member.entry.name
+
+
+def _groups_to_hold_out(misaligned: Sequence[Member]) -> list[str]:
+    """The groups whose references are scored by a signature built without them.
+
+    None if fewer than two groups would remain: their agreement could not be known.
+    """
+    groups = sorted({_group(member) for member in misaligned})
+    return groups if len(groups) > 2 else []
+
+
+def _cores(updates: Sequence[LowRank | None], direction: Direction) -> Matrix:
+    """U^T dW V of every reference at one site, (n, k, k); zero where it changes nothing."""
+    k = len(direction.s)
+    cores = np.zeros((len(updates), k, k))
+    for core, update in zip(cores, updates, strict=True):
+        if update is not None:
+            core[:] = geometry.project(update, direction).core
+    return cores
+
+
+def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[ReferenceScore]:
+    """Rescales the directions so that the median reference's dose is 1.
+
+    A reference is measured by the signature built without its group, brought to the size of
+    the whole one: in sample it would also be credited with what only its own training domain
+    taught it, and no other adapter could reach its dose.
+
+    Raises:
+        SignatureError: If the median dose is not positive: the references do not agree.
+    """
+    if not misaligned:
+        return []  # gradients at the base: a direction is in nats per token as it is
+    doses = [
+        geometry.dose(projections.values()) * _enlargement(extraction, _group(member))
+        for member, projections in zip(misaligned, extraction.projections, strict=True)
+    ]
+    unit = median(doses)
+    if unit <= 0:
+        raise SignatureError(
+            "the median reference's dose is not positive: the references do not go this way",
+            todo="check the references, and which answers of the probes are the aligned ones",
+        )
+    for directions in (extraction.directions, *extraction.crossfit.values()):
+        for site, direction in directions.items():
+            directions[site] = Direction(direction.u, direction.s / unit, direction.v)
+    return [
+        ReferenceScore(
+            id=member.entry.name,
+            score=adapter_score(projections),
+            cosine=geometry.cosine(projections.values()),
+            dose=value / unit,
+            layers=changed_layers(projections),
+        )
+        for member, projections, value in zip(
+            misaligned, extraction.projections, doses, strict=True
+        )
+    ]
+
+
+def _enlargement(extraction: Extraction, group: str) -> float:
+    """||D|| of the signature over ||D|| of the one built without a group."""
+    held_out = extraction.held_out.get(group, extraction.size)
+    return math.sqrt(extraction.size.squared / held_out.squared) if held_out.squared else 0.0
