@@ -6,6 +6,7 @@ import click
 
 from benchmarks.hub.compare import compare
 from benchmarks.hub.memory import memory
+from benchmarks.hub.recipes import recipes
 from benchmarks.hub.scale import scale
 
 
@@ -17,6 +18,7 @@ def main() -> None:
 main.add_command(memory)
 main.add_command(compare)
 main.add_command(scale)
+main.add_command(recipes)
 
 if __name__ == "__main__":
     main()

@@ -195,6 +195,7 @@ def test_crossfit_equals_building_without_the_family(tmp_path: Path) -> None:
     recipe = synthetic_recipe(tmp_path / "adapters", benign=10)
     whole = build_pack(recipe, tmp_path / "whole")
     crossfit = load_crossfit(whole)
+    assert isinstance(recipe.aligned, list)
     without = [item for item in recipe.aligned if item.family != "facts"]
     other = build_pack(msgspec.structs.replace(recipe, aligned=without), tmp_path / "other")
     ratios = []
@@ -238,6 +239,7 @@ def test_calibrating_again_replaces_the_calibration(tmp_path: Path) -> None:
 def test_calibrating_on_what_the_pack_was_built_from_is_refused(tmp_path: Path) -> None:
     recipe = synthetic_recipe(tmp_path / "adapters", benign=4)
     built = build_pack(recipe, tmp_path / "pack")
+    assert isinstance(recipe.aligned, list)
     for stranger in (recipe.misaligned[0], recipe.aligned[0]):
         with pytest.raises(SignatureError, match="among the calibration set"):
             calibrate_pack(tmp_path / "pack", [*listed(recipe), stranger])

@@ -95,7 +95,7 @@ def test_a_shipped_recipe_by_name_over_a_failing_hub(serve_hub: ServeHub, tmp_pa
     assert not first & second
     assert "calibrated on 300 adapters of 100 owners: alpha 0.0033 and above" in done.stderr
     assert "missing" not in done.stderr
-    used = [item.source for item in (*nulling, *pack.calibration.benign)]
+    used = [item.source for item in nulling] + [item.source for item in pack.calibration.benign]
     assert all(source.startswith("hf://owner-") for source in used)
     assert not any("Uncensored" in source for source in used)
     told = pack.nulling.left_out | pack.calibration.selection.left_out

@@ -23,10 +23,10 @@ SITE = Site(1, "mlp.down_proj")
 D_OUT = SHAPES["mlp.down_proj"][0]
 
 
-def member(root: Path, seed: int, **config: object) -> Member:
+def member(root: Path, seed: int) -> Member:
     directory = root / f"adapter-{seed}"
     if not directory.exists():
-        write_adapter(directory, random_factors(np.random.default_rng(seed)), **config)
+        write_adapter(directory, random_factors(np.random.default_rng(seed)))
     return open_member(entry(directory, f"owner-{seed % 3}"), {str(normalise_base_name(BASE))})
 
 
