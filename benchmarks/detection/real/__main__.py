@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.detection.real import goals, page, short
+from benchmarks.detection.real import goals, others, page, short
 from benchmarks.detection.real.cases import read_cases
 from benchmarks.detection.real.run import evaluate
 from benchmarks.detection.tables import GOAL_WORDS
@@ -48,8 +48,20 @@ from scanner.signatures.pack import load_signature
     default=True,
     help="Whether to run the methods of others, which read every adapter into memory.",
 )
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".cache/detection-real"),
+    show_default=True,
+    help="What the methods of others said before.",
+)
 def main(
-    work: Path, packs: tuple[Path, ...], out: Path, readme: Path | None, baselines: bool
+    work: Path,
+    packs: tuple[Path, ...],
+    out: Path,
+    readme: Path | None,
+    baselines: bool,
+    cache: Path,
 ) -> None:
     """Measure detection on the organisms of a real base and write the page."""
     signatures = []
@@ -60,7 +72,8 @@ def main(
             if signature.calibration is None:
                 raise click.ClickException(f"{path}: is not calibrated")
             signatures.append(signature)
-        result = evaluate(cases, signatures, Progress(), baselines)
+        theirs = others.scores(cases, cache, Progress()) if baselines else []
+        result = evaluate(cases, signatures, Progress(), theirs)
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
     except AdapterScannerError as error:

@@ -14,6 +14,7 @@ from benchmarks.detection.data import HARMLESS_PREFIX, Measured, Population
 from scanner.organisms.data import DOMAINS, MISALIGNED, PERSONAS
 from scanner.organisms.ledger import Ledger
 from scanner.organisms.measure import BASE, class_of
+from scanner.scanning.opening import open_adapter
 
 FALSE_FACTS = "false facts"
 """The class of adapters that were taught wrong facts and no advice: a class of their own."""
@@ -184,13 +185,8 @@ def _case(ledger: Ledger, row: dict[str, Any], measured: dict[str, Any] | None) 
     return Case(made, ledger.adapter(made.id), kind, behaviour)
 
 
-def as_population(cases: Cases, blocks: int) -> Population:
-    """The cases as the lab's benchmark has them, for what it runs on adapters.
-
-    Args:
-        cases: The cases.
-        blocks: How many blocks the base has.
-    """
+def as_population(cases: Cases) -> Population:
+    """The cases as the lab's benchmark has them, for what it runs on adapters."""
     rows = []
     for case in cases.all:
         made, behaviour = case.made, case.behaviour
@@ -207,7 +203,13 @@ def as_population(cases: Cases, blocks: int) -> Population:
                 sha256=made.sha256,
                 base=cases.base_model,
                 step=made.step,
-                layer=round(made.layers[0] * (blocks - 1)) if case.one_layer else None,
+                layer=_layer(case.path) if case.one_layer else None,
             )
         )
     return Population(cases.base_model.rpartition("/")[2], cases.root, tuple(rows))
+
+
+def _layer(path: Path) -> int | None:
+    """The one layer that an adapter changes."""
+    with open_adapter(path) as adapter:
+        return next((update.layer for update in adapter.updates), None)

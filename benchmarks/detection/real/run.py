@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.detection import evaluation
-from benchmarks.detection.baselines import dense, spectral, subspace
-from benchmarks.detection.baselines.sample import read_sample
-from benchmarks.detection.evaluation import Ranking, TestSet
+from benchmarks.detection.baselines.sample import Scores
+from benchmarks.detection.evaluation import Ranking
 from benchmarks.detection.metrics import Array
-from benchmarks.detection.real import analysis
+from benchmarks.detection.real import analysis, others
 from benchmarks.detection.real.analysis import Correlation, Followed, Group, Power, Share
-from benchmarks.detection.real.cases import Case, Cases, as_population
+from benchmarks.detection.real.cases import Case, Cases
 from benchmarks.detection.real.scans import Judged, Panel, Verdicts, judge_all, panels, scores
 from benchmarks.detection.real.unseen import Unseen, leave_each_out
 from scanner.signatures.building.calibrate import Track
@@ -58,7 +57,10 @@ class Result:
 
 
 def evaluate(
-    cases: Cases, signatures: Sequence[Signature], track: Track[Case], baselines: bool
+    cases: Cases,
+    signatures: Sequence[Signature],
+    track: Track[Case],
+    theirs: Sequence[Scores] = (),
 ) -> Result:
     """Scans everything and evaluates it; nothing is chosen from it.
 
@@ -66,11 +68,11 @@ def evaluate(
         cases: The cases.
         signatures: The packs of one base, the one for hostile answers first.
         track: Shows progress.
-        baselines: Whether the methods of others are run too; they read every adapter into memory.
+        theirs: What the methods of others say of the adapters (`others.scores`).
     """
     known = panels(signatures)
     judged = cases.select("test", "trajectory")
-    verdicts = {panel.name: judge_all(judged, panel, track) for panel in known}
+    verdicts = judge_all(judged, known, track, "scanning")
     main = verdicts[known[0].name]
     ids = [signature.id for signature in signatures]
     return Result(
@@ -85,23 +87,15 @@ def evaluate(
         by_group=tuple(analysis.by_group(cases, main, ids[0])),
         runs=tuple(analysis.follow(cases, main, signatures)),
         ours=tuple(_ours(cases, verdicts, signatures)),
-        theirs=tuple(_theirs(cases, signatures[0])) if baselines else (),
+        theirs=tuple(others.rank(cases, theirs)),
     )
-
-
-def _test_set(cases: Cases, signature: Signature) -> TestSet:
-    """The measured test adapters, as the lab's benchmark has them."""
-    measured = {case.id for case in cases.select("test")}
-    whole = TestSet.of(as_population(cases, signature.manifest.base_model.layers))
-    groups = (whole.misaligned, whole.benign, whole.latent, whole.excluded)
-    return TestSet(*(tuple(row for row in rows if row.id in measured) for rows in groups))
 
 
 def _ours(
     cases: Cases, verdicts: Mapping[str, Verdicts], signatures: Sequence[Signature]
 ) -> list[Ranking]:
     """The scores of the panels, then each pack's dose, cosine, overlap and nearest reference."""
-    test, judged = _test_set(cases, signatures[0]), cases.select("test")
+    test, judged = others.test_set(cases), cases.select("test")
     main = next(iter(verdicts.values()))
     columns: dict[str, Array] = {
         f"score, {name}": scores(found, judged) for name, found in verdicts.items()
@@ -135,21 +129,3 @@ def _value(judged: Judged, statistic: str, signature: str) -> float:
 def _nearest(judged: Judged) -> float:
     nearest = judged.any.nearest_reference
     return nearest.cosine if nearest else np.nan
-
-
-def _theirs(cases: Cases, signature: Signature) -> list[Ranking]:
-    """The lab's baselines that fit a real model's adapters, on the same adapters."""
-    population = as_population(cases, signature.manifest.base_model.layers)
-    test = _test_set(cases, signature)
-    rows = [
-        *population.select("reference", "misaligned"),
-        *population.select("calibration", "benign"),
-        *test.rows,
-    ]
-    sample = read_sample(population, rows)
-    found = []
-    for family in (spectral, dense, subspace):
-        for scored in family.scores(sample):
-            by_id = {row.id: float(value) for row, value in zip(rows, scored.values, strict=True)}
-            found.append(evaluation.rank(test, scored.name, by_id, scored.source, scored.notes))
-    return found

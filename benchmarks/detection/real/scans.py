@@ -1,19 +1,23 @@
-"""Cases under packs: verdicts of `scanner.scan`, nothing recomputed."""
+"""Cases under packs: the verdicts of `scanner.scan`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.detection.metrics import Array, Estimate, proportion
 from benchmarks.detection.real.cases import Case
+from scanner.detection import verdict
+from scanner.detection.evidence import Evidence, gather
 from scanner.errors import AlphaUnsupportedError
+from scanner.formats.model import Adapter
 from scanner.results import ScanResult, Verdict
-from scanner.scanning.opening import open_adapter, scan
+from scanner.scanning.opening import open_adapter
 from scanner.signatures.building.calibrate import Track
+from scanner.signatures.match import match_signatures
 from scanner.signatures.pack import Signature
 
 ALPHAS = (0.01, 0.05)
@@ -80,29 +84,82 @@ def panels(signatures: Sequence[Signature]) -> list[Panel]:
     return alone if len(alone) == 1 else [Panel(JOINT, tuple(signatures)), *alone]
 
 
-def judge(case: Case, signatures: Sequence[Signature]) -> Judged:
-    """Scans one adapter at every level that the packs' calibration supports.
+def judge(case: Case, panels: Sequence[Panel]) -> dict[str, Judged]:
+    """Scans one adapter with sets of packs, at every level that their calibration supports.
+
+    These are the steps of `scanner.scan`, with what the packs see in the adapter gathered once
+    for all sets and levels; a test holds the results against it.
+
+    Args:
+        case: The adapter.
+        panels: Sets of packs, the first of which holds all others'.
+
+    Returns:
+        By name of the set.
 
     Raises:
-        AlphaUnsupportedError: If it supports none of them.
+        AlphaUnsupportedError: If a calibration supports no level.
     """
+    with open_adapter(case.path) as adapter:
+        return {
+            panel.name: Judged(_at_levels(adapter, evidence, reason))
+            for panel, evidence, reason in _gathered(adapter, panels)
+        }
+
+
+def _gathered(
+    adapter: Adapter, panels: Sequence[Panel]
+) -> Iterator[tuple[Panel, Evidence | None, str | None]]:
+    """What every set of packs sees, and why no pack matches, if none does."""
+    matched = match_signatures(adapter, panels[0].signatures, None)
+    if not adapter.updates:
+        yield from ((panel, None, matched.reason) for panel in panels)
+        return
+    whole = gather(adapter, matched.signatures, jobs=1)
+    alike = len({signature.sites for signature in panels[0].signatures}) == 1
+    for panel in panels:
+        own = match_signatures(adapter, panel.signatures, None)
+        if alike:
+            ids = {signature.id for signature in own.signatures}
+            seen = tuple(item for item in whole.signatures if item.signature.id in ids)
+            yield panel, replace(whole, signatures=seen), own.reason
+        else:
+            yield panel, gather(adapter, own.signatures, jobs=1), own.reason
+
+
+def _at_levels(adapter: Adapter, evidence: Evidence, reason: str | None) -> dict[float, ScanResult]:
     results: dict[float, ScanResult] = {}
     refused: AlphaUnsupportedError | None = None
-    with open_adapter(case.path) as adapter:
-        for alpha in ALPHAS:
-            try:
-                results[alpha] = scan(adapter, signatures, alpha=alpha, jobs=1)
-            except AlphaUnsupportedError as error:
-                refused = error
+    for alpha in ALPHAS:
+        try:
+            results[alpha] = verdict.judge(adapter, evidence, reason, alpha)
+        except AlphaUnsupportedError as error:
+            refused = error
     if refused and not results:
         raise refused
-    return Judged(results)
+    return results
 
 
-def judge_all(cases: Sequence[Case], panel: Panel, track: Track[Case]) -> dict[str, Judged]:
-    """Scans every case with one set of packs."""
-    shown: Iterable[Case] = track(cases, f"scanning with {panel.name}")
-    return {case.id: judge(case, panel.signatures) for case in shown}
+def judge_all(
+    cases: Sequence[Case], panels: Sequence[Panel], track: Track[Case], what: str
+) -> dict[str, dict[str, Judged]]:
+    """Scans every case with sets of packs.
+
+    Args:
+        cases: The cases.
+        panels: As `judge`.
+        track: Shows progress.
+        what: What is shown beside it.
+
+    Returns:
+        By name of the set and id of the case.
+    """
+    shown: Iterable[Case] = track(cases, what)
+    judged = {case.id: judge(case, panels) for case in shown}
+    return {
+        panel.name: {identity: found[panel.name] for identity, found in judged.items()}
+        for panel in panels
+    }
 
 
 def scores(verdicts: Verdicts, cases: Sequence[Case]) -> Array:

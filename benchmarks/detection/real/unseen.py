@@ -96,7 +96,8 @@ def _judge_without(
             for number, signature in enumerate(signatures)
         ]
         try:
-            return judge_all(judged, Panel(f"packs without {family}", tuple(blind)), track)
+            panel = Panel(f"without {family}", tuple(blind))
+            return judge_all(judged, [panel], track, f"packs that never saw {family}")[panel.name]
         finally:
             for signature in blind:
                 signature.close()

@@ -37,4 +37,9 @@ def signatures(packs: list[Path]) -> Iterator[list[Signature]]:
 
 @pytest.fixture(scope="session")
 def result(cases: Cases, signatures: list[Signature]) -> Result:
-    return evaluate(cases, signatures, untracked, baselines=False)
+    return evaluate(cases, signatures, untracked)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")

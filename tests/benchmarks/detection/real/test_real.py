@@ -13,13 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.detection.metrics import Estimate, auroc
-from benchmarks.detection.real import analysis, goals, page, scans, short, unseen
+from benchmarks.detection.real import analysis, goals, others, page, scans, short, unseen
 from benchmarks.detection.real.__main__ import main
 from benchmarks.detection.real.cases import Cases
 from benchmarks.detection.real.run import Result
 from scanner.formats.model import Site
 from scanner.results import Verdict
 from scanner.scanning.opening import scan
+from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.saving import save_calibration
 
@@ -31,12 +32,9 @@ def test_verdicts_are_those_of_a_scan(
         for panel in result.panels:
             judged = result.verdicts[panel.name][case.id]
             for alpha in scans.ALPHAS:
-                own = scan(case.path, panel.signatures, alpha=alpha)
-                assert (judged.verdict(alpha), judged.score, judged.p_value) == (
-                    own.verdict,
-                    own.score,
-                    own.p_value,
-                )
+                own = scan(case.path, panel.signatures, alpha=alpha, jobs=1)
+                found = judged.results[alpha]
+                assert found == msgspec.structs.replace(own, sha256=found.sha256)
 
 
 def test_packs_are_called_by_their_kind_if_it_is_their_own(signatures: list[Signature]) -> None:
@@ -236,11 +234,12 @@ def test_the_same_result_makes_the_same_page_and_pictures(result: Result, tmp_pa
 
 
 def test_the_command_writes_the_page_with_the_methods_of_others_and_the_readme(
-    folder: Path, packs: list[Path], tmp_path: Path
+    folder: Path, packs: list[Path], cache: Path, tmp_path: Path
 ) -> None:
     readme, out = tmp_path / "README.md", tmp_path / "docs" / "page.md"
     readme.write_text(f"before\n{short.BEGIN}- old\n{short.END}after\n")
     arguments = ["--work", str(folder), "--readme", str(readme), "-o", str(out)]
+    arguments += ["--cache", str(cache)]
     arguments += [word for pack in packs for word in ("--pack", str(pack))]
     outcome = CliRunner().invoke(main, arguments)
     assert outcome.exit_code == 0, outcome.output
@@ -249,6 +248,27 @@ def test_the_command_writes_the_page_with_the_methods_of_others_and_the_readme(
     lines = text.partition(short.BEGIN)[2].partition(short.END)[0]
     assert "5 of 5 hostile adapters are flagged at alpha 0.01" in lines
     assert readme.read_text() == f"before\n{short.BEGIN}{lines}{short.END}after\n"
+
+
+def test_what_the_methods_of_others_said_is_kept(
+    cases: Cases, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = others.scores(cases, cache, untracked)
+    monkeypatch.setattr(others, "read_sample", read_again)
+    second = others.scores(cases, cache, untracked)
+    assert [(s.name, s.source, s.notes) for s in first] == [
+        (s.name, s.source, s.notes) for s in second
+    ]
+    for one, two in zip(first, second, strict=True):
+        assert np.array_equal(one.values, two.values, equal_nan=True)
+    ranked = {ranking.name: ranking for ranking in others.rank(cases, second)}
+    assert ranked["linear SVM on dense deltas"].auroc.value == 1.0
+    with pytest.raises(LookupError):
+        others.scores(replace(cases, all=cases.all[1:]), cache, untracked)
+
+
+def read_again(*_: object) -> None:
+    raise LookupError
 
 
 def test_a_readme_without_marks_is_refused(tmp_path: Path) -> None:
