@@ -44,9 +44,10 @@ from scanner.signatures.pack import load_signature
     help="Page that repeats what is known in short.",
 )
 @click.option(
-    "--baselines/--no-baselines",
-    default=True,
-    help="Whether to run the methods of others, which read every adapter into memory.",
+    "--without",
+    multiple=True,
+    type=click.Choice(list(others.FAMILIES)),
+    help="Methods of others to leave out (repeatable); they read every adapter into memory.",
 )
 @click.option(
     "--cache",
@@ -60,7 +61,7 @@ def main(
     packs: tuple[Path, ...],
     out: Path,
     readme: Path | None,
-    baselines: bool,
+    without: tuple[str, ...],
     cache: Path,
 ) -> None:
     """Measure detection on the organisms of a real base and write the page."""
@@ -72,7 +73,8 @@ def main(
             if signature.calibration is None:
                 raise click.ClickException(f"{path}: is not calibrated")
             signatures.append(signature)
-        theirs = others.scores(cases, cache, Progress()) if baselines else []
+        families = [name for name in others.FAMILIES if name not in without]
+        theirs = others.scores(cases, families, cache, Progress())
         result = evaluate(cases, signatures, Progress(), theirs)
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None

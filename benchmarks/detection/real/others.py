@@ -6,7 +6,7 @@ They need no pack, and longer than everything else: what they say is kept on dis
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,11 +14,18 @@ import numpy as np
 
 from benchmarks.detection import baselines, evaluation
 from benchmarks.detection.baselines import dense, spectral, subspace
-from benchmarks.detection.baselines.sample import Scores, read_sample
+from benchmarks.detection.baselines.sample import Sample, Scores, read_sample
 from benchmarks.detection.data import Population, Row
 from benchmarks.detection.evaluation import Ranking, TestSet
 from benchmarks.detection.real.cases import Cases, as_population
 from scanner.signatures.building.calibrate import Track
+
+FAMILIES: Mapping[str, Callable[[Sample], list[Scores]]] = {
+    "dense": dense.scores,
+    "spectral": spectral.scores,
+    "subspace": subspace.scores,
+}
+"""All but the convolutional classifier, which is too large at the width of a real model."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -47,23 +54,42 @@ def _rows(cases: Cases, population: Population) -> list[Row]:
     ]
 
 
-def scores(cases: Cases, cache: Path, track: Track[Row]) -> list[Scores]:
-    """What every method says of every adapter, from the cache if it is there."""
+def scores(cases: Cases, families: Sequence[str], cache: Path, track: Track[Row]) -> list[Scores]:
+    """What methods say of every adapter, from the cache if it is there.
+
+    Args:
+        cases: The cases.
+        families: Keys of `FAMILIES`.
+        cache: Where it is kept, a file for each family.
+        track: Shows progress.
+    """
     population = as_population(cases)
     rows = _rows(cases, population)
-    path = cache / f"{population.name}-{_key(rows)}.json"
-    if path.exists():
-        kept = msgspec.json.decode(path.read_bytes(), type=list[_Kept])
-        return [Scores(k.name, k.source, k.notes, _array(k.values)) for k in kept]
-    sample = read_sample(population, rows, track)
-    found = [scored for family in (spectral, dense, subspace) for scored in family.scores(sample)]
-    cache.mkdir(parents=True, exist_ok=True)
+    key = _key(rows)
+    found: list[Scores] = []
+    sample: Sample | None = None
+    for family in families:
+        path = cache / f"{population.name}-{family}-{key}.json"
+        if not path.exists():
+            sample = sample or read_sample(population, rows, track)
+            _keep(path, FAMILIES[family](sample))
+        found += _kept(path)
+    return found
+
+
+def _keep(path: Path, found: Sequence[Scores]) -> None:
+    """Writes scores, all of them or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_bytes(
         msgspec.json.encode([_Kept(s.name, s.source, s.notes, s.values.tolist()) for s in found])
     )
     partial.replace(path)
-    return found
+
+
+def _kept(path: Path) -> list[Scores]:
+    kept = msgspec.json.decode(path.read_bytes(), type=list[_Kept])
+    return [Scores(k.name, k.source, k.notes, _array(k.values)) for k in kept]
 
 
 def _array(values: Sequence[float | None]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from scanner.formats.model import Adapter
 from scanner.results import ScanResult, Verdict
 from scanner.scanning.opening import open_adapter
 from scanner.signatures.building.calibrate import Track
+from scanner.signatures.manifest import DIRECTIONS_NAME
 from scanner.signatures.match import match_signatures
 from scanner.signatures.pack import Signature
 
@@ -84,50 +85,68 @@ def panels(signatures: Sequence[Signature]) -> list[Panel]:
     return alone if len(alone) == 1 else [Panel(JOINT, tuple(signatures)), *alone]
 
 
-def judge(case: Case, panels: Sequence[Panel]) -> dict[str, Judged]:
-    """Scans one adapter with sets of packs, at every level that their calibration supports.
+class Scanner:
+    """Scans cases with sets of packs, at every level that their calibrations support.
 
-    These are the steps of `scanner.scan`, with what the packs see in the adapter gathered once
-    for all sets and levels; a test holds the results against it.
+    These are the steps of `scanner.scan`, with what packs see in an adapter gathered once for
+    all sets and levels, and for copies of a pack that differ in calibration alone; tests hold
+    the results against those of `scanner.scan`.
 
     Args:
-        case: The adapter.
-        panels: Sets of packs, the first of which holds all others'.
-
-    Returns:
-        By name of the set.
-
-    Raises:
-        AlphaUnsupportedError: If a calibration supports no level.
+        signatures: Every pack.
     """
+
+    def __init__(self, signatures: Sequence[Signature]) -> None:
+        self._signatures = signatures
+        self._seen: dict[str, tuple[Adapter, Evidence | None]] = {}
+
+    def judge(self, case: Case, panel: Panel) -> Judged:
+        """Scans one adapter.
+
+        Raises:
+            AlphaUnsupportedError: If the calibration supports no level.
+        """
+        if case.id not in self._seen:
+            self._seen[case.id] = _gather(case, self._signatures)
+        adapter, whole = self._seen[case.id]
+        matched = match_signatures(adapter, panel.signatures, None)
+        evidence = _of_copies(whole, matched.signatures) if whole else None
+        if whole is not None and evidence is None:
+            _, evidence = _gather(case, panel.signatures)
+        return Judged(_at_levels(adapter, evidence, matched.reason))
+
+    def judge_all(
+        self, cases: Sequence[Case], panel: Panel, track: Track[Case]
+    ) -> dict[str, Judged]:
+        """Scans every case; by its id."""
+        shown: Iterable[Case] = track(cases, f"scanning, {panel.name}")
+        return {case.id: self.judge(case, panel) for case in shown}
+
+
+def _gather(case: Case, signatures: Sequence[Signature]) -> tuple[Adapter, Evidence | None]:
+    """What packs see in an adapter; None if it changes nothing."""
     with open_adapter(case.path) as adapter:
-        return {
-            panel.name: Judged(_at_levels(adapter, evidence, reason))
-            for panel, evidence, reason in _gathered(adapter, panels)
-        }
+        matched = match_signatures(adapter, signatures, None).signatures
+        return adapter, gather(adapter, matched, jobs=1) if adapter.updates else None
 
 
-def _gathered(
-    adapter: Adapter, panels: Sequence[Panel]
-) -> Iterator[tuple[Panel, Evidence | None, str | None]]:
-    """What every set of packs sees, and why no pack matches, if none does."""
-    matched = match_signatures(adapter, panels[0].signatures, None)
-    if not adapter.updates:
-        yield from ((panel, None, matched.reason) for panel in panels)
-        return
-    whole = gather(adapter, matched.signatures, jobs=1)
-    alike = len({signature.sites for signature in panels[0].signatures}) == 1
-    for panel in panels:
-        own = match_signatures(adapter, panel.signatures, None)
-        if alike:
-            ids = {signature.id for signature in own.signatures}
-            seen = tuple(item for item in whole.signatures if item.signature.id in ids)
-            yield panel, replace(whole, signatures=seen), own.reason
-        else:
-            yield panel, gather(adapter, own.signatures, jobs=1), own.reason
+def _of_copies(whole: Evidence, signatures: Sequence[Signature]) -> Evidence | None:
+    """What packs see that have the directions of some that were asked; None if one has others."""
+    known = {_directions(item.signature): item for item in whole.signatures}
+    alike = len({item.signature.sites for item in whole.signatures}) <= 1
+    if not alike or any(_directions(signature) not in known for signature in signatures):
+        return None
+    seen = (replace(known[_directions(item)], signature=item) for item in signatures)
+    return replace(whole, signatures=tuple(seen))
 
 
-def _at_levels(adapter: Adapter, evidence: Evidence, reason: str | None) -> dict[float, ScanResult]:
+def _directions(signature: Signature) -> str:
+    return signature.manifest.files[DIRECTIONS_NAME]
+
+
+def _at_levels(
+    adapter: Adapter, evidence: Evidence | None, reason: str | None
+) -> dict[float, ScanResult]:
     results: dict[float, ScanResult] = {}
     refused: AlphaUnsupportedError | None = None
     for alpha in ALPHAS:
@@ -138,28 +157,6 @@ def _at_levels(adapter: Adapter, evidence: Evidence, reason: str | None) -> dict
     if refused and not results:
         raise refused
     return results
-
-
-def judge_all(
-    cases: Sequence[Case], panels: Sequence[Panel], track: Track[Case], what: str
-) -> dict[str, dict[str, Judged]]:
-    """Scans every case with sets of packs.
-
-    Args:
-        cases: The cases.
-        panels: As `judge`.
-        track: Shows progress.
-        what: What is shown beside it.
-
-    Returns:
-        By name of the set and id of the case.
-    """
-    shown: Iterable[Case] = track(cases, what)
-    judged = {case.id: judge(case, panels) for case in shown}
-    return {
-        panel.name: {identity: found[panel.name] for identity, found in judged.items()}
-        for panel in panels
-    }
 
 
 def scores(verdicts: Verdicts, cases: Sequence[Case]) -> Array:

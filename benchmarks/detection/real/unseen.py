@@ -8,7 +8,8 @@ with it at all. The adapters of the family, of every role, are then all unseen.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +23,8 @@ from benchmarks.detection.real.scans import (
     ALPHAS,
     Judged,
     Panel,
+    Scanner,
     flagged,
-    judge_all,
     share_flagged,
 )
 from scanner.organisms.data import PERSONAS
@@ -74,33 +75,40 @@ def without_family(signature: Signature, family: str, place: Path) -> Signature:
 
 
 def leave_each_out(
-    cases: Cases, signatures: Sequence[Signature], track: Track[Case]
+    cases: Cases, signatures: Sequence[Signature], scanner: Scanner, track: Track[Case]
 ) -> list[Unseen]:
-    """Leaves each harmless persona out in turn."""
+    """Leaves each harmless persona out in turn.
+
+    Args:
+        cases: The cases.
+        signatures: The packs.
+        scanner: What scans.
+        track: Shows progress.
+    """
     found = []
     hostile = cases.select("test", kinds=("hostile",))
     for family in PERSONAS:
         own = cases.harmless(family)
         if own:
-            verdicts = _judge_without(family, [*own, *hostile], signatures, track)
+            with _blind(signatures, family) as panel:
+                verdicts = scanner.judge_all([*own, *hostile], panel, track)
             found.append(_unseen(family, own, hostile, verdicts))
     return found
 
 
-def _judge_without(
-    family: str, judged: Sequence[Case], signatures: Sequence[Signature], track: Track[Case]
-) -> dict[str, Judged]:
+@contextmanager
+def _blind(signatures: Sequence[Signature], family: str) -> Iterator[Panel]:
+    """Copies of packs that have never seen a family, for a while."""
     with TemporaryDirectory() as scratch:
-        blind = [
+        copies = [
             without_family(signature, family, Path(scratch) / str(number))
             for number, signature in enumerate(signatures)
         ]
         try:
-            panel = Panel(f"without {family}", tuple(blind))
-            return judge_all(judged, [panel], track, f"packs that never saw {family}")[panel.name]
+            yield Panel(f"without {family}", tuple(copies))
         finally:
-            for signature in blind:
-                signature.close()
+            for copy in copies:
+                copy.close()
 
 
 def _unseen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -237,6 +238,14 @@ def test_cosine_kernel_is_that_of_dense_updates(sample: Sample, population: Popu
             x, y = flat(index), flat(int(sample.train[column]))
             expected = x @ y / np.linalg.norm(x) / np.linalg.norm(y)
             assert kernel[index, column] == pytest.approx(expected, abs=1e-5)
+
+
+def test_products_of_factors_are_those_of_whole_updates(sample: Sample) -> None:
+    some = replace(sample, updates=({}, *sample.updates[1:]))  # one leaves every site alone
+    for site in some.sites:
+        whole = dense.products(some, site)
+        assert dense.products_of_factors(some, site) == pytest.approx(whole, abs=1e-4)
+        assert not whole[0].any()
 
 
 def test_baselines_score_every_adapter_and_the_supervised_ones_find_the_plant(

@@ -24,6 +24,8 @@ from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.saving import save_calibration
 
+METHODS = list(others.FAMILIES)
+
 
 def test_verdicts_are_those_of_a_scan(
     cases: Cases, signatures: list[Signature], result: Result
@@ -130,6 +132,25 @@ def test_a_family_the_pack_was_not_nulled_with_leaves_its_directions(
     site = Site(0, "self_attn.q_proj")
     assert np.array_equal(blind.direction(site).u, signatures[0].direction(site).u)
     blind.close()
+
+
+@pytest.mark.parametrize("family", ["grump", "poet"])
+def test_copies_of_packs_judge_as_a_scan_with_them_does(
+    cases: Cases, signatures: list[Signature], family: str, tmp_path: Path
+) -> None:
+    """Nulled without grump, their directions differ; of poet they have never heard."""
+    copies = [
+        unseen.without_family(signature, family, tmp_path / str(number))
+        for number, signature in enumerate(signatures)
+    ]
+    scanner = scans.Scanner(signatures)
+    for case in cases.select("test", kinds=("hostile",)):
+        own = scan(case.path, copies, alpha=0.05, jobs=1)
+        for panel in (scans.Panel("first", tuple(signatures)), scans.Panel("", tuple(copies))):
+            found = scanner.judge(case, panel).results[0.05]
+        assert found == msgspec.structs.replace(own, sha256=found.sha256)
+    for copy in copies:
+        copy.close()
 
 
 def test_each_persona_is_left_out_and_what_is_too_small_is_not_known(result: Result) -> None:
@@ -253,9 +274,9 @@ def test_the_command_writes_the_page_with_the_methods_of_others_and_the_readme(
 def test_what_the_methods_of_others_said_is_kept(
     cases: Cases, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = others.scores(cases, cache, untracked)
+    first = others.scores(cases, METHODS, cache, untracked)
     monkeypatch.setattr(others, "read_sample", read_again)
-    second = others.scores(cases, cache, untracked)
+    second = others.scores(cases, METHODS, cache, untracked)
     assert [(s.name, s.source, s.notes) for s in first] == [
         (s.name, s.source, s.notes) for s in second
     ]
@@ -264,7 +285,9 @@ def test_what_the_methods_of_others_said_is_kept(
     ranked = {ranking.name: ranking for ranking in others.rank(cases, second)}
     assert ranked["linear SVM on dense deltas"].auroc.value == 1.0
     with pytest.raises(LookupError):
-        others.scores(replace(cases, all=cases.all[1:]), cache, untracked)
+        others.scores(replace(cases, all=cases.all[1:]), METHODS, cache, untracked)
+    assert others.scores(cases, [], cache, untracked) == []
+    assert others.rank(cases, []) == []
 
 
 def read_again(*_: object) -> None:
