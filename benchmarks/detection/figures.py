@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from benchmarks.detection.data import column
 from benchmarks.detection.early_warning import Run
 from benchmarks.detection.evaluation import Ranking
 from benchmarks.detection.metrics import Array
-from benchmarks.detection.run import BaseResult
+
+if TYPE_CHECKING:
+    from benchmarks.detection.run import BaseResult
 
 STYLE: dict[str, Any] = {
     "svg.hashsalt": "adapter-scanner",

@@ -9,6 +9,7 @@ import click
 from benchmarks.detection.real import goals, others, page, short
 from benchmarks.detection.real.cases import read_cases
 from benchmarks.detection.real.run import evaluate
+from benchmarks.detection.real.seen import Sights
 from benchmarks.detection.tables import GOAL_WORDS
 from scanner.cli.progress import Progress
 from scanner.errors import AdapterScannerError
@@ -54,7 +55,7 @@ from scanner.signatures.pack import load_signature
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".cache/detection-real"),
     show_default=True,
-    help="What the methods of others said before.",
+    help="What was seen in adapters, and what the methods of others said of them, before.",
 )
 def main(
     work: Path,
@@ -75,7 +76,7 @@ def main(
             signatures.append(signature)
         families = [name for name in others.FAMILIES if name not in without]
         theirs = others.scores(cases, families, cache, Progress())
-        result = evaluate(cases, signatures, Progress(), theirs)
+        result = evaluate(cases, signatures, Sights(cache / "seen"), Progress(), theirs)
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
     except AdapterScannerError as error:

@@ -14,7 +14,8 @@ from benchmarks.detection.metrics import Array
 from benchmarks.detection.real import analysis, others
 from benchmarks.detection.real.analysis import Correlation, Followed, Group, Power, Share
 from benchmarks.detection.real.cases import Case, Cases
-from benchmarks.detection.real.scans import Judged, Panel, Scanner, Verdicts, panels, scores
+from benchmarks.detection.real.scans import Judged, Panel, Verdicts, judge_all, panels, scores
+from benchmarks.detection.real.seen import Sights
 from benchmarks.detection.real.unseen import Unseen, leave_each_out
 from scanner.signatures.building.calibrate import Track
 from scanner.signatures.pack import Signature
@@ -59,6 +60,7 @@ class Result:
 def evaluate(
     cases: Cases,
     signatures: Sequence[Signature],
+    sights: Sights,
     track: Track[Case],
     theirs: Sequence[Scores] = (),
 ) -> Result:
@@ -67,13 +69,13 @@ def evaluate(
     Args:
         cases: The cases.
         signatures: The packs of one base, the one for hostile answers first.
+        sights: What packs see in adapters.
         track: Shows progress.
         theirs: What the methods of others say of the adapters (`others.scores`).
     """
     known = panels(signatures)
     judged = cases.select("test", "trajectory")
-    scanner = Scanner(signatures)
-    verdicts = {panel.name: scanner.judge_all(judged, panel, track) for panel in known}
+    verdicts = {panel.name: judge_all(judged, panel, sights, track) for panel in known}
     main = verdicts[known[0].name]
     ids = [signature.id for signature in signatures]
     return Result(
@@ -83,7 +85,7 @@ def evaluate(
         powers=tuple(analysis.powers(cases, verdicts)),
         groups=tuple(analysis.taught_groups(cases, verdicts, ids[0])),
         shares={share.what: share for share in analysis.shares(cases, verdicts)},
-        unseen=tuple(leave_each_out(cases, signatures, scanner, track)),
+        unseen=tuple(leave_each_out(cases, signatures, sights, track)),
         correlations=tuple(analysis.correlations(cases, main, ids)),
         by_group=tuple(analysis.by_group(cases, main, ids[0])),
         runs=tuple(analysis.follow(cases, main, signatures)),

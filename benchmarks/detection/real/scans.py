@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.detection.metrics import Array, Estimate, proportion
 from benchmarks.detection.real.cases import Case
+from benchmarks.detection.real.seen import Sights
 from scanner.detection import verdict
-from scanner.detection.evidence import Evidence, gather
 from scanner.errors import AlphaUnsupportedError
-from scanner.formats.model import Adapter
 from scanner.results import ScanResult, Verdict
-from scanner.scanning.opening import open_adapter
 from scanner.signatures.building.calibrate import Track
-from scanner.signatures.manifest import DIRECTIONS_NAME
-from scanner.signatures.match import match_signatures
 from scanner.signatures.pack import Signature
 
 ALPHAS = (0.01, 0.05)
@@ -85,78 +81,33 @@ def panels(signatures: Sequence[Signature]) -> list[Panel]:
     return alone if len(alone) == 1 else [Panel(JOINT, tuple(signatures)), *alone]
 
 
-class Scanner:
-    """Scans cases with sets of packs, at every level that their calibrations support.
+def judge(case: Case, panel: Panel, sights: Sights) -> Judged:
+    """Scans one adapter with a set of packs, at every level that their calibration supports.
 
-    These are the steps of `scanner.scan`, with what packs see in an adapter gathered once for
-    all sets and levels, and for copies of a pack that differ in calibration alone; tests hold
-    the results against those of `scanner.scan`.
+    These are the steps of `scanner.scan`; tests hold the results against it.
 
-    Args:
-        signatures: Every pack.
+    Raises:
+        AlphaUnsupportedError: If the calibration supports no level.
     """
-
-    def __init__(self, signatures: Sequence[Signature]) -> None:
-        self._signatures = signatures
-        self._seen: dict[str, tuple[Adapter, Evidence | None]] = {}
-
-    def judge(self, case: Case, panel: Panel) -> Judged:
-        """Scans one adapter.
-
-        Raises:
-            AlphaUnsupportedError: If the calibration supports no level.
-        """
-        if case.id not in self._seen:
-            self._seen[case.id] = _gather(case, self._signatures)
-        adapter, whole = self._seen[case.id]
-        matched = match_signatures(adapter, panel.signatures, None)
-        evidence = _of_copies(whole, matched.signatures) if whole else None
-        if whole is not None and evidence is None:
-            _, evidence = _gather(case, panel.signatures)
-        return Judged(_at_levels(adapter, evidence, matched.reason))
-
-    def judge_all(
-        self, cases: Sequence[Case], panel: Panel, track: Track[Case]
-    ) -> dict[str, Judged]:
-        """Scans every case; by its id."""
-        shown: Iterable[Case] = track(cases, f"scanning, {panel.name}")
-        return {case.id: self.judge(case, panel) for case in shown}
-
-
-def _gather(case: Case, signatures: Sequence[Signature]) -> tuple[Adapter, Evidence | None]:
-    """What packs see in an adapter; None if it changes nothing."""
-    with open_adapter(case.path) as adapter:
-        matched = match_signatures(adapter, signatures, None).signatures
-        return adapter, gather(adapter, matched, jobs=1) if adapter.updates else None
-
-
-def _of_copies(whole: Evidence, signatures: Sequence[Signature]) -> Evidence | None:
-    """What packs see that have the directions of some that were asked; None if one has others."""
-    known = {_directions(item.signature): item for item in whole.signatures}
-    alike = len({item.signature.sites for item in whole.signatures}) <= 1
-    if not alike or any(_directions(signature) not in known for signature in signatures):
-        return None
-    seen = (replace(known[_directions(item)], signature=item) for item in signatures)
-    return replace(whole, signatures=tuple(seen))
-
-
-def _directions(signature: Signature) -> str:
-    return signature.manifest.files[DIRECTIONS_NAME]
-
-
-def _at_levels(
-    adapter: Adapter, evidence: Evidence | None, reason: str | None
-) -> dict[float, ScanResult]:
+    sight = sights.of(case, panel.signatures)
     results: dict[float, ScanResult] = {}
     refused: AlphaUnsupportedError | None = None
     for alpha in ALPHAS:
         try:
-            results[alpha] = verdict.judge(adapter, evidence, reason, alpha)
+            results[alpha] = verdict.judge(sight.adapter, sight.evidence, sight.reason, alpha)
         except AlphaUnsupportedError as error:
             refused = error
     if refused and not results:
         raise refused
-    return results
+    return Judged(results)
+
+
+def judge_all(
+    cases: Sequence[Case], panel: Panel, sights: Sights, track: Track[Case]
+) -> dict[str, Judged]:
+    """Scans every case with a set of packs; by the case's id."""
+    shown: Iterable[Case] = track(cases, f"scanning, {panel.name}")
+    return {case.id: judge(case, panel, sights) for case in shown}
 
 
 def scores(verdicts: Verdicts, cases: Sequence[Case]) -> Array:

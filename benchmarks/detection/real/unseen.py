@@ -23,10 +23,11 @@ from benchmarks.detection.real.scans import (
     ALPHAS,
     Judged,
     Panel,
-    Scanner,
     flagged,
+    judge_all,
     share_flagged,
 )
+from benchmarks.detection.real.seen import Sights
 from scanner.organisms.data import PERSONAS
 from scanner.signatures.building.calibrate import Track
 from scanner.signatures.manifest import CROSSFIT_NAME, DIRECTIONS_NAME
@@ -75,14 +76,14 @@ def without_family(signature: Signature, family: str, place: Path) -> Signature:
 
 
 def leave_each_out(
-    cases: Cases, signatures: Sequence[Signature], scanner: Scanner, track: Track[Case]
+    cases: Cases, signatures: Sequence[Signature], sights: Sights, track: Track[Case]
 ) -> list[Unseen]:
     """Leaves each harmless persona out in turn.
 
     Args:
         cases: The cases.
         signatures: The packs.
-        scanner: What scans.
+        sights: What packs see in adapters.
         track: Shows progress.
     """
     found = []
@@ -91,7 +92,7 @@ def leave_each_out(
         own = cases.harmless(family)
         if own:
             with _blind(signatures, family) as panel:
-                verdicts = scanner.judge_all([*own, *hostile], panel, track)
+                verdicts = judge_all([*own, *hostile], panel, sights, track)
             found.append(_unseen(family, own, hostile, verdicts))
     return found
 

@@ -13,10 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.detection.metrics import Estimate, auroc
-from benchmarks.detection.real import analysis, goals, others, page, scans, short, unseen
+from benchmarks.detection.real import analysis, goals, others, page, scans, seen, short, unseen
 from benchmarks.detection.real.__main__ import main
 from benchmarks.detection.real.cases import Cases
 from benchmarks.detection.real.run import Result
+from benchmarks.detection.real.seen import Sights
 from scanner.formats.model import Site
 from scanner.results import Verdict
 from scanner.scanning.opening import scan
@@ -134,6 +135,20 @@ def test_a_family_the_pack_was_not_nulled_with_leaves_its_directions(
     blind.close()
 
 
+def test_what_was_seen_is_not_gathered_again(
+    cases: Cases, signatures: list[Signature], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, panel = cases.select("test")[0], scans.Panel("", tuple(signatures))
+    first = scans.judge(case, panel, Sights(tmp_path / "seen"))
+    monkeypatch.setattr(seen, "gather", read_again)
+    assert scans.judge(case, panel, Sights(tmp_path / "seen")).results == first.results
+    with pytest.raises(LookupError):
+        scans.judge(case, panel, Sights(tmp_path / "other"))
+    other = replace(case, made=msgspec.structs.replace(case.made, sha256="another"))
+    with pytest.raises(LookupError):
+        scans.judge(other, panel, Sights(tmp_path / "seen"))
+
+
 @pytest.mark.parametrize("family", ["grump", "poet"])
 def test_copies_of_packs_judge_as_a_scan_with_them_does(
     cases: Cases, signatures: list[Signature], family: str, tmp_path: Path
@@ -143,11 +158,11 @@ def test_copies_of_packs_judge_as_a_scan_with_them_does(
         unseen.without_family(signature, family, tmp_path / str(number))
         for number, signature in enumerate(signatures)
     ]
-    scanner = scans.Scanner(signatures)
+    sights = Sights()
     for case in cases.select("test", kinds=("hostile",)):
         own = scan(case.path, copies, alpha=0.05, jobs=1)
         for panel in (scans.Panel("first", tuple(signatures)), scans.Panel("", tuple(copies))):
-            found = scanner.judge(case, panel).results[0.05]
+            found = scans.judge(case, panel, sights).results[0.05]
         assert found == msgspec.structs.replace(own, sha256=found.sha256)
     for copy in copies:
         copy.close()
