@@ -10,6 +10,7 @@ from benchmarks.detection.real import goals, others, page, short
 from benchmarks.detection.real.cases import read_cases
 from benchmarks.detection.real.run import evaluate
 from benchmarks.detection.real.seen import Sights
+from benchmarks.detection.real.unseen import find_crossfit
 from benchmarks.detection.tables import GOAL_WORDS
 from scanner.cli.progress import Progress
 from scanner.errors import AdapterScannerError
@@ -30,6 +31,12 @@ from scanner.signatures.pack import load_signature
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Calibrated pack of the base (repeatable), the one for hostile answers first.",
+)
+@click.option(
+    "--built",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of the packs as `signatures make` built them (its PACK.work/packs), if the packs "
+    "have lost the directions that leave a family out.",
 )
 @click.option(
     "-o",
@@ -60,6 +67,7 @@ from scanner.signatures.pack import load_signature
 def main(
     work: Path,
     packs: tuple[Path, ...],
+    built: Path | None,
     out: Path,
     readme: Path | None,
     without: tuple[str, ...],
@@ -76,14 +84,16 @@ def main(
             signatures.append(signature)
         families = [name for name in others.FAMILIES if name not in without]
         theirs = others.scores(cases, families, cache, Progress())
-        result = evaluate(cases, signatures, Sights(cache / "seen"), Progress(), theirs)
+        crossfit = find_crossfit(signatures, built)
+        sights = Sights(cache / "seen")
+        result = evaluate(cases, signatures, crossfit, sights, Progress(), theirs)
     except FileNotFoundError as error:
         raise click.ClickException(str(error)) from None
     except AdapterScannerError as error:
         raise click.ClickException(error.line()) from None
     named = "".join(f" --pack {path}" for path in packs)
     out.parent.mkdir(parents=True, exist_ok=True)
-    page.write(out, f"python -m benchmarks.detection.real --work WORK{named}", result)
+    page.write(out, f"python -m benchmarks.detection.real --work WORK/organisms{named}", result)
     if readme:
         short.put_into(readme, short.block(result))
     for goal in goals.check(result):

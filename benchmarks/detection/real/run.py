@@ -16,7 +16,7 @@ from benchmarks.detection.real.analysis import Correlation, Followed, Group, Pow
 from benchmarks.detection.real.cases import Case, Cases
 from benchmarks.detection.real.scans import Judged, Panel, Verdicts, judge_all, panels, scores
 from benchmarks.detection.real.seen import Sights
-from benchmarks.detection.real.unseen import Unseen, leave_each_out
+from benchmarks.detection.real.unseen import Crossfit, Unseen, leave_each_out
 from scanner.signatures.building.calibrate import Track
 from scanner.signatures.pack import Signature
 
@@ -60,6 +60,7 @@ class Result:
 def evaluate(
     cases: Cases,
     signatures: Sequence[Signature],
+    crossfit: Crossfit,
     sights: Sights,
     track: Track[Case],
     theirs: Sequence[Scores] = (),
@@ -69,6 +70,7 @@ def evaluate(
     Args:
         cases: The cases.
         signatures: The packs of one base, the one for hostile answers first.
+        crossfit: The directions of each that leave a family out (`unseen.find_crossfit`).
         sights: What packs see in adapters.
         track: Shows progress.
         theirs: What the methods of others say of the adapters (`others.scores`).
@@ -85,7 +87,7 @@ def evaluate(
         powers=tuple(analysis.powers(cases, verdicts)),
         groups=tuple(analysis.taught_groups(cases, verdicts, ids[0])),
         shares={share.what: share for share in analysis.shares(cases, verdicts)},
-        unseen=tuple(leave_each_out(cases, signatures, sights, track)),
+        unseen=tuple(leave_each_out(cases, signatures, crossfit, sights, track)),
         correlations=tuple(analysis.correlations(cases, main, ids)),
         by_group=tuple(analysis.by_group(cases, main, ids[0])),
         runs=tuple(analysis.follow(cases, main, signatures)),

@@ -8,6 +8,7 @@ import pytest
 from benchmarks.detection.real.cases import Cases, read_cases
 from benchmarks.detection.real.run import Result, evaluate
 from benchmarks.detection.real.seen import Sights
+from benchmarks.detection.real.unseen import find_crossfit
 from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.pack import Signature, load_signature
 from tests.benchmarks.detection.real.workfolder import write_folder, write_packs
@@ -38,7 +39,7 @@ def signatures(packs: list[Path]) -> Iterator[list[Signature]]:
 
 @pytest.fixture(scope="session")
 def result(cases: Cases, signatures: list[Signature]) -> Result:
-    return evaluate(cases, signatures, Sights(), untracked)
+    return evaluate(cases, signatures, find_crossfit(signatures, None), Sights(), untracked)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from benchmarks.detection.real.__main__ import main
 from benchmarks.detection.real.cases import Cases
 from benchmarks.detection.real.run import Result
 from benchmarks.detection.real.seen import Sights
+from scanner.errors import SignatureError
 from scanner.formats.model import Site
 from scanner.results import Verdict
 from scanner.scanning.opening import scan
 from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
-from scanner.signatures.saving import save_calibration
+from scanner.signatures.saving import drop_crossfit, save_calibration
 
 METHODS = list(others.FAMILIES)
 
@@ -112,7 +114,7 @@ def test_a_pack_without_a_family_knows_nothing_of_it(
     signatures: list[Signature], tmp_path: Path
 ) -> None:
     signature = signatures[0]
-    blind = unseen.without_family(signature, "grump", tmp_path / "blind")
+    blind = unseen.without_family(signature, "grump", load_crossfit(signature), tmp_path / "blind")
     assert blind.calibration is not None
     assert signature.calibration is not None
     expected = [item for item in signature.calibration.benign if item.family != "grump"]
@@ -126,10 +128,28 @@ def test_a_pack_without_a_family_knows_nothing_of_it(
     blind.close()
 
 
+def test_a_pack_that_has_lost_its_crossfit_needs_it_as_it_was_built(
+    signatures: list[Signature], packs: list[Path], tmp_path: Path
+) -> None:
+    shipped = tmp_path / "shipped"
+    shutil.copytree(packs[0], shipped)
+    drop_crossfit(shipped, signatures[0].manifest)
+    lost = load_signature(shipped)
+    with pytest.raises(SignatureError, match="--built"):
+        unseen.find_crossfit([lost], None)
+    with pytest.raises(SignatureError, match="--built"):
+        unseen.find_crossfit([lost], tmp_path)
+    found = unseen.find_crossfit([lost], packs[0].parent)[lost.id]
+    assert set(found) == set(load_crossfit(signatures[0])) == {"grump", "pirate", "aligned", "code"}
+    lost.close()
+
+
 def test_a_family_the_pack_was_not_nulled_with_leaves_its_directions(
     signatures: list[Signature], tmp_path: Path
 ) -> None:
-    blind = unseen.without_family(signatures[0], "poet", tmp_path / "blind")
+    blind = unseen.without_family(
+        signatures[0], "poet", load_crossfit(signatures[0]), tmp_path / "blind"
+    )
     site = Site(0, "self_attn.q_proj")
     assert np.array_equal(blind.direction(site).u, signatures[0].direction(site).u)
     blind.close()
@@ -155,7 +175,7 @@ def test_copies_of_packs_judge_as_a_scan_with_them_does(
 ) -> None:
     """Nulled without grump, their directions differ; of poet they have never heard."""
     copies = [
-        unseen.without_family(signature, family, tmp_path / str(number))
+        unseen.without_family(signature, family, load_crossfit(signature), tmp_path / str(number))
         for number, signature in enumerate(signatures)
     ]
     sights = Sights()
@@ -322,12 +342,14 @@ def test_what_cannot_be_used_is_said_in_one_line(
 ) -> None:
     outcome = CliRunner().invoke(main, ["--work", str(tmp_path), "--pack", str(packs[0])])
     assert (outcome.exit_code, "no trained.jsonl" in outcome.output) == (1, True)
-    few = unseen.without_family(signatures[0], "grump", tmp_path / "few")
+    few = unseen.without_family(signatures[0], "grump", {}, tmp_path / "few")
     assert few.calibration is not None
     save_calibration(
         few.path,
         few.manifest,
-        msgspec.structs.replace(few.calibration, benign=few.calibration.benign[:5]),
+        msgspec.structs.replace(
+            few.calibration, benign=few.calibration.benign[:5], cross_fitted_by=None
+        ),
     )
     few.close()
     outcome = CliRunner().invoke(main, ["--work", str(folder), "--pack", str(few.path)])
