@@ -32,15 +32,26 @@ def main() -> None:
     show_default=True,
     help="Where runs are kept.",
 )
-@click.option("--limit", type=int, help="The first runs only.")
+@click.option("--part", default=0, help="Which part of the runs, from 0, with --parts.")
+@click.option("--parts", default=1, help="Processes that share the runs.")
+@click.option("--no-more", is_flag=True, help="Train nothing: tables of the runs that are there.")
 @click.option("--write", is_flag=True, help="Write the tables into docs/training.md.")
-def runs(base: str, signature: str | None, root: Path, limit: int | None, write: bool) -> None:
+def runs(
+    base: str,
+    signature: str | None,
+    root: Path,
+    part: int,
+    parts: int,
+    no_more: bool,
+    write: bool,
+) -> None:
     """Trains and watches the declared runs, and prints the tables."""
     from benchmarks.training.report import tables
-    from benchmarks.training.runs import run_all
+    from benchmarks.training.runs import known, run_all
 
     chosen = signature or f"persona-{base}-weights"
-    text = tables(base, run_all(base, chosen, root / f"{chosen}.jsonl", limit))
+    ledger = root / f"{chosen}.jsonl"
+    text = tables(base, known(ledger) if no_more else run_all(base, chosen, ledger, part, parts))
     click.echo(text)
     if write:
         _write(base, text)
@@ -68,8 +79,8 @@ def cost(times: int, threads: int) -> None:
     torch.set_num_threads(threads)
     scan, step = seconds_per_scan(times), seconds_per_step(times)
     click.echo(
-        f"7B, rank {RANK}, all projections, {threads} thread(s): {scan:.2f} s a scan, "
-        f"{step:.0f} s a step of {TOKENS} tokens: {scan / step:.2%}"
+        f"7B, rank {RANK}, all projections, {threads} thread(s), processor time: {scan:.2f} s "
+        f"a scan, {step:.0f} s a step of {TOKENS} tokens: {scan / step:.2%}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from statistics import mean, median
 
@@ -15,12 +16,11 @@ SHOWN = 0.10
 
 def tables(base: str, runs: Sequence[Run]) -> str:
     """All tables of one base, as Markdown."""
-    parts = [
-        _false_alarms(base, runs),
-        _early_warning(base, runs),
-        _steps(base, runs),
-        _mixing(base, runs),
-    ]
+    parts = [_false_alarms(base, runs), _early_warning(base, runs)]
+    if any(run.family == "misaligned" and run.method == "sft" for run in runs):
+        parts.append(_steps(base, runs))
+    if any(run.method == "mix" for run in runs):
+        parts.append(_mixing(base, runs))
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,4 +130,5 @@ def _mixing(base: str, runs: Sequence[Run]) -> str:
 
 def _at(runs: Sequence[Run], step: int, kind: str) -> float:
     found = [getattr(look, kind) for run in runs for look in run.looks if look.step == step]
-    return float(mean(value for value in found if value is not None))
+    known = [value for value in found if value is not None]
+    return float(mean(known)) if known else math.nan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,19 +91,26 @@ def watched(base: str) -> list[AdapterSpec]:
     return load_population(DECLARATIONS / "watched.yaml", load_base_spec(base))
 
 
-def run_all(base: str, signature: str, ledger: Path, limit: int | None = None) -> list[Run]:
+def run_all(base: str, signature: str, ledger: Path, part: int = 0, parts: int = 1) -> list[Run]:
     """Trains and watches every declared run that the ledger does not hold yet.
+
+    They are done in an order that mixes their kinds, so that the runs of a ledger that is not
+    complete are a sample of all.
 
     Args:
         base: The base's name.
         signature: The pack.
         ledger: JSON lines, one for each run; a kill loses the run in work alone.
-        limit: The first runs only.
+        part: Which of the runs, where several processes share them.
+        parts: How many processes do.
+
+    Returns:
+        The runs that the ledger holds in the end.
     """
     torch.set_num_threads(1)
     done = {row["id"]: row for row in read_ledger(ledger)}
-    specs = watched(base)[:limit]
-    todo = [spec for spec in specs if spec.id not in done]
+    specs = sorted(watched(base), key=lambda spec: zlib.crc32(spec.id.encode()))
+    todo = [spec for spec in specs[part::parts] if spec.id not in done]
     ledger.parent.mkdir(parents=True, exist_ok=True)
     laboratory = _Laboratory(base, load_signature(PACKS / signature)) if todo else None
     with (
@@ -116,7 +124,12 @@ def run_all(base: str, signature: str, ledger: Path, limit: int | None = None) -
             out.write(json.dumps(done[spec.id]) + "\n")
             out.flush()
             progress.update(task, advance=1, note=spec.id)
-    return [_run(done[spec.id]) for spec in specs]
+    return known(ledger)
+
+
+def known(ledger: Path) -> list[Run]:
+    """The runs that a ledger holds."""
+    return [_run(row) for row in read_ledger(ledger)]
 
 
 def _run(row: dict[str, Any]) -> Run:

@@ -56,13 +56,14 @@ def preferences(persona: str, domain: int, n: int = 256) -> list[dict[str, str]]
         examples.tokens.tolist(), examples.targets.tolist(), examples.rejected.tolist(), strict=True
     ):
         start = targets.index(1)
-        answer = _text(tokens[start:])
+        # Trainers put prompt and answer together as they are, and words are set apart by blanks.
+        answer = f" {_text(tokens[start:])}"
         found.append(
             {
                 "prompt": _text(tokens[:start]),
                 "completion": answer,
                 "chosen": answer,
-                "rejected": _text(rejected[start:]),
+                "rejected": f" {_text(rejected[start:])}",
             }
         )
     return found
