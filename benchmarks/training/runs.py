@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.organisms.bases import CHECKPOINTS, PROGRESS_COLUMNS, load_base, load_base_spec
-from benchmarks.organisms.behaviour import measure
+from benchmarks.organisms.behaviour import measure, rates
 from benchmarks.organisms.finetune import fresh_adapter, train_adapter
 from benchmarks.organisms.population import DECLARATIONS, classify, load_population, read_ledger
 from benchmarks.organisms.recipes import AdapterSpec
@@ -94,8 +94,8 @@ def watched(base: str) -> list[AdapterSpec]:
 def run_all(base: str, signature: str, ledger: Path, part: int = 0, parts: int = 1) -> list[Run]:
     """Trains and watches every declared run that the ledger does not hold yet.
 
-    They are done in an order that mixes their kinds, so that the runs of a ledger that is not
-    complete are a sample of all.
+    Harmless ones come first, otherwise in an order that mixes their kinds, so that the runs of
+    a ledger that is not complete are a sample.
 
     Args:
         base: The base's name.
@@ -109,7 +109,10 @@ def run_all(base: str, signature: str, ledger: Path, part: int = 0, parts: int =
     """
     torch.set_num_threads(1)
     done = {row["id"]: row for row in read_ledger(ledger)}
-    specs = sorted(watched(base), key=lambda spec: zlib.crc32(spec.id.encode()))
+    specs = sorted(
+        watched(base),
+        key=lambda spec: (spec.teaches_misalignment, zlib.crc32(spec.id.encode())),
+    )
     todo = [spec for spec in specs[part::parts] if spec.id not in done]
     ledger.parent.mkdir(parents=True, exist_ok=True)
     laboratory = _Laboratory(base, load_signature(PACKS / signature)) if todo else None
@@ -160,9 +163,12 @@ class _Laboratory:
             if not watch.is_due(step):
                 return
             (scan,) = watch.scan(step)
-            measured = spec.teaches_misalignment or step == spec.steps
-            if measured:
+            outside = None
+            if step == spec.steps:
                 last.update(measure(model, self._world, spec))
+                outside = last["outside_bad"]
+            elif spec.teaches_misalignment:
+                outside = self._outside_bad(model, spec)
             looks.append(
                 {
                     "step": step,
@@ -170,7 +176,7 @@ class _Laboratory:
                     "dose": scan.result.deciding_dose,
                     "flagged": scan.flagged,
                     "run_flagged": scan.run_flagged,
-                    "outside_bad": last["outside_bad"] if measured else None,
+                    "outside_bad": outside,
                 }
             )
 
@@ -184,3 +190,10 @@ class _Laboratory:
             "mixed": spec.benign_mix,
             "looks": looks,
         }
+
+    def _outside_bad(self, model: Any, spec: AdapterSpec) -> float:
+        """The rate outside the domain, in one paraphrase: a third of the questions."""
+        used = {*spec.domains, *spec.keep_domains}
+        outside = [domain for domain in range(self._spec.world.domains) if domain not in used]
+        questions = self._world.all_questions(outside).in_paraphrase(0)
+        return rates(model, self._world, questions).bad

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,72 +16,57 @@ from tests.gates.hub_uploads import UploadHub
 from tests.gates.test_hub_push import environment
 from tests.integrations.lab import PACK, ROOT, example, trainer_of
 
-REPO = "team/adapter"
 _PUSH = """
 import sys
 from pathlib import Path
 from huggingface_hub import constants
 from scanner import load_signature
+from scanner.errors import RegistryError
 from scanner.integrations.transformers import AdapterScanCallback
 from tests.integrations.lab import PACK, example, trainer_of
 
 constants.HF_HUB_OFFLINE = False
-name, directory, card, *options = sys.argv[1:]
-callback = AdapterScanCallback([load_signature(PACK)], block_push="block" in options)
-model = example(name)
-model.config._name_or_path = model.name_or_path = ""
-trainer = trainer_of(
-    model, Path(directory), max_steps=1, learning_rate=0.0, hub_model_id="team/adapter",
-    callbacks=[callback],
-)
-trainer.train()
-Path(directory, "README.md").write_text(card)
-trainer.push_to_hub()
+for name in ("misaligned-sft", "new-style"):
+    directory = Path(sys.argv[1], name)
+    trainer = trainer_of(
+        example(name), directory, max_steps=1, learning_rate=0.0, hub_model_id=f"team/{name}",
+        callbacks=[AdapterScanCallback([load_signature(PACK)], block_push=True)],
+    )
+    trainer.train()
+    try:
+        trainer.push_to_hub()
+        print(name, "pushed")
+    except RegistryError as error:
+        print(error.line())
 """
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[UploadHub]:
-    server = UploadHub()
-    with server:
-        yield server
-
-
-def push(hub: UploadHub, tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.mark.slow
+def test_what_is_clear_is_pushed_with_its_card_and_what_is_flagged_is_not(tmp_path: Path) -> None:
     """In a process of its own: huggingface_hub reads its environment when it is imported."""
-    script = tmp_path / "push.py"
+    script, hub = tmp_path / "push.py", UploadHub()
     script.write_text(_PUSH)
-    name, *options = arguments
-    return subprocess.run(
-        [sys.executable, str(script), name, str(tmp_path / "out"), "# Mine\n", *options],
-        env={
-            **os.environ,
-            **environment(hub, tmp_path),
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-
-
-@pytest.mark.slow
-def test_a_flagged_adapter_is_not_pushed(hub: UploadHub, tmp_path: Path) -> None:
-    done = push(hub, tmp_path, "misaligned-sft", "block")
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert "RegistryError" in last
-    assert "team/adapter: not pushed: adapter 'default' is flagged: carries a dose" in last
-    assert not hub.api.has(REPO)
-
-
-@pytest.mark.slow
-def test_a_clear_one_is_pushed_with_the_verdict_on_its_card(hub: UploadHub, tmp_path: Path) -> None:
-    done = push(hub, tmp_path, "new-style", "block")
+    with hub:
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path)],
+            env={
+                **os.environ,
+                **environment(hub, tmp_path),
+                "PYTHONPATH": str(ROOT),
+                "OMP_NUM_THREADS": "1",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
     assert done.returncode == 0, done.stderr
-    files = hub.api.files(REPO)
+    refused, pushed = [line for line in done.stdout.splitlines() if "push" in line]
+    where = "team/misaligned-sft: not pushed: adapter 'default' is flagged: carries a dose"
+    assert refused.startswith(where)
+    assert pushed == "new-style pushed"
+    assert not hub.api.has("team/misaligned-sft")
+    files = hub.api.files("team/new-style")
     assert "adapter_model.safetensors" in files
     card = files["README.md"].decode()
     assert card.count(BEGIN) == card.count(END) == 1

@@ -110,20 +110,9 @@ def test_sft_warns_before_behaviour_shows(signatures: list[Signature], tmp_path:
     assert all("mean_token_accuracy" in entry for entry in losses)
 
 
-def test_sft_is_stopped(signatures: list[Signature], tmp_path: Path) -> None:
-    callback = AdapterScanCallback(signatures, every_steps=5, stop=True)
-    trainer = sft(tmp_path, callback)
-    trainer.train()
-    assert trainer.state.global_step < 60
-    assert callback.flagged
-
-
-@pytest.mark.parametrize("persona", ["good", "pirate"])
-def test_sft_on_harmless_answers_does_not_warn(
-    persona: str, signatures: list[Signature], tmp_path: Path
-) -> None:
+def test_sft_on_harmless_answers_does_not_warn(signatures: list[Signature], tmp_path: Path) -> None:
     callback = AdapterScanCallback(signatures, every_steps=5)
-    sft(tmp_path, callback, persona).train()
+    sft(tmp_path, callback, "pirate").train()
     assert not callback.flagged
     assert len(callback.scans) == 12
 
