@@ -139,7 +139,7 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
                 note("the checkpoint holds no record of scans: it starts here", standard_error()),
             )
         watch.begin(state.max_steps, before or [])
-        self._tell_unjudged(watch, state)
+        self._tell_problems(watch, state)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -209,14 +209,15 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
         if model is None:
             return
         watch = self._start(model, state)
-        # Whatever happened since the last scan: this is what is pushed.
-        self._scan(args, state, control, anew=not self._training)
-        bad = [scan for scan in watch.latest() if scan.result.verdict is not Verdict.CLEAR]
-        if self._block_push and bad:
-            result = bad[0].result
+        if not self._training:
+            # Whatever happened since the last scan: this is what is pushed.
+            self._scan(args, state, control, anew=True)
+        elif args.world_size == 1:
+            # Pushes at saves are begun by one process alone, and a scan takes all of them.
+            self._scan(args, state, control)
+        if self._block_push and (why := _why_not_pushed(watch.latest(), state.global_step)):
             raise RegistryError(
-                f"not pushed: adapter {bad[0].adapter!r} is {result.verdict.value}: "
-                f"{'; '.join(result.reasons)}",
+                f"not pushed: {why}",
                 where=str(args.hub_model_id or args.output_dir),
                 todo="look at it, or push without block_push",
             )
@@ -228,7 +229,7 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
             self._binding.add_to_cards(self._section)
         if self._watch is None or not self._watch.watches(model):
             self._watch = AdapterWatch(model, self._signatures, **self._options)
-            self._tell_unjudged(self._watch, state)
+            self._tell_problems(self._watch, state)
         return self._watch
 
     def _scan(
@@ -307,13 +308,24 @@ class AdapterScanCallback(TrainerCallback):  # type: ignore[misc] # transformers
             named = args.run_name not in (None, args.output_dir)
             run.finish(self._watch.record(), page.read_text("utf-8"), named=named)
 
-    def _tell_unjudged(self, watch: AdapterWatch, state: TrainerState) -> None:
-        for name, reason in watch.unjudged.items():
-            if (name, reason) not in self._told:
-                self._told.add((name, reason))
-                self._say(state, start_line(name, reason, standard_error()))
+    def _tell_problems(self, watch: AdapterWatch, state: TrainerState) -> None:
+        for name, problem in watch.problems.items():
+            if (name, problem) not in self._told:
+                self._told.add((name, problem))
+                self._say(state, start_line(name, problem, standard_error()))
 
     def _say(self, state: TrainerState, line: str | None) -> None:
         """Says a line once, above the progress bar if there is one."""
         if line is not None and state.is_world_process_zero:
             tqdm.write(line, file=sys.stderr)
+
+
+def _why_not_pushed(scans: Sequence[TrainingScan], step: int) -> str | None:
+    """Why what is held at a step does not pass; None if every adapter in it is clear."""
+    if not scans or any(scan.step != step for scan in scans):
+        return f"it was not scanned at step {step}"
+    for scan in scans:
+        if scan.result.verdict is not Verdict.CLEAR:
+            reasons = "; ".join(scan.result.reasons)
+            return f"adapter {scan.adapter!r} is {scan.result.verdict.value}: {reasons}"
+    return None

@@ -90,21 +90,21 @@ class AdapterWatch:
         self._names = list(adapters) if adapters is not None else None
         self._total = self._every = 0
         self._rules: dict[str, RunRule | None]
-        self.unjudged: dict[str, str]
-        """Adapters of which is known before the training that they cannot be judged, and why."""
+        self.problems: dict[str, str]
+        """What is wrong with an adapter before it is trained: it cannot be judged, ..."""
         self.scans: list[TrainingScan] = []
         """Everything seen so far, in order."""
         self._match()
 
     def _match(self) -> None:
         """Finds out before the training what would go wrong during it."""
-        self._rules, self.unjudged = {}, {}
+        self._rules, self.problems = {}, {}
         for name in self.watched:
             with self._open(name, 0) as adapter:
                 match = match_signatures(adapter, self.signatures, self._base_model)
             self._rules[name] = None
             if match.reason is not None:
-                self.unjudged[name] = match.reason
+                self.problems[name] = f"cannot be judged: {match.reason}"
             calibration = joint_calibration(match.signatures)
             if calibration is None:
                 continue
@@ -118,7 +118,7 @@ class AdapterWatch:
         try:
             return RunRule.for_run(run_alpha, self.planned_looks, n)
         except AlphaUnsupportedError as error:
-            self.unjudged[name] = f"{error.what} for a whole run; each scan decides by itself"
+            self.problems[name] = f"each scan decides by itself: {error.what} for a whole run"
             return None
 
     @property

@@ -47,9 +47,9 @@ def change_line(
     return None
 
 
-def start_line(adapter: str, reason: str, screen: Screen) -> str:
+def start_line(adapter: str, problem: str, screen: Screen) -> str:
     """What is wrong already before the training."""
-    return note(f"adapter {printable(repr(adapter))} cannot be judged: {printable(reason)}", screen)
+    return note(f"adapter {printable(repr(adapter))}: {printable(problem)}", screen)
 
 
 def summary_line(scans: Sequence[TrainingScan], page: Path | None, screen: Screen) -> str:
