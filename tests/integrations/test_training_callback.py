@@ -397,9 +397,8 @@ Path(sys.argv[1], f"rank-{trainer.args.process_index}").write_text(repr(seen))
 @pytest.mark.slow
 def test_two_processes_see_the_same_and_stop_together(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(_TWO_PROCESSES)
-    command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"),
-        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"),
+    command = [  # on processors `accelerate launch` needs MPI
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *(str(tmp_path / "train.py"), str(tmp_path)),
     ]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
