@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from benchmarks.hub.compare import compare
+from benchmarks.hub.contamination import contamination
 from benchmarks.hub.memory import memory
 from benchmarks.hub.recipes import recipes
 from benchmarks.hub.scale import scale
@@ -19,6 +20,7 @@ main.add_command(memory)
 main.add_command(compare)
 main.add_command(scale)
 main.add_command(recipes)
+main.add_command(contamination)
 
 if __name__ == "__main__":
     main()

@@ -49,10 +49,11 @@ def command(recipe: str, output: str, work: Path | None, no_progress: bool) -> N
     """
     from scanner.signatures.building.build import build_pack
     from scanner.signatures.installed import find_recipe
-    from scanner.signatures.recipe import load_recipe
+    from scanner.signatures.recipe import BenignQuery, load_recipe
 
     loaded = load_recipe(find_recipe(recipe))
-    place = work or default_work(output)
+    searches = any(isinstance(found, BenignQuery) for found in (loaded.aligned, loaded.benign))
+    place = (work or default_work(output)) if searches else None
     signature = build_pack(loaded, output, Progress(not no_progress), place)
     click.echo(f"{output}: {signature.id} {signature.digest}")
     if signature.calibration is None:
@@ -72,7 +73,11 @@ def default_work(pack: str) -> Path:
 
 
 def found_on_hub(signature: Signature) -> list[str]:
-    """What a hub gave for a pack, and what is missing; nothing if no hub was searched."""
+    """What a hub gave for a pack, and what is missing; nothing if no hub was searched.
+
+    Reasons quote what strangers have written, so nothing in a line is obeyed by a terminal.
+    """
+    from scanner.reports.terminal import printable
     from scanner.signatures.building.build import WITHOUT_REFERENCE
 
     limitations = signature.manifest.limitations
@@ -85,7 +90,7 @@ def found_on_hub(signature: Signature) -> list[str]:
     calibration = signature.calibration
     if calibration is not None and calibration.selection is not None:
         lines += _calibrated(calibration, calibration.selection)
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _calibrated(calibration: Calibration, selection: Selection) -> list[str]:

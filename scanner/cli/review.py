@@ -40,6 +40,7 @@ def command(pack: str, format_name: str, drop: str | None, reason: str | None) -
     than its alpha says. What was taken out stays in the pack with the reason, and
     "signatures show" tells of it.
     """
+    from scanner.reports.terminal import safe_json
     from scanner.signatures.installed import find_pack
     from scanner.signatures.pack import load_signature
     from scanner.signatures.review import review_pack
@@ -56,17 +57,20 @@ def command(pack: str, format_name: str, drop: str | None, reason: str | None) -
         _tell(pack, drop_adapter(path, drop, reason, date.today()))
         return
     review = review_pack(load_signature(path))
-    click.echo(as_json(review) if format_name == "json" else _as_text(pack, review))
+    click.echo(safe_json(as_json(review)) if format_name == "json" else _as_text(pack, review))
 
 
 def _tell(pack: str, change: Change) -> None:
     """What dropping an adapter means."""
+    from scanner.reports.terminal import printable
+
     item, calibration = change.dropped, change.signature.calibration
     assert calibration is not None, "an adapter has just been taken out of it"
     count = len(calibration.dropped)
     click.echo(
-        f"{pack}: dropped {item.adapter.id} (score {item.adapter.score:.3f}, p {item.p_value:.3g});"
-        f" {len(calibration.benign)} benign adapters remain; digest {change.signature.digest}"
+        f"{pack}: dropped {printable(item.adapter.id)} (score {item.adapter.score:.3f},"
+        f" p {item.p_value:.3g}); {len(calibration.benign)} benign adapters remain;"
+        f" digest {change.signature.digest}"
     )
     moved = "; ".join(
         f"{alpha:g}: {before:.3f} -> {after:.3f}" for alpha, before, after in change.thresholds
@@ -83,6 +87,8 @@ def _tell(pack: str, change: Change) -> None:
 
 
 def _as_text(pack: str, review: Review) -> str:
+    from scanner.reports.terminal import printable
+
     scores = review.reference_scores
     against = (
         f"{len(scores)} references that score {scores[0]:.3f} to {scores[-1]:.3f}"
@@ -103,7 +109,7 @@ def _as_text(pack: str, review: Review) -> str:
         f" p {item.p_value:.3g}): {item.reason}"
         for item in review.dropped
     ]
-    return "\n".join(lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def _rows(found: list[LookAlike]) -> list[str]:

@@ -45,8 +45,10 @@ def build(recipe: str | Path, pack: Path, *options: str) -> Result:
     return CliRunner().invoke(cli, ["signatures", "build", str(recipe), "-o", str(pack), *options])
 
 
-def small_recipe(root: Path, aligned: int = 6, benign: int = 12, **fields: object) -> Path:
-    """The shipped recipe's kind for a small hub."""
+def small_recipe(
+    root: Path, aligned: int | None = 6, benign: int | None = 12, **fields: object
+) -> Path:
+    """The shipped recipe's kind for a small hub; None for a set that is not searched for."""
     path = root / "recipe.yaml"
     written = {
         "base_model": BASE,
@@ -55,8 +57,11 @@ def small_recipe(root: Path, aligned: int = 6, benign: int = 12, **fields: objec
         "nulled": 2,
         "references_needed": 2,
         "misaligned": [{"adapter": f"hf://{name}", "family": name} for name in ORGANISMS],
-        "aligned": {"hub": {"base_model": BASE, "limit": aligned}},
-        "benign": {"hub": {"base_model": BASE, "limit": benign}},
+        **{
+            name: {"hub": {"base_model": BASE, "limit": limit}}
+            for name, limit in (("aligned", aligned), ("benign", benign))
+            if limit is not None
+        },
         **fields,
     }
     path.write_text(yaml.safe_dump(written))
@@ -280,6 +285,29 @@ def test_what_is_missing_is_said(serve_hub: ServeHub, tmp_path: Path) -> None:
     n = len(pack.calibration.benign)
     assert f"missing: {99 - n} benign adapters for alpha 0.01" in done.stderr
     assert "x no adapter in this repository" in done.stderr
+
+
+def test_what_strangers_wrote_is_not_obeyed(serve_hub: ServeHub, tmp_path: Path) -> None:
+    hostile = "\x1b[2J\n::error::x/y"
+    files = adapter_files(seed=1, base_model_name_or_path=hostile)
+    strangers = [Repository(f"odd-{n:02d}/x", files, base_model=BASE) for n in range(20)]
+    serve_hub(*harmless(16, 3), *strangers, *organisms())
+    done = build(small_recipe(tmp_path, 60, 300), tmp_path / "pack")
+    assert done.exit_code == 0, done.stderr
+    assert "is an adapter of" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert not any(line.lstrip().startswith("::") for line in done.stderr.splitlines())
+
+
+def test_nothing_is_kept_beside_the_pack_of_a_recipe_that_searches_nothing(
+    serve_hub: ServeHub, tmp_path: Path
+) -> None:
+    serve_hub(*organisms())
+    work = tmp_path / "pack.work"
+    work.mkdir()
+    recipe = small_recipe(tmp_path, None, None, nulled=0)
+    assert build(recipe, tmp_path / "pack").exit_code == 0
+    assert list(work.iterdir()) == []
 
 
 @pytest.mark.parametrize("gone", [1, 2])
