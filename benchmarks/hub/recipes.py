@@ -69,8 +69,8 @@ harmless ones a build.
 
 {table}
 
-Without contamination {harmless} were flagged. A build took {quickest:.0f} to {slowest:.0f} s on a
-busy machine, and {memory:.0f} MB at most.
+Without contamination {told} of {harmless} harmless test adapters were flagged. A build took
+{quickest:.0f} to {slowest:.0f} s of an overloaded machine, and {memory:.0f} MB at most.
 """
 
 
@@ -290,10 +290,9 @@ def section(outcomes: Sequence[Outcome]) -> str:
         "review lists",
         "and harmless",
     ]
-    harmless = [item.harmless_flagged for item in outcomes if item.rate == 0]
-    told = "; ".join(
-        f"{sum(item[f'{level:g}'] for item in harmless)} of"
-        f" {sum(i.harmless for i in outcomes if i.rate == 0)} harmless test adapters at {level:g}"
+    clean = [item for item in outcomes if item.rate == 0]
+    told = " and ".join(
+        f"{sum(item.harmless_flagged[f'{level:g}'] for item in clean)} at {level:g}"
         for level in LEVELS
     )
     found = [item.calibrated_on for item in outcomes]
@@ -306,7 +305,8 @@ def section(outcomes: Sequence[Outcome]) -> str:
         least=min(found),
         most=max(found),
         table=table(header, lines),
-        harmless=told or "no harmless adapters",
+        harmless=sum(item.harmless for item in clean),
+        told=told,
         quickest=min(seconds),
         slowest=max(seconds),
         memory=max(item.peak_megabytes for item in outcomes),
