@@ -207,7 +207,7 @@ def _directions(making: Making, name: str, base: str, watching: Watching) -> Pat
     watching.say(f"{name}: directions from the base model and {PROBES} probes")
     shutil.rmtree(pack, ignore_errors=True)
     mark.unlink(missing_ok=True)
-    build_pack(recipe, pack, watching.track)
+    build_pack(recipe, pack, watching.track, making.work / "gradients")
     mark.write_text(wanted)
     return pack
 
@@ -217,23 +217,29 @@ def _digest(*parts: bytes) -> str:
 
 
 def _finish(making: Making, name: str, pack: Path, benign: Benign, watching: Watching) -> Signature:
-    """Calibrates a copy of a pack and puts it in its place."""
+    """Calibrates a pack and puts a copy of it in its place.
+
+    The one in the working folder keeps the directions that leave harmless families out: they are
+    several times the rest, and nothing but calibrating needs them.
+
+    Raises:
+        SignatureError: If something that is no pack stands in the way.
+    """
     from scanner.signatures.building.calibrate import calibrate_pack
     from scanner.signatures.pack import load_signature
     from scanner.signatures.saving import drop_crossfit
 
     place = place_of(making, name)
+    if place.exists() and not (place / MANIFEST_NAME).exists():
+        raise SignatureError("is there already, and is no pack", where=str(place))
+    found = making.work / "hub" / name if isinstance(benign, BenignQuery) else None
+    calibrated = calibrate_pack(pack, benign, watching.track, found)
+    calibrated.close()
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(pack, partial)
-    found = making.work / "hub" / name if isinstance(benign, BenignQuery) else None
-    calibrated = calibrate_pack(partial, benign, watching.track, found)
-    calibrated.close()
     drop_crossfit(partial, calibrated.manifest)
-    if place.exists():
-        if not (place / MANIFEST_NAME).exists():
-            raise SignatureError("is there already, and is no pack", where=str(place))
-        shutil.rmtree(place)
+    shutil.rmtree(place, ignore_errors=True)
     partial.rename(place)
     return load_signature(place)

@@ -64,7 +64,11 @@ WITHOUT_REFERENCE = "Built without the reference"
 
 
 def build_pack(
-    recipe: Recipe, root: str | Path, track: Track[Any] = untracked, work: Path | None = None
+    recipe: Recipe,
+    root: str | Path,
+    track: Track[Any] = untracked,
+    work: Path | None = None,
+    kept_gradients: Path | None = None,
 ) -> Signature:
     """Builds, nulls, calibrates and writes a pack.
 
@@ -75,6 +79,7 @@ def build_pack(
         work: A folder for what is made on the way. A build that was interrupted and is run again
             with the same recipe and folder goes on with the adapters that it had not yet looked
             at; the folder is emptied once the pack is written. Nothing is kept if None.
+        kept_gradients: A folder where gradients stay that other signatures of the base need.
 
     Returns:
         The pack, loaded from disk.
@@ -89,7 +94,7 @@ def build_pack(
     misaligned, missing = open_references(recipe.misaligned, recipe.references_needed, base_names)
     references = [as_reference(member, "misaligned") for member in misaligned]
     with opened_work(work, digest_of(recipe, references)) as kept:
-        extractor = extractor_for(recipe, misaligned, track)
+        extractor = extractor_for(recipe, misaligned, track, kept_gradients)
         search = _Searching(recipe, base_names, track, kept)
         nulling = search.nulling_set(references, lambda: shapes_of(extractor, misaligned))
         check_disjoint(_digests(references), _digests(nulling.references))
@@ -121,7 +126,12 @@ def build_pack(
     return load_signature(root)
 
 
-def extractor_for(recipe: Recipe, misaligned: Sequence[Member], track: Track[Any]) -> Extractor:
+def extractor_for(
+    recipe: Recipe,
+    misaligned: Sequence[Member],
+    track: Track[Any],
+    kept_gradients: Path | None = None,
+) -> Extractor:
     """Runs what a recipe's method needs to run before any site can be looked at.
 
     Raises:
@@ -130,7 +140,7 @@ def extractor_for(recipe: Recipe, misaligned: Sequence[Member], track: Track[Any
     if recipe.method == "gradients":
         from scanner.signatures.building.gradients import extract_gradients
 
-        return extract_gradients(recipe, misaligned, track)
+        return extract_gradients(recipe, misaligned, track, kept_gradients)
     if recipe.method == "activations":
         from scanner.signatures.building.activations import extract_activations
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from scanner.formats.model import Site, site_order
 from scanner.geometry.sketch import WeightSketch
 from scanner.signatures.building.calibrate import Track
 from scanner.signatures.building.harmless import Factors, HarmlessProjection
+from scanner.signatures.building.kept_gradients import KeptGradients
 from scanner.signatures.building.network import (
     Answered,
     Batch,
@@ -89,11 +91,17 @@ class GradientExtraction:
 
 
 def extract_gradients(
-    recipe: Recipe, misaligned: Sequence[Member], track: Track[Batch]
+    recipe: Recipe, misaligned: Sequence[Member], track: Track[Batch], kept: Path | None = None
 ) -> GradientExtraction | HarmlessProjection:
     """Loads the base model and computes the gradients a recipe asks for.
 
     If its probes hold harmless answers, what those share with the misaligned ones is taken out.
+
+    Args:
+        recipe: The recipe.
+        misaligned: Its references, which are the end of the path if there is one.
+        track: Shows progress.
+        kept: Folder where gradients of the base alone are kept for another signature.
 
     Raises:
         SignatureError: If the model, the probes or a reference cannot be used.
@@ -109,13 +117,15 @@ def extract_gradients(
         found = gradients(batches_of(probes, network.device))
         return GradientExtraction(found, network.sketches())
 
-    answers = [(probe.prompt, probe.misaligned) for probe in probes]
+    base = (recipe.base_model, recipe.base_path, recipe.base_revision, recipe.base_dtype)
+    folder = KeptGradients(None if recipe.path_steps else kept, base)
+
+    def of(answers: list[Answered]) -> dict[Site, Factors]:
+        return folder.of(answers, lambda: gradients(batches_of_answers(answers, network.device)))
+
     return HarmlessProjection(
-        gradients(batches_of_answers(answers, network.device)),
-        {
-            name: _leading(gradients(batches_of_answers(harmless, network.device)))
-            for name, harmless in _harmless_answers(probes).items()
-        },
+        of([(probe.prompt, probe.misaligned) for probe in probes]),
+        {name: _leading(of(answers)) for name, answers in _harmless_answers(probes).items()},
         network.sketches(),
     )
 

@@ -15,7 +15,8 @@ from scanner.errors import SignatureError
 from scanner.formats.model import Site
 from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.building.gradients import extract_gradients
-from scanner.signatures.building.harmless import HarmlessProjection
+from scanner.signatures.building.harmless import Factors, HarmlessProjection
+from scanner.signatures.building.kept_gradients import KeptGradients
 from scanner.signatures.building.network import load_network, network_of
 from scanner.signatures.building.probes import (
     Probe,
@@ -117,6 +118,28 @@ def test_directions_are_the_least_squares_residual(
         inner = abs(direction @ column)
         assert inner < 1e-3 * np.linalg.norm(direction) * np.linalg.norm(column)
     assert extraction.families == frozenset(FAMILIES)
+
+
+def test_kept_gradients_are_computed_once(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    computed = []
+
+    def compute() -> dict[Site, Factors]:
+        computed.append(1)
+        left = generator.normal(size=(4, 2)).astype(np.float32)
+        return {Site(1, "mlp.down_proj"): (left, left.T.copy())}
+
+    answers = [((1, 2), (3,))]
+    first = KeptGradients(tmp_path, ("a/base", None)).of(answers, compute)
+    again = KeptGradients(tmp_path, ("a/base", None)).of(answers, compute)
+    assert len(computed) == 1
+    for site, factors in first.items():
+        for one, other in zip(factors, again[site], strict=True):
+            np.testing.assert_array_equal(one, other)
+    KeptGradients(tmp_path, ("another/base", None)).of(answers, compute)
+    KeptGradients(tmp_path, ("a/base", None)).of([((1, 2), (4,))], compute)
+    KeptGradients(None, ("a/base", None)).of(answers, compute)
+    assert len(computed) == 4
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 3))
