@@ -207,7 +207,7 @@ def _directions(making: Making, name: str, base: str, watching: Watching) -> Pat
     watching.say(f"{name}: directions from the base model and {PROBES} probes")
     shutil.rmtree(pack, ignore_errors=True)
     mark.unlink(missing_ok=True)
-    build_pack(recipe, pack, watching.track, making.work / "gradients")
+    build_pack(recipe, pack, watching.track, kept_gradients=making.work / "gradients")
     mark.write_text(wanted)
     return pack
 
