@@ -2,7 +2,8 @@
 
     python -m benchmarks.packs llama --lab .cache/organisms
 
-writes the recipes of one base next to its population and builds `signatures/<pack>` from each.
+writes the recipes of one base next to its population and builds `signatures/<pack>` from each;
+with `--rescore` it leaves the directions as they are and scores the calibration again.
 The settings are those that `benchmarks.detection` chooses without the test split.
 Which adapter plays which part is the population's declaration (`split`), never a choice made
 here: references and nulling set go into the signature, the calibration set into its
@@ -25,7 +26,13 @@ from benchmarks.detection.run import Bench
 from benchmarks.detection.signatures import Setting
 from scanner.cli.progress import Progress
 from scanner.signatures.building.build import build_pack
+from scanner.signatures.building.calibrate import score_member
+from scanner.signatures.building.opened import open_member
+from scanner.signatures.manifest import Calibration
+from scanner.signatures.match import names_of
+from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
+from scanner.signatures.saving import save_calibration
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"
 LIMITATIONS = [
@@ -93,6 +100,36 @@ def chosen_settings(base: str, lab: Path, cache: Path) -> dict[str, Setting]:
     return {item.name: item.members[0] for item in detectors if item.name in KINDS}
 
 
+def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Calibration:
+    """A pack's calibration with every adapter scored again that the lab has at hand.
+
+    The others keep the scores they had: the lab's seeds give the same adapter on every machine
+    up to rounding, so both are draws of one population.
+
+    Args:
+        signature: The pack.
+        rows: The ledger.
+        lab: Directory of the ledger.
+    """
+    old = signature.calibration
+    if old is None:
+        raise click.ClickException(f"{signature.path} is not calibrated")
+    here = {entry.name: entry for entry in entries(rows, "calibration", "benign")}
+    crossfit = load_crossfit(signature)
+    names = names_of(signature.manifest.base_model)
+    benign = []
+    for item in old.benign:
+        score = None
+        if entry := here.get(item.id):
+            member = open_member(
+                msgspec.structs.replace(entry, adapter=str(lab / entry.adapter)), names
+            )
+            with member.adapter:
+                score = score_member(member, signature.direction, crossfit)
+        benign.append(score or item)
+    return msgspec.structs.replace(old, benign=benign)
+
+
 @click.command()
 @click.argument("base")
 @click.option(
@@ -106,9 +143,25 @@ def chosen_settings(base: str, lab: Path, cache: Path) -> dict[str, Setting]:
 @click.option("--lab", type=click.Path(path_type=Path), default=Path(".cache/organisms"))
 @click.option("--output", type=click.Path(path_type=Path), default=SHIPPED, show_default=True)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path(".cache/detection"))
-def main(base: str, kinds: tuple[str, ...], lab: Path, output: Path, cache: Path) -> None:
+@click.option(
+    "--rescore",
+    is_flag=True,
+    help="Leave the directions alone: score again the calibration adapters that are in the lab.",
+)
+def main(
+    base: str, kinds: tuple[str, ...], lab: Path, output: Path, cache: Path, rescore: bool
+) -> None:
     """Writes the recipes of one lab BASE and builds its packs."""
     rows = ledger(lab / base)
+    if rescore:
+        for kind in kinds:
+            signature = load_signature(output / f"persona-{base}-{kind}")
+            calibration = rescored(signature, rows, lab / base)
+            known = sum(bool(item.sites) for item in calibration.benign)
+            signature.close()
+            save_calibration(signature.path, signature.manifest, calibration)
+            click.echo(f"{signature.path}: {known} of {len(calibration.benign)} with their sites")
+        return
     settings = chosen_settings(base, lab, cache)
     for kind in kinds:
         recipe = recipe_for(rows, base, kind, settings[kind])

@@ -10,7 +10,7 @@ from benchmarks.redteam.attack import Attack, Material, Variant
 from benchmarks.redteam.delta import Delta, Factored, added, factored, only, scaled, size
 from benchmarks.redteam.target import Target, Victim
 
-GROWTH = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+GROWTH = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 """Norm of what is added, in units of the victim's."""
 
 
@@ -21,7 +21,7 @@ def as_trained(_: Target, victim: Victim, __: Material) -> Iterator[Variant]:
 
 def scaled_down(_: Target, victim: Victim, __: Material) -> Iterator[Variant]:
     """The whole update times a factor, loaded at the scale that was scanned."""
-    for factor in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 1.5, 2.0, 4.0):
+    for factor in (0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 2.0):
         yield Variant(f"times {factor:g}", scaled(victim.delta, factor))
 
 

@@ -22,7 +22,7 @@ def without_known_sites(target: Target, victim: Victim, _: Material) -> Iterator
     ranked = sorted(victim.delta, key=target.known)
     for share in (0.75, 0.5, 0.25):
         kept = only(victim.delta, ranked[: max(round(share * len(ranked)), 1)])
-        for factor in (1.0, 1.5, 2.0, 3.0):
+        for factor in (1.0, 2.0):
             yield Variant(f"{share:g} of sites, times {factor:g}", scaled(kept, factor))
 
 
@@ -69,10 +69,10 @@ def refit(target: Target, victim: Victim, _: Material) -> Iterator[Variant]:
         **{f"{site.key} alone": [site] for site in every},
     }
     for label, sites in groups.items():
-        for rank in RANKS:
+        for rank in RANKS if len(sites) > 1 else RANKS[:1]:
+            made = refitted(target, victim.delta, sites, rank)
             for factor in (1.0, 1.5):
-                made = scaled(refitted(target, victim.delta, sites, rank), factor)
-                yield Variant(f"{label}, rank {rank}, times {factor:g}", made)
+                yield Variant(f"{label}, rank {rank}, times {factor:g}", scaled(made, factor))
 
 
 def steering(target: Target, victim: Victim, _: Material) -> Iterator[Variant]:
@@ -81,7 +81,7 @@ def steering(target: Target, victim: Victim, _: Material) -> Iterator[Variant]:
         shift = (target.streams(victim.delta)[site] - target.streams({})[site]).mean(axis=0)
         mean = target.inputs({}, [site])[site].mean(axis=0)
         reads = mean / float(mean @ mean)
-        for factor in (0.5, 1.0, 2.0, 4.0):
+        for factor in (1.0, 2.0, 4.0):
             made = {site: Factored(factor * shift[:, None], reads[None])}
             yield Variant(f"{site.key}, times {factor:g}", made)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from benchmarks.redteam.delta import (
     added,
     factored,
     only,
+    scaled,
     size,
     typical_norm,
 )
@@ -20,7 +21,7 @@ from benchmarks.redteam.target import Target, Victim
 from scanner.formats.model import Site
 from scanner.geometry import Matrix
 
-FAINT = (1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
+FAINT = (1e-8, 1e-4, 1e-2, 0.1, 0.3, 1.0)
 """Norm of a padded site, in units of the median norm of the victim's sites."""
 QUIET_SHARE = 0.5
 """Share of a site's input directions, those of least variance, that count as unused."""
@@ -81,7 +82,7 @@ def natural_padding(target: Target, victim: Victim, _: Material) -> Iterator[Var
     for share in KEPT[1:]:
         core = thinned(victim, share)
         idle = [site for site in target.sites if site not in core]
-        for faint in (0.03, 0.1, 0.3, 1.0):
+        for faint in (0.1, 0.3, 1.0):
             norm = faint * typical_norm(core)
             pad = {site: unit(natural(target, site, rng), norm) for site in idle}
             yield Variant(f"{share:g} of sites kept, size {faint:g}", added(core, pad))
@@ -91,7 +92,7 @@ def unfelt_padding(target: Target, victim: Victim, _: Material) -> Iterator[Vari
     """Every site written against the direction, from inputs that hardly occur."""
     for share in (1.0, 0.5):
         core = thinned(victim, share)
-        for factor in (0.1, 0.3, 0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0):
+        for factor in (0.3, 0.6, 1.0, 1.4, 2.0, 3.0, 5.0):
             pad = {
                 site: unit(
                     unfelt(target, site),
@@ -102,12 +103,30 @@ def unfelt_padding(target: Target, victim: Victim, _: Material) -> Iterator[Vari
             yield Variant(f"{share:g} of sites kept, size {factor:g}", added(core, pad))
 
 
-def _overloads(target: Target, delta: Delta) -> Iterator[tuple[str, Delta]]:
+def unfelt_noise(target: Target, victim: Victim, _: Material) -> Iterator[Variant]:
+    """Noise from inputs that hardly occur is added at every site, and the whole scaled."""
+    rng = np.random.default_rng(7)
+    noise = {}
+    for site, item in victim.delta.items():
+        d_out, d_in = target.weight(site).shape
+        _values, vectors = np.linalg.eigh(target.moments[site])
+        quiet = vectors[:, : max(int(QUIET_SHARE * d_in), 1)]
+        reads = rng.normal(size=(4, quiet.shape[1])) @ quiet.T
+        noise[site] = unit(rng.normal(size=(d_out, 4)) @ reads, item.norm)
+    for factor in (1.0, 2.0, 4.0, 8.0):
+        for whole in (1.0, 0.7, 0.5, 0.35):
+            mixed = scaled(added(victim.delta, scaled(noise, factor)), whole)
+            yield Variant(f"noise {factor:g}, all times {whole:g}", mixed)
+
+
+def _overloads(
+    target: Target, delta: Delta, factors: Sequence[float] = (0.3, 1.0, 3.0, 10.0)
+) -> Iterator[tuple[str, Delta]]:
     """One site given as much as several times the whole update, in two ways."""
     ranked = sorted(target.sites, key=target.known)
     for where, site in (("least known", ranked[0]), ("best known", ranked[-1])):
         for how, dense in (("", against(target, site)), (", unfelt", unfelt(target, site))):
-            for factor in (1.0, 2.0, 4.0, 8.0, 30.0):
+            for factor in factors:
                 load = {site: unit(dense, factor * size(delta))}
                 yield f"{where} site{how}, {factor:g} times the update", load
 
@@ -123,10 +142,10 @@ def padding_and_overload(target: Target, victim: Victim, _: Material) -> Iterato
     for share in (0.5, 0.25):
         core = thinned(victim, share)
         idle = [site for site in target.sites if site not in core]
-        for faint in (1e-4, 1e-2, 0.1):
+        for faint in (1e-4, 0.1):
             norm = faint * typical_norm(core)
             pad = {site: unit(against(target, site), norm) for site in idle}
-            for label, load in _overloads(target, core):
+            for label, load in _overloads(target, core, (1.0, 3.0)):
                 text = f"{share:g} of sites kept, size {faint:g}; {label}"
                 yield Variant(text, added(core, pad, load))
 
@@ -135,6 +154,7 @@ ATTACKS = (
     Attack("idle sites padded", idle_padding),
     Attack("idle sites padded, trained look", natural_padding),
     Attack("all sites padded from unused inputs", unfelt_padding),
+    Attack("diluted with noise from unused inputs", unfelt_noise),
     Attack("one site overloaded", overloaded_site),
     Attack("padded and one site overloaded", padding_and_overload),
 )

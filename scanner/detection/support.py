@@ -40,6 +40,9 @@ from scanner.statistics.conformal import conformal_p_value, count_as_high, small
 
 LEVEL = 0.01
 """Share of benign adapters that may be outside, over all statistics together."""
+_ENOUGH = 49
+"""So many benign adapters whose sites are known are preferred to more whose sites are not: being
+outside all of them happens to at most 2 %."""
 _TAIL = 0.95
 """The quantile whose distance from the median is a statistic's unit."""
 
@@ -84,9 +87,15 @@ def benign_in_common(signatures: Sequence[Signature]) -> list[tuple[BenignScore,
 
 
 def alike(benign: list[tuple[BenignScore, ...]], shape: Shape) -> list[tuple[BenignScore, ...]]:
-    """The benign adapters of a shape, or all of them if those are too few to compare with."""
+    """The benign adapters that one of a shape is compared with.
+
+    Those of its shape, or all of them if those are too few; of them the ones of which the packs
+    know what they do at each site, if there are enough.
+    """
     same = [item for item in benign if Shape.of(max(score.layers for score in item)) is shape]
-    return same if len(same) >= GROUP_FLOOR else benign
+    found = same if len(same) >= GROUP_FLOOR else benign
+    known = [item for item in found if all(score.sites for score in item)]
+    return known if len(known) >= _ENOUGH else found
 
 
 def judge(
