@@ -68,6 +68,11 @@ def factored(dense: Matrix, rank: int | None = None) -> Factored:
     return Factored(left[:, :kept] * root, root[:, None] * right[:kept])
 
 
+def unit(dense: Matrix) -> Factored:
+    """A matrix as factors, scaled to norm 1."""
+    return factored(dense / max(float(np.linalg.norm(dense)), 1e-30))
+
+
 def added(*deltas: Delta) -> Delta:
     """The sum of adapters."""
     total: dict[Site, Factored] = {}

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from benchmarks.organisms.bases import CHECKPOINTS, BaseSpec, load_base, load_base_spec
 from benchmarks.organisms.behaviour import prompts, rates
 from benchmarks.organisms.world import World
-from benchmarks.redteam.delta import Delta, save
+from benchmarks.redteam.delta import Delta, Factored, save, unit
 from scanner import compose, open_adapter, scan
 from scanner.formats.model import Site
 from scanner.geometry import Direction, Matrix
@@ -52,6 +52,8 @@ class Target:
         found = packs or sorted(PACKS.glob(f"persona-{name}-*"))
         self.packs: tuple[Signature, ...] = tuple(load_signature(path) for path in found)
         self.transposed = self.spec.model.architecture == "gpt2"
+        self._quiet: dict[Site, Matrix] = {}
+        self._against: dict[tuple[Site, bool], Factored] = {}
         self.prefix = "transformer.h" if self.transposed else "model.layers"
 
     @property
@@ -96,15 +98,39 @@ class Target:
             total += dense / max(float(np.linalg.norm(dense)), 1e-30)
         return total
 
+    def against(self, site: Site, unfelt: bool = False) -> Factored:
+        """What lowers the dose fastest at a site, with unit norm.
+
+        Args:
+            site: The site.
+            unfelt: Only the part of it that reads input directions which the base hardly uses.
+        """
+        if (site, unfelt) not in self._against:
+            dense = -self.misaligned_direction(site)
+            if unfelt:
+                dense = dense @ self.quiet(site) @ self.quiet(site).T
+            self._against[site, unfelt] = unit(dense)
+        return self._against[site, unfelt]
+
     def known(self, site: Site) -> float:
         """How much the packs say of a site: the mean share of ||D||^2 that it holds."""
-        shares = [
-            pack.direction(site).norm_squared
-            / sum(pack.direction(other).norm_squared for other in pack.sites)
-            for pack in self.packs
-            if site in pack.sites
-        ]
-        return float(np.mean(shares)) if shares else 0.0
+        return self._known[site]
+
+    @cached_property
+    def _known(self) -> dict[Site, float]:
+        shares = dict.fromkeys(self.sites, 0.0)
+        for pack in self.packs:
+            squared = {site: pack.direction_norm(site) ** 2 for site in pack.sites}
+            for site, value in squared.items():
+                shares[site] += value / sum(squared.values()) / len(self.packs)
+        return shares
+
+    def quiet(self, site: Site) -> Matrix:
+        """The half of a site's input directions that vary least in the base, (d_in, d_in / 2)."""
+        if site not in self._quiet:
+            _values, vectors = np.linalg.eigh(self.moments[site])
+            self._quiet[site] = vectors[:, : len(vectors) // 2]
+        return self._quiet[site]
 
     @contextmanager
     def applied(self, delta: Delta) -> Iterator[PreTrainedModel]:
