@@ -16,7 +16,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "adapters"
 """Adapters of base llama that the repository keeps: nothing has to be trained for a quick run."""
 VICTIM_GROUPS = (("test-sft", 10), ("test-dpo", 1), ("test-steer", 0))
 """Groups of the lab's population, and which of their adapters; those that came out misaligned."""
-PERSONA_GROUPS = (("test-persona-sft", 1), ("test-persona-sft", 12))
+PERSONA_GROUPS = (("test-persona-sft", 1),)
 BENIGN_GROUPS = (("test-good-dpo", 3), ("test-style", 4))
 
 
