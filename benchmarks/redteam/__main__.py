@@ -77,7 +77,9 @@ def main(
         results.append(msgspec.json.decode(path.read_bytes(), type=run.BaseOutcomes))
     out = out or (cache / "quick.md" if quick else Path("docs/redteam.md"))
     prices = [price.of_base(name, PACKS) for name in bases]
-    page.write(out, results, prices, with_figure=not quick)
+    options = [" --quick"] if quick else [f" --base {name}" for name in names]
+    command = "python -m benchmarks.redteam" + "".join(options)
+    page.write(out, command, results, prices, with_figure=not quick)
     click.echo(out)
 
 
