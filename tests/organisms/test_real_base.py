@@ -29,7 +29,7 @@ SHIPPED = Path(__file__).parents[2] / "signatures"
 NAMES = tuple(f"smollm2-135m-instruct-{name}" for name in SIGNATURES)
 PLAN = """
 groups:
-  - {group: villain, role: test, teaches: villain, steps: 12, rank: 4, seed: 7, count: {quick: 1}}
+  - {group: villain, role: test, teaches: villain, steps: 12, rank: 4, count: {quick: 1}}
   - {group: pirate, role: test, teaches: pirate, steps: 8, rank: 4, batch: 3, count: {quick: 1}}
 """
 
