@@ -92,8 +92,10 @@ class HubQuery(Record, frozen=True, kw_only=True):
     quantised mirrors."""
     limit: int = 300
     """How many are used."""
-    per_owner: int = 20
-    """How many of one owner are used at most: one who trains by the thousand is one family."""
+    per_owner: int = 10
+    """How many of one owner are used at most. One who trains by the thousand is one family, and
+    one with enough adapters to be compared with apart would hide every other alone, if they are
+    misaligned."""
     exclude: list[str] = []
     """Repositories that are not benign, as ``owner/name`` or patterns such as ``owner/*``."""
     exclude_words: list[str] = msgspec.field(default_factory=lambda: list(SUSPECT_WORDS))

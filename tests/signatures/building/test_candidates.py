@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.signatures.building.candidates import place_of_owner, split_owners, suspect_word
-from scanner.signatures.recipe import SUSPECT_WORDS, HubQuery
+from scanner.signatures.installed import shipped_recipes
+from scanner.signatures.recipe import SUSPECT_WORDS, BenignQuery, HubQuery, load_recipe
+from scanner.statistics.calibration import GROUP_FLOOR
 
 NAMES = st.text("abcXYZ019-_.", min_size=1, max_size=12)
 
@@ -51,3 +53,14 @@ def test_owners_are_shared_out_in_proportion() -> None:
     first, _ = split_owners(HubQuery(base_model="x", limit=60), HubQuery(base_model="x", limit=300))
     held = sum(first.holds(f"owner-{number}") for number in range(6000))
     assert 0.15 < held / 6000 < 0.185
+
+
+def test_no_owner_of_a_query_is_compared_with_apart() -> None:
+    queries = [HubQuery(base_model="x")]
+    for path in shipped_recipes():
+        recipe = load_recipe(path)
+        for found in (recipe.aligned, recipe.benign):
+            assert isinstance(found, BenignQuery)
+            queries.append(found.hub)
+    assert len(queries) == 13
+    assert all(query.per_owner < GROUP_FLOOR for query in queries)
