@@ -16,9 +16,9 @@ SHOWN = 0.10
 
 def tables(base: str, runs: Sequence[Run]) -> str:
     """All tables of one base, as Markdown."""
-    parts = [_false_alarms(base, runs), _early_warning(base, runs)]
+    parts = [_false_alarms(base, runs)]
     if any(run.family == "misaligned" and run.method == "sft" for run in runs):
-        parts.append(_steps(base, runs))
+        parts += [_early_warning(base, runs), _steps(base, runs)]
     if any(run.method == "mix" for run in runs):
         parts.append(_mixing(base, runs))
     return "\n\n".join(parts) + "\n"
