@@ -131,11 +131,21 @@ def bootstrap_correlation(
     x: npt.ArrayLike, y: npt.ArrayLike, resamples: int = RESAMPLES
 ) -> Estimate:
     """`rank_correlation` with a percentile interval; pairs are resampled."""
+    from scipy.stats import rankdata
+
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     value = rank_correlation(a, b)
     if math.isnan(value):
         return Estimate(math.nan)
-    rng = np.random.default_rng(SEED)
-    drawn = rng.integers(0, len(a), (resamples, len(a)))
-    values = np.array([rank_correlation(a[places], b[places]) for places in drawn])
-    return _percentiles(value, values[np.isfinite(values)])
+    both = np.isfinite(a) & np.isfinite(b)
+    a, b = a[both], b[both]
+    drawn = np.random.default_rng(SEED).integers(0, len(a), (resamples, len(a)))
+    p, q = (_centred(rankdata(values[drawn], axis=1)) for values in (a, b))
+    size = np.sqrt(np.sum(p * p, axis=1) * np.sum(q * q, axis=1))
+    some = size > 0  # a resample may hold one value alone
+    return _percentiles(value, np.sum(p * q, axis=1)[some] / size[some])
+
+
+def _centred(ranks: Array) -> Array:
+    centred: Array = ranks - ranks.mean(axis=1, keepdims=True)
+    return centred

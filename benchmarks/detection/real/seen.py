@@ -66,27 +66,33 @@ class Sights:
     def __init__(self, cache: Path | None = None) -> None:
         self._cache = cache
         self._known: dict[str, _Kept] = {}
+        self._read: dict[Path, Adapter] = {}
 
     def of(self, case: Case, signatures: Sequence[Signature]) -> Sight:
         """What packs see in one adapter."""
-        with open_adapter(case.path) as adapter:
-            matched = match_signatures(adapter, signatures, None)
-            evidence = None
-            if adapter.updates:
-                evidence = self._evidence(adapter, case.made.sha256, matched.signatures)
-            return Sight(adapter, evidence, matched.reason)
+        adapter = self._adapter(case)
+        matched = match_signatures(adapter, signatures, None)
+        evidence = self._evidence(case, adapter, matched.signatures) if adapter.updates else None
+        return Sight(adapter, evidence, matched.reason)
 
-    def _evidence(self, adapter: Adapter, sha256: str, signatures: Sequence[Signature]) -> Evidence:
+    def _adapter(self, case: Case) -> Adapter:
+        """What is read of an adapter beside its weights."""
+        if case.path not in self._read:
+            with open_adapter(case.path) as adapter:
+                self._read[case.path] = adapter
+        return self._read[case.path]
+
+    def _evidence(self, case: Case, adapter: Adapter, signatures: Sequence[Signature]) -> Evidence:
         if not signatures or not _alike(signatures):
-            return gather(adapter, signatures, jobs=1)
-        keys = [_key(adapter, sha256, signature) for signature in signatures]
+            return _gather(case, signatures)
+        keys = [_key(adapter, case.made.sha256, signature) for signature in signatures]
         missing = {
             key: signature
             for key, signature in zip(keys, signatures, strict=True)
             if not self._load(key)
         }
         if missing:
-            whole = gather(adapter, list(missing.values()), jobs=1)
+            whole = _gather(case, list(missing.values()))
             for key, item in zip(missing, whole.signatures, strict=True):
                 self._keep(key, _Kept.of(item, whole.uncovered))
         kept = [self._known[key] for key in keys]
@@ -114,6 +120,11 @@ class Sights:
             partial = self._cache / f"{key}.partial"
             partial.write_bytes(pickle.dumps(kept))
             partial.replace(self._cache / key)
+
+
+def _gather(case: Case, signatures: Sequence[Signature]) -> Evidence:
+    with open_adapter(case.path) as adapter:
+        return gather(adapter, signatures, jobs=1)
 
 
 def _alike(signatures: Sequence[Signature]) -> bool:
