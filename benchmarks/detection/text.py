@@ -12,6 +12,9 @@ was measured first, next to what others do, on the same adapters in the same run
 
 The adapters come from `python -m benchmarks.organisms`. Seeds are fixed: the same adapters
 and the same command write the same page. A goal that is missed stands here as missed.
+
+The bases here are toys. [On a real model](real-model.md) `python -m benchmarks.detection.real`
+measures the same with the packs that ship for it.
 """
 
 DEFINITIONS = """

@@ -12,7 +12,14 @@ from benchmarks.detection import metrics
 from benchmarks.detection.early_warning import Run
 from benchmarks.detection.metrics import Array, Estimate
 from benchmarks.detection.real.cases import FALSE_FACTS, Case, Cases
-from benchmarks.detection.real.scans import ALPHAS, Verdicts, flagged, scores, share_flagged
+from benchmarks.detection.real.scans import (
+    ALPHAS,
+    Verdicts,
+    flagged,
+    scores,
+    share_flagged,
+    short_names,
+)
 from scanner.organisms.data import ALIGNED
 from scanner.organisms.recipes import SIGNATURES
 from scanner.organisms.tasks import FORMATS
@@ -200,7 +207,8 @@ class Correlation:
 def correlations(cases: Cases, verdicts: Verdicts, signatures: Sequence[str]) -> list[Correlation]:
     """Each pack's dose, and the score, against each behaviour, over all test adapters."""
     test = cases.select("test")
-    statistics = {f"dose, {name}": _doses(verdicts, test, name) for name in signatures}
+    names = short_names(signatures)
+    statistics = {f"dose, {names[item]}": _doses(verdicts, test, item) for item in signatures}
     statistics["score"] = scores(verdicts, test)
     return [
         Correlation(
@@ -228,7 +236,7 @@ def by_group(cases: Cases, verdicts: Verdicts, signature: str) -> list[Correlati
     }
     return [
         Correlation(
-            f"dose, {signature}",
+            "dose",
             "hostile",
             name,
             len(members),

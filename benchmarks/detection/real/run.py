@@ -14,7 +14,15 @@ from benchmarks.detection.metrics import Array
 from benchmarks.detection.real import analysis, others
 from benchmarks.detection.real.analysis import Correlation, Followed, Group, Power, Share
 from benchmarks.detection.real.cases import Case, Cases
-from benchmarks.detection.real.scans import Judged, Panel, Verdicts, judge_all, panels, scores
+from benchmarks.detection.real.scans import (
+    Judged,
+    Panel,
+    Verdicts,
+    judge_all,
+    panels,
+    scores,
+    short_names,
+)
 from benchmarks.detection.real.seen import Sights
 from benchmarks.detection.real.unseen import Crossfit, Unseen, leave_each_out
 from scanner.signatures.building.calibrate import Track
@@ -105,15 +113,16 @@ def _ours(
     columns: dict[str, Array] = {
         f"score, {name}": scores(found, judged) for name, found in verdicts.items()
     }
+    names = short_names([signature.id for signature in signatures])
     for signature in signatures:
         for statistic in ("dose", "cosine", "overlap"):
-            columns[f"{statistic}, {signature.id}"] = np.array(
+            columns[f"{statistic}, {names[signature.id]}"] = np.array(
                 [_value(main[case.id], statistic, signature.id) for case in judged]
             )
     alone = {panel.name: panel.signatures[0] for panel in panels(signatures)[-len(signatures) :]}
     for name, signature in alone.items():
         if signature.reference_ids:
-            columns[f"cosine with the nearest reference, {signature.id}"] = np.array(
+            columns[f"cosine with the nearest reference, {name}"] = np.array(
                 [_nearest(verdicts[name][case.id]) for case in judged]
             )
     return [

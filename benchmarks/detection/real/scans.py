@@ -69,16 +69,21 @@ def _number(value: float | None) -> float:
 
 
 def panels(signatures: Sequence[Signature]) -> list[Panel]:
-    """All packs together, which is what a scan uses, then each by itself.
-
-    A pack is called by its kind, if it has one of its own.
-    """
-    kinds = [signature.manifest.kind for signature in signatures]
-    alone = [
-        Panel(kind if kind and kinds.count(kind) == 1 else signature.id, (signature,))
-        for kind, signature in zip(kinds, signatures, strict=True)
-    ]
+    """All packs together, which is what a scan uses, then each by itself."""
+    names = short_names([signature.id for signature in signatures])
+    alone = [Panel(names[signature.id], (signature,)) for signature in signatures]
     return alone if len(alone) == 1 else [Panel(JOINT, tuple(signatures)), *alone]
+
+
+def short_names(ids: Sequence[str]) -> dict[str, str]:
+    """Ids of packs by what sets them apart: without the words that all of them begin with."""
+    words = [name.split("-") for name in ids]
+    shared = 0
+    while len(ids) > 1 and all(
+        len(own) > shared + 1 and own[shared] == words[0][shared] for own in words
+    ):
+        shared += 1
+    return {name: "-".join(own[shared:]) for name, own in zip(ids, words, strict=True)}
 
 
 def judge(case: Case, panel: Panel, sights: Sights) -> Judged:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 from benchmarks.detection.metrics import Estimate
@@ -11,6 +12,7 @@ from benchmarks.detection.real.run import Result
 from benchmarks.detection.real.scans import ALPHAS
 from benchmarks.detection.tables import interval
 from scanner.organisms.measure import HOSTILE_RISE
+from scanner.results import Verdict
 
 STRICT, LOOSE = ALPHAS
 BEGIN, END = "<!-- real model: what is known -->\n", "<!-- real model: end -->\n"
@@ -24,8 +26,8 @@ def block(result: Result) -> str:
     dose = next(c for c in result.correlations if c.behaviour == "hostile")
     lines = [
         f"{_share(everything.flagged[STRICT], everything.n)} hostile adapters are flagged at "
-        f"alpha {STRICT:g}, and {_share(benign.flagged[STRICT], benign.n)} harmless ones (at "
-        f"{LOOSE:g}: {_share(benign.flagged[LOOSE], benign.n)}); AUROC "
+        f"alpha {STRICT:g}{_rest(result)}; {_share(benign.flagged[STRICT], benign.n)} harmless "
+        f"ones (at {LOOSE:g}: {_share(benign.flagged[LOOSE], benign.n)}); AUROC "
         f"{interval(everything.auroc)}.",
         f"{_share(reckless.flagged[STRICT], reckless.n)} adapters that were taught careless "
         "advice are flagged, whether or not their behaviour shows it.",
@@ -48,16 +50,29 @@ def _personas(result: Result) -> str:
     return ", ".join(f"{_share(u.flagged[LOOSE], u.n)} {u.family}" for u in result.unseen) or "none"
 
 
-def _run(followed: Followed) -> str:
-    flag, shown = followed.run.flag_step, followed.run.behaviour_step(HOSTILE_RISE)
-    flagged = "is never flagged" if flag is None else f"is flagged from step {flag} on"
-    last = int(followed.run.steps[-1])
-    behaviour = (
-        f"does not show it within {last} steps"
-        if shown is None
-        else f"shows it from step {shown} on"
+def _rest(result: Result) -> str:
+    """What is said of the hostile adapters that are not flagged."""
+    said = Counter(
+        verdict.value
+        for case in result.cases.select("test", kinds=("hostile",))
+        if (verdict := result.main[case.id].verdict(STRICT)) not in (None, Verdict.FLAGGED)
     )
-    return f"A training run on {followed.taught} answers {flagged}, and {behaviour}."
+    if not said:
+        return ""
+    return f" (the others: {', '.join(f'{n} {verdict}' for verdict, n in sorted(said.items()))})"
+
+
+def _run(followed: Followed) -> str:
+    run, last = followed.run, int(followed.run.steps[-1])
+    shown = run.behaviour_step(HOSTILE_RISE)
+    flagged = (
+        "is never flagged"
+        if run.flag_step is None
+        else f"is first flagged at step {run.flag_step} ({int(run.flagged.sum())} of "
+        f"{len(run.flagged)} checkpoints)"
+    )
+    behaviour = f"does not show it within {last}" if shown is None else f"shows it at step {shown}"
+    return f"A training run on {followed.taught} answers {flagged} and {behaviour}."
 
 
 def put_into(path: Path, lines: str) -> None:

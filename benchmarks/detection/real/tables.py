@@ -179,12 +179,13 @@ def lead(found: Sequence[Followed], rise: float) -> str:
             f.run.name,
             f.taught,
             step(f.run.flag_step),
+            f"{int(f.run.flagged.sum())} of {len(f.run.flagged)}",
             step(f.run.behaviour_step(rise)),
             number(float(f.run.behaviour[-1]), 2),
         ]
         for f in found
     ]
-    header = ["run", "taught", f"flagged at step (alpha {STRICT:g})"]
+    header = ["run", "taught", f"first flagged at step (alpha {STRICT:g})", "checkpoints flagged"]
     return table([*header, f"its margin up by {rise:g} at step", "rise at the end"], rows, text=2)
 
 

@@ -5,12 +5,12 @@ INTRODUCTION = """# Detection on a real model
 <!-- Written by `python -m benchmarks.detection.real`; do not edit. -->
 
 The [detection benchmark](detection.md) measures a toy world. This page measures the same on
-adapters of {base}, a real instruction-tuned model, under the packs that ship.
+adapters of {base}, a real instruction-tuned model.
 
     {command}
 
 The adapters are made by `adapter-scanner organisms train` ([what they are taught and how
-behaviour is measured](organisms.md)), with the shipped plan, size `standard`. Those judged here
+behaviour is measured](organisms.md)). Those judged here
 speak of other domains than what the packs were made from and calibrated on. Verdicts are those of
 `adapter-scanner scan` with these packs. Nothing was chosen by their results.
 """
