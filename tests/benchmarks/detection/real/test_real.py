@@ -320,7 +320,7 @@ def test_what_the_methods_of_others_said_is_kept(
     assert others.rank(cases, []) == []
 
 
-def read_again(*_: object) -> None:
+def read_again(*_: object, **__: object) -> None:
     raise LookupError
 
 
