@@ -92,6 +92,8 @@ def main(
     except AdapterScannerError as error:
         raise click.ClickException(error.line()) from None
     named = "".join(f" --pack {path}" for path in packs)
+    named += " --built WORK/packs" if built else ""
+    named += "".join(f" --without {family}" for family in without)
     out.parent.mkdir(parents=True, exist_ok=True)
     page.write(out, f"python -m benchmarks.detection.real --work WORK/organisms{named}", result)
     if readme:
