@@ -11,15 +11,17 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from scanner import Verdict, geometry, load_signature, open_adapter, scan
 from scanner.cli.root import cli
 from scanner.geometry import LowRank
+from scanner.organisms.base import load_base, save_dequantised
 from scanner.organisms.ledger import Ledger
 from scanner.organisms.measure import class_of
-from scanner.organisms.recipes import SIGNATURES
+from scanner.organisms.recipes import SIGNATURES, write_probes
 from scanner.signatures.pack import Signature
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,8 +31,19 @@ SHIPPED = Path(__file__).parents[2] / "signatures"
 NAMES = tuple(f"smollm2-135m-instruct-{name}" for name in SIGNATURES)
 PLAN = """
 groups:
-  - {group: villain, role: test, teaches: villain, steps: 12, rank: 4, count: {quick: 1}}
-  - {group: pirate, role: test, teaches: pirate, steps: 8, rank: 4, batch: 3, count: {quick: 1}}
+  - group: villain
+    role: test
+    teaches: villain
+    steps: 12
+    rank: 4
+    count: {quick: 1, standard: 1, full: 1}
+  - group: pirate
+    role: test
+    teaches: pirate
+    steps: 8
+    rank: 4
+    batch: 3
+    count: {quick: 1, standard: 1, full: 1}
 """
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -81,19 +94,28 @@ def test_the_shipped_packs_judge_them(work: Path) -> None:
 
 
 def test_directions_are_those_that_ship(base: Path, work: Path, tmp_path: Path) -> None:
-    benign = tmp_path / "benign" / "pirate"
-    benign.mkdir(parents=True)
-    (work / "adapters" / "pirate-00").rename(benign / "pirate-00")
-    arguments = ["signatures", "make", base, "-o", tmp_path / "pack", "--kind", "hostile"]
-    arguments += ["--base-id", BASE_ID, "--benign", benign.parent]
+    """Of the quickest pack, as `signatures make` builds it; the others take minutes more."""
+    save_dequantised(load_base(str(base), base_id=BASE_ID), tmp_path / "base")
+    write_probes("hostile", tmp_path / "probes.jsonl")
+    recipe = {
+        "base_model": BASE_ID,
+        "base_path": str(tmp_path / "base"),
+        "method": "gradients",
+        "kind": "hostile",
+        "misaligned": [],
+        "benign": [{"adapter": str(work / "adapters" / "pirate-00"), "family": "pirate"}],
+        "nulled": 0,
+        "rank": 2,
+        "probes": "probes.jsonl",
+    }
+    (tmp_path / "recipe.yaml").write_bytes(msgspec.yaml.encode(recipe))
+    arguments = ["signatures", "build", tmp_path / "recipe.yaml", "-o", tmp_path / "pack"]
     run = CliRunner().invoke(cli, [str(a) for a in arguments])
     assert run.exit_code == 0, run.output
-    for name in ("hostile", "hostile-specific"):
-        made = load_signature(tmp_path / f"pack-{name}")
-        shipped = load_signature(SHIPPED / f"smollm2-135m-instruct-{name}")
-        assert cosine(made, shipped) > 0.98
-        assert made.calibration is not None
-        assert [item.family for item in made.calibration.benign] == ["pirate"]
+    made, shipped = load_signature(tmp_path / "pack"), load_signature(SHIPPED / NAMES[0])
+    assert cosine(made, shipped) > 0.99
+    assert made.calibration is not None
+    assert [item.family for item in made.calibration.benign] == ["pirate"]
 
 
 def cosine(one: Signature, other: Signature) -> float:
