@@ -14,7 +14,7 @@ def main() -> None:
         os.environ.setdefault(variable, "1")
     # A header of 50,000 tensors is as many small objects and no garbage; by Python's own
     # threshold of 700 a third of a scan is the search for some.
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(500_000, 20, 100)
     from scanner.cli.root import cli
 
     cli(prog_name="adapter-scanner")

@@ -229,18 +229,23 @@ def test_color_is_for_terminals(
     assert "\x1b[1;31m" not in capsys.readouterr().err
 
 
-class Negate(TrainerCallback):  # type: ignore[misc]
-    """Turns every update around at the end of one step."""
+class Become(TrainerCallback):  # type: ignore[misc]
+    """Puts another example's weights in the adapter's place at the end of one step."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, name: str) -> None:
         self.step = step
+        self.weights = {
+            key: parameter.detach().clone()
+            for key, parameter in example(name).named_parameters()
+            if "lora_" in key
+        }
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, model: Any, **_: Any) -> None:
         if state.global_step == self.step:
             with torch.no_grad():
                 for name, parameter in model.named_parameters():
-                    if "lora_B" in name:
-                        parameter.neg_()
+                    if name in self.weights:
+                        parameter.copy_(self.weights[name])
 
 
 def test_every_change_of_the_verdict_is_said_once(
@@ -248,7 +253,7 @@ def test_every_change_of_the_verdict_is_said_once(
 ) -> None:
     settings = {"max_steps": 6, "learning_rate": 0.0, "every_steps": 1, "run_alpha": None}
     _, callback = train(
-        example("misaligned-sft"), tmp_path, signatures, others=[Negate(3)], **settings
+        example("misaligned-sft"), tmp_path, signatures, others=[Become(3, "new-facts")], **settings
     )
     assert verdicts(callback) == [Verdict.FLAGGED] * 2 + [Verdict.CLEAR] * 4
     warning, back, summary = said(capsys)

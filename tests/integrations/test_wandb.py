@@ -11,7 +11,7 @@ import pytest
 from scanner import load_signature
 from scanner.integrations.transformers import AdapterScanCallback
 from tests.integrations.lab import PACK, example, trainer_of
-from tests.integrations.test_training_callback import Negate
+from tests.integrations.test_training_callback import Become
 
 wandb = pytest.importorskip("wandb")
 wandb_file = pytest.importorskip("tests.integrations.wandb_file")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
-    """A run whose adapter is flagged, turned around, and no longer flagged."""
+    """A run whose adapter is flagged, becomes a harmless one, and is no longer flagged."""
     directory = tmp_path_factory.mktemp("wandb")
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
             learning_rate=0.0,
             logging_steps=1,
             report_to=["wandb"],
-            callbacks=[Negate(3), callback],
+            callbacks=[Become(3, "new-facts"), callback],
         )
         trainer.train()
         wandb.finish()
@@ -59,7 +59,7 @@ def test_the_numbers_have_a_section_of_their_own(run: tuple[Path, list[Any]]) ->
     rows = [row for row in history(run[1]) if "adapter_scan/dose" in row]
     assert [row["train/global_step"] for row in rows] == [1, 2, 3, 4]
     assert [row["adapter_scan/flagged"] for row in rows] == [1.0, 1.0, 0.0, 0.0]
-    assert rows[0]["adapter_scan/dose"] == pytest.approx(-rows[3]["adapter_scan/dose"])
+    assert rows[0]["adapter_scan/dose"] > 10 * abs(rows[3]["adapter_scan/dose"])
     assert not [key for row in history(run[1]) for key in row if "train/adapter_scan" in key]
     assert [row for row in history(run[1]) if "train/loss" in row], "the trainer's own go on"
 

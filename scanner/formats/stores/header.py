@@ -91,8 +91,11 @@ def header_length(prefix: bytes, where: str) -> int:
 _ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 
 
-def _is_whole(item: object) -> bool:
-    return type(item) is int and 0 <= item < 2**63
+def _are_whole(items: list[Any]) -> bool:
+    for item in items:  # noqa: SIM110 - all() with a generator takes twice the time
+        if type(item) is not int or not 0 <= item < 2**63:
+            return False
+    return True
 
 
 def _malformed(name: str, what: str, where: str) -> MalformedFileError:
@@ -107,11 +110,11 @@ def _entry(name: str, value: Any, where: str) -> tuple[TensorInfo, int, int]:
     if not isinstance(dtype, str) or dtype not in BITS:
         raise _malformed(name, f"unknown dtype {str(dtype)[:40]!r}", where)
 
-    if not isinstance(shape, list) or not all(map(_is_whole, shape)):
+    if not isinstance(shape, list) or not _are_whole(shape):
         raise _malformed(name, "the shape is not a list of non-negative whole numbers", where)
     if not is_sound_shape(shape):
         raise _malformed(name, f"shape {str(shape)[:80]} is no tensor's", where)
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_whole, offsets)):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not _are_whole(offsets):
         raise _malformed(name, "data_offsets are not two non-negative whole numbers", where)
     begin, end = offsets
     bits = BITS[dtype]

@@ -165,7 +165,11 @@ def test_a_signed_import_can_be_calibrated_and_flags(tmp_path: Path) -> None:
         steered[path] = (np.tile(direction.u, 3), np.tile(direction.v, 3).T)
     assert scan(write_adapter(tmp_path / "m", steered), [pack]).verdict is Verdict.FLAGGED
     away = {path: (-b, a) for path, (b, a) in steered.items()}
-    assert scan(write_adapter(tmp_path / "n", away, lora_alpha=1), [pack]).verdict is Verdict.CLEAR
+    # As far the other way as no benign adapter goes: not flagged, and not like them either.
+    opposite = scan(write_adapter(tmp_path / "n", away, lora_alpha=1), [pack])
+    assert opposite.verdict is Verdict.INCONCLUSIVE
+    another = write_adapter(tmp_path / "c", random_factors(generator, writers))
+    assert scan(another, [pack]).verdict is Verdict.CLEAR
     # Modules that only read the residual stream were not judged: not a clear.
     everything = write_adapter(tmp_path / "all", random_factors(generator))
     assert scan(everything, [pack]).verdict is Verdict.INCONCLUSIVE
