@@ -62,9 +62,8 @@ def site_order(site: Site) -> tuple[int, str]:
     return (-1 if site.layer is None else site.layer, site.module)
 
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """One tensor as its file's header describes it."""
+class TensorInfo(NamedTuple):
+    """One tensor as its file's header describes it; a tuple, since a file may name 100,000."""
 
     name: str
     dtype: str
