@@ -139,7 +139,14 @@ def progress_bar(what: str, wanted: bool) -> Iterator[Show]:
         yield lambda _done, _total: None
         return
     if not sys.stderr.isatty():
-        yield lambda done, total: click.echo(f"{what}: {done} of {total}", err=True)
+        shown: set[int] = set()
+
+        def show(done: int, total: int) -> None:
+            if done not in shown:
+                click.echo(f"{what}: {done} of {total}", err=True)
+            shown.add(done)
+
+        yield show
         return
     columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

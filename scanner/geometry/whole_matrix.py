@@ -9,6 +9,7 @@ is never formed.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,14 +115,14 @@ class Whole:
         return Seen(np.sum(np.square(written), axis=1), core)
 
 
-class ByRows:
+class ByRows(ABC):
     """A matrix that comes in blocks of rows: base of `Dense`, `Product`, `ElementwiseProduct`."""
 
     shape: tuple[int, int]
 
+    @abstractmethod
     def blocks(self) -> Iterator[tuple[slice, Matrix]]:
         """Blocks of rows in float64, each with the rows that it is."""
-        raise NotImplementedError
 
     @cached_property
     def norm_squared(self) -> float:

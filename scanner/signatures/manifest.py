@@ -78,6 +78,9 @@ class Manifest(Record, frozen=True, kw_only=True):
     kind: str = ""
     """What kind of misalignment it finds, where a base has packs of several; see
     `statistics.joint` for how they become one verdict."""
+    reference_scores: list[ReferenceScore] = []
+    """What the misaligned references scored, until a calibration has them: without them nobody
+    could tell that a pack does not know its own references."""
 
 
 class BenignScore(Record, frozen=True, kw_only=True):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from scanner.formats.base_identity import normalise_base_name
 from scanner.formats.model import site_order
 from scanner.signatures.building.benign_query import Purpose
@@ -107,9 +109,12 @@ def build_pack(
         for member in misaligned:
             member.adapter.close()
         nulling.close()
+        manifest = _manifest(recipe, extraction, references, missing)
+        if calibration is None:
+            manifest = msgspec.structs.replace(manifest, reference_scores=scores)
         save_pack(
             Path(root),
-            _manifest(recipe, extraction, references, missing),
+            manifest,
             extraction.directions,
             reference_cores=extraction.cores if misaligned else None,
             crossfit=extraction.crossfit,

@@ -350,14 +350,15 @@ def calibrate_pack(
         calibration = msgspec.structs.replace(
             make_calibration(
                 chosen.scores,
-                old.references if old else [],
+                old.references if old else manifest.reference_scores,
                 bool(crossfit) or found_nulling,
                 chosen.selection,
             ),
             dropped=[item for item in dropped if item.adapter.sha256 not in back],
         )
         signature.close()
-        save_calibration(Path(path), manifest, calibration)
+        without = msgspec.structs.replace(manifest, reference_scores=[])
+        save_calibration(Path(path), without, calibration)
         if kept is not None:
             kept.finish()
     return load_signature(path)

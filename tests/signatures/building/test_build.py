@@ -236,6 +236,23 @@ def test_calibrating_again_replaces_the_calibration(tmp_path: Path) -> None:
     assert load_crossfit(fewer).keys() == {"facts", "style"}
 
 
+def test_a_pack_calibrated_later_keeps_what_its_references_scored(tmp_path: Path) -> None:
+    """Else one that does not know its own references would clear adapters."""
+    recipe = synthetic_recipe(tmp_path / "adapters", benign=10)
+    at_once = build_pack(recipe, tmp_path / "at-once").calibration
+    bare = build_pack(msgspec.structs.replace(recipe, benign=[]), tmp_path / "later")
+    assert bare.calibration is None
+    assert bare.manifest.reference_scores
+    later = calibrate_pack(tmp_path / "later", recipe.benign)
+    assert at_once is not None
+    assert later.calibration is not None
+    assert later.calibration.references == at_once.references
+    assert later.manifest.reference_scores == []
+    again = calibrate_pack(tmp_path / "later", recipe.benign)
+    assert again.calibration is not None
+    assert again.calibration.references == at_once.references
+
+
 def test_calibrating_on_what_the_pack_was_built_from_is_refused(tmp_path: Path) -> None:
     recipe = synthetic_recipe(tmp_path / "adapters", benign=4)
     built = build_pack(recipe, tmp_path / "pack")
