@@ -43,6 +43,7 @@ LEVEL = 0.01
 _ENOUGH = 49
 """So many benign adapters whose sites are known are preferred to more whose sites are not: being
 outside all of them happens to at most 2 %."""
+_UNKNOWN = "the calibration does not say how large its benign adapters are"
 _TAIL = 0.95
 """The quantile whose distance from the median is a statistic's unit."""
 
@@ -71,7 +72,7 @@ def support_of(evidence: Evidence) -> Support:
     benign = alike(benign_in_common(signatures), evidence.shape)
     own = [profile_of(item) for item in evidence.signatures]
     if not benign or not all(profile.norm > 0 for profile in own):
-        return Support(inside=True)
+        return Support(inside=False, outside=[_UNKNOWN])
     return judge(signatures, own, benign)
 
 
