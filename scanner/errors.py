@@ -153,6 +153,10 @@ class HubUnavailableError(HubError):
         super().__init__(what, where=where, todo=todo)
 
 
+class SweepStoppedError(HubError):
+    """The hub stopped answering in the middle of a sweep; what was done is in the ledger."""
+
+
 def unforeseen(error: Exception) -> str:
     """One line about an exception that this package does not raise on purpose."""
     if isinstance(error, MemoryError):

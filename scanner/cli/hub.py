@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,8 @@ import click
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_report
 from scanner.cli.packs import chosen_packs
-from scanner.cli.status import EXIT_INTERRUPTED, exit_status
-from scanner.errors import UsageError
+from scanner.cli.status import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, exit_status
+from scanner.errors import SweepStoppedError, UsageError
 from scanner.scanning.settings import FailOn, FormatName
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ _SCAN_EPILOG = """\b
 Exit status:
   0    every adapter is clear
   1    at least one is flagged
-  2    usage or configuration error
-  3    at least one is inconclusive or unreadable, or the hub stopped answering
+  2    usage or configuration error; no pack for a base model, or nothing listed
+  3    at least one is inconclusive or unreadable, or the hub stopped answering;
+       --resume goes on
   130  interrupted; --resume goes on
 
 \b
@@ -79,6 +81,11 @@ def command() -> None:
     help="Go on where the listing stood. Otherwise it starts anew; verdicts stay.",
 )
 @click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Sweep even if no pack is for a base model, and call it a success if nothing is listed.",
+)
+@click.option(
     "--engine",
     type=click.Choice(["local", "ray"]),
     default="local",
@@ -104,6 +111,7 @@ def scan_command(
     limit: int | None,
     ledger: Path,
     resume: bool,
+    allow_empty: bool,
     engine: Literal["local", "ray"],
     address: str | None,
     config: Path | None,
@@ -148,26 +156,33 @@ def scan_command(
         engine=engine,
         address=address,
         jobs=settings.jobs or DEFAULT_JOBS,
+        allow_empty=allow_empty,
     )
+    # A scheduler that ends a sweep gets the same last words as a person who does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with SweepDisplay(settings.progress) as display:
             progress = run_sweep(sweep, display)
     except KeyboardInterrupt:
-        again = shlex.join(["adapter-scanner", *_arguments(), "--resume"])
-        click.echo(
-            f"interrupted; what was done is in {ledger}, and this goes on with it:\n  {again}",
-            err=True,
-        )
+        _say_how_to_go_on("interrupted", ledger)
         ctx.exit(EXIT_INTERRUPTED)
+    except SweepStoppedError as error:
+        _say_how_to_go_on(printable(error.line()), ledger)
+        ctx.exit(EXIT_INCONCLUSIVE)
     _print_end(ledger, progress)
     if said := configuration_in_words(in_force.configuration):
         click.echo(printable(said))
     ctx.exit(exit_status({Verdict(name) for name in progress.verdicts}, settings.fail_on))
 
 
-def _arguments() -> list[str]:
-    """The words of this command, without the one that will be added."""
-    return [word for word in sys.argv[1:] if word != "--resume"]
+def _say_how_to_go_on(why: str, ledger: Path) -> None:
+    """Says why a sweep ended early, and the command that goes on with it."""
+    words = [word for word in sys.argv[1:] if word != "--resume"]
+    click.echo(
+        f"adapter-scanner: {why}; what was done is in {ledger}, and this goes on with it:\n"
+        f"  {shlex.join(['adapter-scanner', *words, '--resume'])}",
+        err=True,
+    )
 
 
 def _signatures(in_force: InForce) -> list[Signature]:
@@ -263,7 +278,14 @@ def report_command(
             write_report(text, output, for_machines=format_name != "text")
         verdicts = rows.verdicts()
     if swept.waiting or not swept.listing_finished:
-        click.echo(f"{ledger}: the sweep is not finished; {swept.waiting:,} wait", err=True)
+        click.echo(
+            f"{ledger}: the sweep is not finished; {swept.waiting:,} wait; "
+            "hub scan with --resume goes on",
+            err=True,
+        )
+    if not verdicts:
+        click.echo(f"{ledger}: holds no adapter", err=True)
+        ctx.exit(0 if fail_on == "never" else EXIT_INCONCLUSIVE)
     ctx.exit(exit_status(verdicts, fail_on))
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote
 
-from scanner.errors import UsageError
+from scanner.errors import UnreadableFileError, UsageError
 
 SCHEME = "hf://"
 
@@ -14,6 +15,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SPECIAL_REVISION = re.compile(r"@(refs/(?:pr/[0-9]+|convert/[A-Za-z0-9_.-]+))(?=/|$)")
 """Revisions whose slashes need no quoting, as in huggingface_hub's own addresses."""
+_PAGE = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(.+)", re.IGNORECASE)
+"""A page of the hub, as copied from a browser."""
+_VIEW = re.compile(
+    r"([^/]+/[^/]+)/(?:tree|blob|resolve)/(refs/(?:pr|convert)/[^/]+|[^/]+)(?:/(.+))?"
+)
+"""The pages of a repository that name a revision."""
+_NOT_MODELS = frozenset({"datasets", "spaces", "collections", "papers", "docs", "blog", "api"})
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,49 @@ def parse_address(text: str) -> HubAddress:
     if any(part in ("", ".", "..") for part in parts) or not folder.isprintable():
         raise _malformed(text, "has a subfolder that is none")
     return HubAddress(f"{owner}/{name}", revision if at else None, folder)
+
+
+def meant_address(text: str) -> HubAddress | None:
+    """The address that somebody means who writes a page of the hub, or ``owner/name``.
+
+    Returns:
+        The address; None if the text is like neither.
+    """
+    text = text.strip().partition("?")[0].partition("#")[0].rstrip("/")
+    page = _PAGE.fullmatch(text)
+    rest = page[1] if page else re.sub(r"^hf:(?://?)?", "", text)
+    if rest.partition("/")[0].lower() in _NOT_MODELS:
+        return None
+    if page and (view := _VIEW.fullmatch(rest)):
+        rest = f"{view[1]}@{quote(unquote(view[2]), safe='')}" + (f"/{view[3]}" if view[3] else "")
+    elif rest.count("/") != 1:
+        return None
+    try:
+        return parse_address(SCHEME + rest)
+    except UsageError:
+        return None
+
+
+def refuse_mistaken(target: str) -> None:
+    """Refuses a target that is not on this machine and looks as if it was meant to be on the hub.
+
+    Raises:
+        UnreadableFileError: With the address to write, or that nothing is read from a web page.
+    """
+    if os.path.lexists(target):
+        return
+    if address := meant_address(target):
+        raise UnreadableFileError(
+            "no such file or directory",
+            where=target[:200],
+            todo=f"check the path; an adapter on the hub is written {address}",
+        )
+    if re.match(r"https?://", target, re.IGNORECASE):
+        raise UnreadableFileError(
+            "is the address of a web page",
+            where=target[:200],
+            todo="download it first, or write hf://owner/name for an adapter on the hub",
+        )
 
 
 def _malformed(text: str, what: str) -> UsageError:

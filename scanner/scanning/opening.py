@@ -8,7 +8,7 @@ from pathlib import Path
 from scanner.detection.verdict import scan_adapter
 from scanner.formats.model import Adapter
 from scanner.formats.opening import Shapes, ShapesOf, open_path
-from scanner.hub.address import is_address
+from scanner.hub.address import is_address, refuse_mistaken
 from scanner.results import ScanResult
 from scanner.signatures.pack import Signature
 
@@ -32,6 +32,7 @@ def open_adapter(target: str | Path, shapes: Shapes | ShapesOf | None = None) ->
         from scanner.hub.reading import open_hub_adapter
 
         return open_hub_adapter(target, shapes)
+    refuse_mistaken(str(target))
     return open_path(target, shapes)
 
 

@@ -16,7 +16,7 @@ from scanner.formats.compose import compose
 from scanner.formats.discover import AdapterFiles, find_adapters
 from scanner.formats.model import Adapter
 from scanner.formats.opening import ShapesOf, open_files
-from scanner.hub.address import is_address, parse_address
+from scanner.hub.address import is_address, parse_address, refuse_mistaken
 from scanner.results import Configuration, ScanResult, Verdict
 from scanner.scanning.cache import ResultCache
 from scanner.scanning.contents import Contents, hub_contents, local_contents
@@ -130,6 +130,7 @@ def find_all(targets: Sequence[str]) -> list[Found]:
 
 
 def _on_disk(target: str) -> list[Found]:
+    refuse_mistaken(target)
     return [Found(str(files.target), files) for files in find_adapters(Path(target))]
 
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from importlib import import_module
 
 from scanner.errors import UsageError
-from scanner.hub.query import SweepQuery
 from scanner.reports import renderer
 from scanner.reports.population import Population, survey
 from scanner.reports.wording import used_signatures
 from scanner.results import SCHEMA_VERSION, Report, Tool, summarise
 from scanner.sweep.ledger_rows import LedgerRows, Swept
+from scanner.sweep.question import describe
 from scanner.version import version
 
 PARQUET = "parquet"
@@ -66,17 +66,3 @@ def _sentences(swept: Swept) -> Iterator[str]:
             f"The sweep is not finished: {swept.waiting:,} known repositories and adapters wait"
             + ("." if swept.listing_finished else ", and the listing goes on.")
         )
-
-
-def describe(query: SweepQuery) -> str:
-    """What a query lists, in words."""
-    parts = [f"adapters of {', '.join(query.base_models)}" if query.base_models else "adapters"]
-    if query.author:
-        parts.append(f"by {query.author}")
-    if query.search:
-        parts.append(f"named like {query.search!r}")
-    if query.since:
-        parts.append(f"changed since {query.since}")
-    if query.limit is not None:
-        parts.append(f"the newest {query.limit:,}")
-    return f"{', '.join(parts)} on {query.endpoint}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scanner.errors import HubError, SweepStoppedError
 from scanner.formats.base_identity import normalise_base_name
 from scanner.hub.client import HubClient
 from scanner.hub.listing import Listing
@@ -17,6 +18,8 @@ from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
 from scanner.sweep.engines import Engine
 from scanner.sweep.ledger import Ledger
+from scanner.sweep.ledger_file import is_blank
+from scanner.sweep.question import check_bases, nothing_listed
 from scanner.sweep.records import Progress
 from scanner.sweep.sweep import Sweep
 from scanner.sweep.work import REQUEST_POLICY, Worker
@@ -39,6 +42,8 @@ class SweepSettings:
     """Address of a running Ray cluster."""
     jobs: int = DEFAULT_JOBS
     """Adapters read at once, by each worker of a cluster."""
+    allow_empty: bool = False
+    """Whether a base without a pack, or a query that lists nothing, may be meant."""
 
 
 def run_sweep(settings: SweepSettings, watch: Callable[[Progress], None]) -> Progress:
@@ -49,25 +54,45 @@ def run_sweep(settings: SweepSettings, watch: Callable[[Progress], None]) -> Pro
         watch: Is told how far it is, now and then.
 
     Raises:
-        UsageError: If the ledger or the cluster cannot be used.
-        HubError: If the hub cannot be listed, or nothing works any more.
+        UsageError: If the ledger or the cluster cannot be used, a base has no pack, or nothing
+            is listed.
+        SweepStoppedError: If the hub stops answering when some of the work is done.
+        HubError: If the hub cannot be listed at all.
     """
-    signatures = settings.signatures
     client = HubClient(settings.query.endpoint, REQUEST_POLICY)
-    listing = Listing(client, settings.query, _aliases(settings.query, signatures))
+    if not settings.allow_empty:
+        check_bases(settings.query.base_models, settings.signatures, client)
+    is_new = is_blank(settings.ledger)
     with Ledger(settings.ledger) as ledger:
-        checkpoint = ledger.begin(
-            settings.query,
-            verdict_key(signatures, settings.alpha),
-            [signature_summary(item) for item in signatures],
-            settings.alpha,
-            resume=settings.resume,
-        )
-        engine = _engine(settings, client)
-        try:
-            return Sweep(ledger, listing, engine).run(checkpoint, watch)
-        finally:
-            engine.close()
+        progress = _swept(settings, client, ledger, watch)
+    if not progress.listed and not settings.allow_empty:
+        if is_new:
+            settings.ledger.unlink(missing_ok=True)
+        raise nothing_listed(settings.query)
+    return progress
+
+
+def _swept(
+    settings: SweepSettings, client: HubClient, ledger: Ledger, watch: Callable[[Progress], None]
+) -> Progress:
+    signatures = settings.signatures
+    listing = Listing(client, settings.query, _aliases(settings.query, signatures))
+    checkpoint = ledger.begin(
+        settings.query,
+        verdict_key(signatures, settings.alpha),
+        [signature_summary(item) for item in signatures],
+        settings.alpha,
+        resume=settings.resume,
+    )
+    engine = _engine(settings, client)
+    try:
+        return Sweep(ledger, listing, engine).run(checkpoint, watch)
+    except HubError as error:
+        if not ledger.waiting().progress().listed:
+            raise
+        raise SweepStoppedError(error.what, where=error.where, todo=error.todo) from error
+    finally:
+        engine.close()
 
 
 def _engine(settings: SweepSettings, client: HubClient) -> Engine:

@@ -106,7 +106,7 @@ class Sweep:
             if self._failures > self.policy.patience:
                 raise HubUnavailableError(
                     f"{self._failures} failures in a row, the last: {self._last_failure}",
-                    todo="see to the network or the hub, then go on with --resume",
+                    todo="see to the network or the hub",
                 )
         progress = waiting.progress()
         watch(progress)

@@ -177,7 +177,7 @@ def test_interrupted_it_says_how_to_go_on(
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert err.startswith(f"interrupted; what was done is in {ledger}")
+    assert err.startswith(f"adapter-scanner: interrupted; what was done is in {ledger}")
     again = err.splitlines()[1].split()
     assert again[0] == "adapter-scanner"
     assert again[-1] == "--resume"
