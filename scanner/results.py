@@ -110,7 +110,8 @@ class NearestReference(Record, frozen=True, kw_only=True):
 
     id: str
     cosine: float
-    """Cosine of the two updates as the signature sees them (inside its U and V)."""
+    """Cosine of the two whole updates, over all sites that the signature has a direction for;
+    estimated from sketches of them (`scanner.geometry.sketch`)."""
 
 
 class SiteResult(Record, frozen=True, kw_only=True):

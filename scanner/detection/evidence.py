@@ -16,7 +16,8 @@ import numpy as np
 from scanner import geometry
 from scanner.errors import HubError, TargetError
 from scanner.formats.model import Adapter, Site, Uncovered, Update
-from scanner.geometry import Direction, LowRank, SiteProjection, decomposed
+from scanner.geometry import AnyUpdate, Direction, LowRank, Matrix, SiteProjection, decomposed
+from scanner.geometry.sketch import sketch_update
 from scanner.results import Shape
 from scanner.signatures.pack import Signature
 from scanner.signatures.score import adapter_score, changed_layers
@@ -74,6 +75,18 @@ class _Outcome:
     where a signature knows the base's weight."""
     base_cosine: float | None = None
     """Cosine with the base's weight; None for a small update, and where it is not known."""
+    sketches: tuple[_Beside | None, ...] = ()
+    """Per signature, the update beside the references; None where it has no sketches of them."""
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """Sketches at one site: the update's inner products with n references, and its size."""
+
+    inner: Matrix
+    """(n,): <update, reference>, the references at unit norm over all sites."""
+    squared: float
+    """||update||^2."""
 
 
 def default_jobs() -> int:
@@ -183,9 +196,30 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
             None if direction is None else geometry.project(prepared, direction)
             for direction in directions
         ),
+        sketches=_beside_references(prepared, update, signatures),
         problem=geometry.why_unstable(prepared),
         decomposed=sign,
         base_cosine=decomposed.base_cosine(prepared, update.d_out, weight) if weight else None,
+    )
+
+
+def _beside_references(
+    prepared: AnyUpdate, update: Update, signatures: Sequence[Signature]
+) -> tuple[_Beside | None, ...]:
+    """The update's sketch beside those of every signature's references at its site."""
+    kept = [signature.reference_sketches(update.site) for signature in signatures]
+    own = {
+        size: sketch_update(prepared, update.d_out, size)
+        for size in {references.shape[1] for references in kept if references is not None}
+    }
+    return tuple(
+        None
+        if references is None
+        else _Beside(
+            np.einsum("nij,ij->n", references, own[references.shape[1]]),
+            float(np.sum(np.square(own[references.shape[1]]))),
+        )
+        for references in kept
     )
 
 
@@ -208,26 +242,25 @@ def _summarise(signature: Signature, index: int, outcomes: Sequence[_Outcome]) -
         cosine=geometry.cosine(values),
         score=adapter_score(projections),
         overlap=geometry.overlap(values),
-        nearest_reference=_nearest_reference(signature, projections),
+        nearest_reference=_nearest_reference(
+            signature,
+            [item.sketches[index] for item in outcomes if item.site in projections],
+        ),
     )
 
 
 def _nearest_reference(
-    signature: Signature, projections: dict[Site, SiteProjection]
+    signature: Signature, beside: Sequence[_Beside | None]
 ) -> tuple[str, float] | None:
-    """The reference whose update, seen through U and V, makes the largest cosine."""
-    ids = signature.reference_ids
-    inner, references, own = np.zeros(len(ids)), np.zeros(len(ids)), 0.0
-    for site, projection in projections.items():
-        cores = signature.reference_cores(site)
-        if cores is None or len(cores) != len(ids) or projection.norm_squared == 0:
-            continue
-        cores = cores.astype(np.float64)
-        inner += np.einsum("nij,ij->n", cores, projection.core)
-        references += np.einsum("nij,nij->n", cores, cores)
-        own += float(np.sum(np.square(projection.core)))
-    if not ids or own == 0 or not np.all(references > 0):
+    """The reference whose whole update makes the largest cosine with the adapter's.
+
+    None if the pack has no sketches of its references at a site that the adapter changes: of a
+    part of them, no cosine of whole updates can be told.
+    """
+    known = [item for item in beside if item is not None]
+    own = sum(item.squared for item in known)
+    if not (known and len(known) == len(beside) and own > 0):
         return None
-    cosines = inner / np.sqrt(references) / np.sqrt(own)
+    cosines = np.sum([item.inner for item in known], axis=0) / np.sqrt(own)
     best = int(np.argmax(cosines))
-    return ids[best], float(cosines[best])
+    return signature.reference_ids[best], float(np.clip(cosines[best], -1.0, 1.0))

@@ -1,10 +1,15 @@
-"""A small random sketch of a weight W, from which its cosine with any update dW follows.
+"""Small random sketches of matrices, from which the cosine of two of them follows.
 
 With S (d_out, m) and T (d_in, m) of independent signs, every entry of S^T W T times that of
 S^T dW T has the expectation <W, dW>, so the mean over all m^2 entries estimates it (a
-two-sided form of the tug-of-war sketch, Alon, Matias and Szegedy 1996). The estimated cosine
-has a standard deviation of about 0.02 for an update that has little to do with W, and of up to
-0.08 for the leading part of W itself, whose cosine is then ten times as large.
+two-sided form of the tug-of-war sketch, Alon, Matias and Szegedy 1996).
+
+- Of a weight W of the base, m = 64: the estimated cosine with an update has a standard deviation
+  of about 0.02 for one that has little to do with W, and of up to 0.08 for the leading part of W
+  itself, whose cosine is then ten times as large.
+- Of an update, m = 16 at every site. Two whole updates are compared by the cosine of all their
+  sketches together, which is exactly 1 for an update and itself, and otherwise has an error of
+  about 0.1 / sqrt(sites).
 
 The signs come from a hash, so that a sketch can be used by whatever version reads it.
 """
@@ -22,7 +27,9 @@ from scanner.geometry.low_rank import inner_products, row_blocks
 from scanner.geometry.projection import AnyMatrix, AnyUpdate, Direction, Matrix
 
 SIZE = 64
-"""m: eight kilobytes a weight in 16 bits."""
+"""m of a weight: eight kilobytes in 16 bits."""
+UPDATE_SIZE = 16
+"""m of an update: half a kilobyte in 16 bits."""
 
 Signs = npt.NDArray[np.float32]
 
@@ -42,8 +49,7 @@ class WeightSketch:
         if not (size > 0 and self.norm > 0):
             return float("nan")
         m = len(self.sketch)
-        sides = Direction(_signs("rows", d_out, m), np.ones(m), _signs("columns", update.d_in, m))
-        core: Matrix = update.seen_along(sides).core
+        core = sketch_update(update, d_out, m)
         return float(np.vdot(core, self.sketch.astype(np.float64))) / m**2 / size
 
 
@@ -56,7 +62,13 @@ def sketch_weight(weight: AnyMatrix) -> WeightSketch:
     return WeightSketch(norm, left @ _signs("columns", d_in, SIZE) / (norm or 1.0))
 
 
-@lru_cache(maxsize=16)
+def sketch_update(update: AnyUpdate, d_out: int, size: int = UPDATE_SIZE) -> Matrix:
+    """S^T dW T of an update (d_out, d_in) of finite values, (size, size)."""
+    rows, columns = _signs("rows", d_out, size), _signs("columns", update.d_in, size)
+    return update.seen_along(Direction(rows, np.ones(size), columns)).core
+
+
+@lru_cache(maxsize=32)
 def _signs(side: str, dimension: int, count: int) -> Signs:
     """(dimension, count) of +1 and -1, from SHAKE-256 of the side and the dimension."""
     bits = hashlib.shake_256(f"{side} {dimension}".encode()).digest(-(-dimension * count // 8))

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from scanner.errors import SignatureError, TargetError
 from scanner.formats.limits import MAX_DOCUMENT_BYTES
@@ -23,8 +22,8 @@ from scanner.formats.model import Site, TensorStore
 from scanner.formats.regular import read_regular
 from scanner.formats.stores.local import SafetensorsFile
 from scanner.formats.stores.opened import sha256_of_file
-from scanner.geometry import Direction
-from scanner.geometry.sketch import WeightSketch
+from scanner.geometry import Direction, Matrix
+from scanner.geometry.sketch import SIZE, WeightSketch
 from scanner.results import DoseUnit
 from scanner.signatures.manifest import (
     BASE_NAME,
@@ -159,12 +158,32 @@ class Signature:
         names = self._content.directions.names()
         return frozenset(Site.from_key(n.removesuffix(".V")) for n in names if n.endswith(".V"))
 
-    def reference_cores(self, site: Site) -> npt.NDArray[np.float32] | None:
-        """U^T dW V of every misaligned reference at one site, (n, k, k), if the pack has them."""
-        store = self._content.references
-        if store is None or f"{site.key}.core" not in store.names():
+    def reference_sketches(self, site: Site) -> Matrix | None:
+        """Sketches of the misaligned references' updates at one site, (n, m, m).
+
+        Each reference has unit norm over all sites (`scanner.geometry.sketch`). None where the
+        pack has none, as packs that were built before sketches were kept.
+
+        Raises:
+            SignatureError: If what it keeps there are no such sketches.
+            TargetError: If the file cannot be read any more.
+        """
+        store, name = self._content.references, f"{site.key}.sketch"
+        if store is None or name not in self._reference_names:
             return None
-        return store.read(f"{site.key}.core")
+        found = store.read(name).astype(np.float64)
+        n = len(self.reference_ids)
+        square = found.ndim == 3 and 0 < found.shape[1] == found.shape[2] <= SIZE
+        if not (square and len(found) == n and np.isfinite(found).all()):
+            raise SignatureError(
+                f"{name} is no sketch of {n} references", where=str(self.path / REFERENCES_NAME)
+            )
+        return found
+
+    @cached_property
+    def _reference_names(self) -> frozenset[str]:
+        store = self._content.references
+        return frozenset(store.names() if store else ())
 
     def base_weight(self, site: Site) -> WeightSketch | None:
         """What the pack keeps of the base model's weight at one site, if it keeps any of it.
@@ -203,7 +222,7 @@ class Signature:
 
     @property
     def reference_ids(self) -> list[str]:
-        """Ids of the misaligned references, in the order of `reference_cores`."""
+        """Ids of the misaligned references, in the order of `reference_sketches`."""
         return [item.id for item in self.manifest.references if item.role == "misaligned"]
 
 

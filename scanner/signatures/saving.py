@@ -54,7 +54,7 @@ def save_pack(
     manifest: Manifest,
     directions: Directions,
     *,
-    reference_cores: Mapping[Site, npt.NDArray[np.float64]] | None = None,
+    reference_sketches: Mapping[Site, npt.NDArray[np.float64]] | None = None,
     crossfit: Mapping[str, Directions] | None = None,
     base: Mapping[Site, WeightSketch] | None = None,
     calibration: Calibration | None = None,
@@ -68,7 +68,7 @@ def save_pack(
         root: The directory to create.
         manifest: The manifest without digests.
         directions: The signature.
-        reference_cores: Per site, U^T dW V of each misaligned reference.
+        reference_sketches: Per site, the sketch of each misaligned reference's update.
         crossfit: Per benign family, the directions nulled without that family.
         base: Sketches of the base model's weights, where they were at hand.
         calibration: Scores of the calibration set, if it was calibrated.
@@ -81,12 +81,8 @@ def save_pack(
 
     with replacing(root) as new:
         save_file(direction_tensors(directions), new / DIRECTIONS_NAME)
-        if reference_cores:
-            cores = {
-                f"{site.key}.core": np.ascontiguousarray(reference_cores[site], dtype=np.float32)
-                for site in sorted(reference_cores, key=site_order)
-            }
-            save_file(cores, new / REFERENCES_NAME)
+        if reference_sketches:
+            save_file(_reference_tensors(reference_sketches), new / REFERENCES_NAME)
         if crossfit:
             save_file(_crossfit_tensors(crossfit), new / CROSSFIT_NAME)
         if base:
@@ -199,6 +195,18 @@ def _base_tensors(base: Mapping[Site, WeightSketch]) -> dict[str, npt.NDArray[np
         tensors[f"{site.key}.norm"] = np.array([base[site].norm], dtype=np.float32)
         tensors[f"{site.key}.sketch"] = np.ascontiguousarray(base[site].sketch, dtype=np.float16)
     return tensors
+
+
+def _reference_tensors(
+    sketches: Mapping[Site, npt.NDArray[np.float64]],
+) -> dict[str, npt.NDArray[np.float16]]:
+    """``<layer>.<module>.sketch``, (n, m, m): each reference at unit norm over all sites."""
+    squared = sum(np.square(item).sum(axis=(1, 2)) for item in sketches.values())
+    sizes = np.sqrt(np.where(squared > 0, squared, 1.0))[:, np.newaxis, np.newaxis]
+    return {
+        f"{site.key}.sketch": np.ascontiguousarray(sketches[site] / sizes, dtype=np.float16)
+        for site in sorted(sketches, key=site_order)
+    }
 
 
 def _crossfit_tensors(

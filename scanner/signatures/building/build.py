@@ -116,7 +116,7 @@ def build_pack(
             Path(root),
             manifest,
             extraction.directions,
-            reference_cores=extraction.cores if misaligned else None,
+            reference_sketches=extraction.sketches if misaligned else None,
             crossfit=extraction.crossfit,
             base={
                 site: weight

@@ -17,7 +17,7 @@ from scanner import geometry
 from scanner.errors import SignatureError
 from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, Matrix, SiteProjection
-from scanner.geometry.sketch import WeightSketch
+from scanner.geometry.sketch import UPDATE_SIZE, WeightSketch, sketch_update
 from scanner.signatures.building.benign_query import Track
 from scanner.signatures.building.nulling import BenignStack, RawSite
 from scanner.signatures.building.nulling_set import NullingSet, Shapes
@@ -75,7 +75,8 @@ class Extraction:
     projections: list[dict[Site, SiteProjection]] = field(default_factory=list)
     """Per misaligned reference, one projection per site it changes, onto the signature built
     without the reference's own group."""
-    cores: dict[Site, Matrix] = field(default_factory=dict)
+    sketches: dict[Site, Matrix] = field(default_factory=dict)
+    """Per site, the sketch of every misaligned reference's update, (n, m, m)."""
 
 
 def shapes_of(extractor: Extractor, misaligned: Sequence[Member]) -> Shapes:
@@ -119,7 +120,7 @@ def extract(
         stack = nulling.stack(site, raw.shape, recipe.contrast)
         found = _directions_at(raw, stack, recipe, result)
         _record(site, found, raw.shape, result)
-        result.cores[site] = _cores(there, found.whole)
+        result.sketches[site] = _sketches(there, raw.shape[0])
         for update, group, projections in zip(there, groups, result.projections, strict=True):
             if update is not None:
                 seen_by = found.held_out.get(group, found.whole)
@@ -192,14 +193,13 @@ def _groups_to_hold_out(misaligned: Sequence[Member]) -> list[str]:
     return groups if len(groups) > 2 else []
 
 
-def _cores(updates: Sequence[LowRank | None], direction: Direction) -> Matrix:
-    """U^T dW V of every reference at one site, (n, k, k); zero where it changes nothing."""
-    k = len(direction.s)
-    cores = np.zeros((len(updates), k, k))
-    for core, update in zip(cores, updates, strict=True):
+def _sketches(updates: Sequence[LowRank | None], d_out: int) -> Matrix:
+    """The sketch of every reference at one site, (n, m, m); zero where it changes nothing."""
+    found = np.zeros((len(updates), UPDATE_SIZE, UPDATE_SIZE))
+    for sketch, update in zip(found, updates, strict=True):
         if update is not None:
-            core[:] = geometry.project(update, direction).core
-    return cores
+            sketch[:] = sketch_update(update, d_out)
+    return found
 
 
 def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[ReferenceScore]:
