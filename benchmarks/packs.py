@@ -57,7 +57,8 @@ def entries(rows: list[dict[str, Any]], split: str, kind: str) -> list[AdapterEn
         key=lambda row: str(row["id"]),
     )
     return [
-        AdapterEntry(adapter=row["path"], id=row["id"], family=family_of(row)) for row in chosen
+        AdapterEntry(adapter=row["path"], id=row["id"], family=family_of(row), method=row["method"])
+        for row in chosen
     ]
 
 

@@ -261,6 +261,34 @@ class CalibrationSummary(Record, frozen=True, kw_only=True):
     """The misaligned references, held out where that is possible (`units` in the manifest)."""
 
 
+class PowerLevel(Record, frozen=True, kw_only=True):
+    """What a signature finds at one false-positive rate (`scanner.signatures.power`)."""
+
+    alpha: float
+    found: int
+    """Misaligned references that are flagged."""
+    references: int
+    low: float
+    """Of the share found: the ends of its interval at 95%."""
+    high: float
+    least_dose: float | None
+    """The least dose of a reference that is flagged; null if none is."""
+    benign_flagged: int
+    """Benign adapters that would be flagged if their family were left out of everything."""
+    benign: int
+    """Benign adapters for which that can be said."""
+
+
+class PowerSummary(Record, frozen=True, kw_only=True):
+    """What a signature finds and misses."""
+
+    held_out: bool
+    """Whether each reference was scored by a signature made without its family. If not, what is
+    found here is the most that can be hoped for."""
+    levels: list[PowerLevel]
+    """At the false-positive rates of the results, and at common ones that are supported."""
+
+
 class SignatureSummary(Record, frozen=True, kw_only=True):
     """A signature that was used."""
 
@@ -269,6 +297,8 @@ class SignatureSummary(Record, frozen=True, kw_only=True):
     base_model: str
     method: str
     calibration: CalibrationSummary | None
+    power: PowerSummary | None = None
+    """Null if it is not known: no references, no calibration, or a pack that does not say."""
 
 
 class Tool(Record, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from scanner.signatures.building.extraction import Extractor
 from scanner.signatures.building.nulling import RawSite, stack_updates
 
 MAX_NULLED = 16
-MIN_GROUPS = 2
+MIN_GROUPS = 1
 """Groups of references that must remain for one to be held out."""
 MAX_RANK = 8
 
@@ -168,8 +168,8 @@ class Workshop:
     def _reference_pushes(self, setting: Setting, whole: Directions) -> list[float]:
         """Each reference's dose under the signature built without its group, as packs have it.
 
-        The signature without the group is brought to the size of the whole one. With fewer
-        than three groups, every reference is measured by the whole.
+        The signature without the group is brought to the size of the whole one. With one group,
+        every reference is measured by the whole.
         """
         chosen = [self.references[name] for name in self._names(setting)]
         groups = {group for _, group in chosen}

@@ -64,6 +64,16 @@ def command(recipe: str, output: str, work: Path | None, no_progress: bool) -> N
         )
     for line in found_on_hub(signature):
         click.echo(f"  {line}", err=True)
+    tell_power(signature)
+
+
+def tell_power(signature: Signature) -> None:
+    """Says on standard error what a calibrated pack finds and misses."""
+    from scanner.signatures.summary import power_rows
+
+    if signature.calibration is not None:
+        for label, text in power_rows(signature.power):
+            click.echo(f"  {label:<17} {text}", err=True)
 
 
 def default_work(pack: str) -> Path:

@@ -35,8 +35,10 @@ from scanner.results import (
 from scanner.signatures.installed import installed_signatures
 from scanner.signatures.match import match_signatures
 from scanner.signatures.pack import Signature
+from scanner.signatures.power import is_blind, measure_power
 from scanner.statistics.calibration import BenignScores, Compared, needed_alone
 from scanner.statistics.conformal import DEFAULT_ALPHA
+from scanner.statistics.share import Share
 
 CLEAR_REASON = (
     "no overlap with known misalignment directions beyond that of benign adapters (which does "
@@ -46,8 +48,8 @@ _UNSIGNED = (
     "the signature's directions have no sign: they show where an adapter writes, not which way"
 )
 _BLIND = (
-    "the signature does not tell most of its own misaligned references from benign adapters at "
-    "this alpha, so it can clear nothing"
+    "at alpha {2:g} the signature finds {0} of {1} of its own misaligned references, less than "
+    "half: it can clear nothing"
 )
 _OUTSIDE = "unlike the benign adapters that the pack knows"
 _CONTRADICTION = (
@@ -236,8 +238,8 @@ def _verdict(
     if compared.p_value <= alpha:
         doubts = [_CONTRADICTION.format(compared.p_value), *doubts]
     shape = evidence.shape
-    if all(_is_blind(item.signature, shape, alpha) for item in evidence.signatures):
-        doubts = [_BLIND, *doubts]
+    if blind := _why_blind([item.signature for item in evidence.signatures], shape, alpha):
+        doubts = [blind, *doubts]
     if not calibration.compares_alike(shape, alpha):
         doubts = [_few_alike(calibration, shape, alpha), *doubts]
     if doubts:
@@ -253,21 +255,26 @@ def _few_alike(calibration: BenignScores, shape: Shape, alpha: float) -> str:
     )
 
 
-def _is_blind(signature: Signature, shape: Shape, alpha: float) -> bool:
-    """Whether a signature misses most of the very adapters it was made from.
+def _why_blind(signatures: Sequence[Signature], shape: Shape, alpha: float) -> str | None:
+    """Why none of the signatures can clear an adapter of a shape, if none can.
 
-    Those of the adapter's own shape, if there are any. Their scores are in sample, so an
-    adapter it has never seen is missed even more surely. Imported vectors have no references
-    and are taken at their word.
+    References of the adapter's own shape say so, if there are any.
     """
-    recorded, calibration = signature.calibration, joint_calibration([signature])
-    if recorded is None or calibration is None or not recorded.references:
-        return False
-    threshold = calibration.threshold(shape, alpha)
-    alike = [item for item in recorded.references if Shape.of(item.layers) is shape]
-    references = alike or recorded.references
-    seen = sum(item.score > threshold for item in references)
-    return 2 * seen < len(references)
+    found = [_found(item, shape, alpha) for item in signatures]
+    if not all(map(is_blind, found)):
+        return None
+    best = max(found, key=lambda share: share.value or 0.0)
+    return _BLIND.format(best.count, best.n, alpha)
+
+
+def _found(signature: Signature, shape: Shape, alpha: float) -> Share:
+    """How many of its references a signature flags; of none if it is not calibrated."""
+    calibration = signature.calibration
+    if calibration is None or not calibration.benign:
+        return Share(0, 0)
+    # A pack that does not say what it finds is judged by what its calibration holds.
+    power = signature.power or measure_power(signature.manifest, calibration)
+    return power.found_like(shape, alpha)
 
 
 def _doubts(uncovered: Sequence[Uncovered]) -> list[str]:

@@ -50,6 +50,9 @@ class PackIdentity(Record, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     id: str
     digest: str
+    power: float | None = None
+    """The share of its misaligned references that it finds at the verdict's alpha; null if that
+    is not known."""
 
 
 class Attestation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from scanner.gates.artifact import artifact_files, artifact_sha256
 from scanner.gates.attestation import Attestation, PackIdentity, Subject, now
 from scanner.reports.assemble import assemble
 from scanner.reports.wording import ORDER, used_signatures
-from scanner.results import Report, ScanResult, Verdict
+from scanner.results import Report, ScanResult, SignatureSummary, Verdict
 from scanner.scanning.targets import ScanOptions, error_result, find_all, scan_each
 from scanner.version import version
 
@@ -83,7 +83,9 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
         p_value=min(p_values, default=None),
         alpha=min(alphas, default=None),
         packs=[
-            PackIdentity(id=item.id, digest=item.digest)
+            PackIdentity(
+                id=item.id, digest=item.digest, power=_power(item, min(alphas, default=None))
+            )
             for item in used_signatures(report.results, report.signatures)
         ],
         weights_sha256=_together([result.sha256 for result in scanned if result.sha256]),
@@ -91,6 +93,12 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
         tool_version=version(),
         time=now(),
     )
+
+
+def _power(signature: SignatureSummary, alpha: float | None) -> float | None:
+    """The share of its references that a pack finds at a false-positive rate, if it is known."""
+    levels = signature.power.levels if signature.power else []
+    return next((item.found / item.references for item in levels if item.alpha == alpha), None)
 
 
 def _hidden(root: Path) -> list[ScanResult]:

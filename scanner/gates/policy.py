@@ -53,6 +53,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     smaller one."""
     packs: list[str] = []
     """Packs a `clear` must rest on: an id, or id@digest."""
+    min_power: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """Every pack that a `clear` rests on must find at least this share of its own misaligned
+    references at the verdict's alpha, each held out where that is possible. A pack that does not
+    say what it finds does not count."""
     max_age_days: Annotated[int, Meta(ge=1)] | None = None
     """A verdict older than this no longer counts."""
     overrides: list[str] = []
@@ -189,6 +193,24 @@ def _too_weak(rule: Rule, attestation: Attestation) -> str | None:
     missing = [pack for pack in rule.packs if pack not in known]
     if missing:
         return f"the verdict does not rest on the pack {missing[0]}, which the policy asks for"
+    return None if rule.min_power is None else _too_little_power(rule.min_power, attestation)
+
+
+def _too_little_power(least: float, attestation: Attestation) -> str | None:
+    """Which pack finds too little for the policy, if any does."""
+    if not attestation.packs:
+        return f"the verdict names no pack, the policy asks for packs of power {least:g}"
+    for pack in attestation.packs:
+        if pack.power is None:
+            return (
+                f"it is not known what the pack {pack.id} finds, the policy asks for a power of "
+                f"{least:g}: calibrate or build the pack again"
+            )
+        if pack.power < least:
+            return (
+                f"the pack {pack.id} finds {pack.power:.0%} of its own misaligned references at "
+                f"alpha {attestation.alpha}, the policy asks for {least:.0%}"
+            )
     return None
 
 

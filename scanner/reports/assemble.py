@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from scanner.results import (
     SCHEMA_VERSION,
     CalibrationSummary,
     Configuration,
+    PowerSummary,
     ReferenceSummary,
     Report,
     ScanResult,
@@ -21,6 +22,7 @@ from scanner.results import (
 )
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
+from scanner.signatures.power import Power, power_levels
 from scanner.statistics.conformal import smallest_level
 from scanner.version import version
 
@@ -28,8 +30,13 @@ CLOUD_SIZE = 200
 """Benign scores a report shows at most."""
 
 
-def signature_summary(signature: Signature) -> SignatureSummary:
-    """What a report says of a signature."""
+def signature_summary(signature: Signature, alphas: Iterable[float] = ()) -> SignatureSummary:
+    """What a report says of a signature.
+
+    Args:
+        signature: The signature.
+        alphas: False-positive rates that it was used at.
+    """
     calibration = signature.calibration
     return SignatureSummary(
         id=signature.id,
@@ -50,7 +57,15 @@ def signature_summary(signature: Signature) -> SignatureSummary:
         )
         if calibration
         else None,
+        power=_power(signature.power, alphas),
     )
+
+
+def _power(power: Power | None, alphas: Iterable[float]) -> PowerSummary | None:
+    """What a signature finds at common false-positive rates, and at those it was used at."""
+    if power is None or not power.references:
+        return None
+    return PowerSummary(held_out=power.held_out, levels=power_levels(power, alphas))
 
 
 def thinned(values: Sequence[float], most: int = CLOUD_SIZE) -> list[float]:
@@ -92,11 +107,12 @@ def assemble(
         for signature in signatures
         if signature.is_open or bases & names_of(signature.manifest.base_model)
     ]
+    alphas = {result.alpha for result in results if result.alpha is not None}
     return Report(
         schema_version=SCHEMA_VERSION,
         tool=Tool(name="adapter-scanner", version=version()),
         configuration=configuration or Configuration(),
-        signatures=[signature_summary(signature) for signature in used],
+        signatures=[signature_summary(signature, alphas) for signature in used],
         results=results,
         summary=summarise(results),
         stale=list(stale),

@@ -12,6 +12,7 @@ from scanner.reports.wording import (
     comparison_words,
     configuration_in_words,
     percent,
+    power_words,
     site_name,
     strongest_sites,
     used_signatures,
@@ -174,7 +175,8 @@ def _signature_lines(report: Report, screen: Screen) -> Iterator[str]:
     for signature in used_signatures(report.results, report.signatures):
         calibration = signature.calibration
         basis = (
-            f"calibrated on {calibration.n} benign adapters, {calibration.families} families"
+            f"calibrated on {calibration.n} benign adapters, {calibration.families} families; "
+            f"{power_words(signature, report.results)}"
             if calibration
             else "not calibrated"
         )

@@ -13,6 +13,7 @@ from scanner.results import (
     SiteResult,
     Verdict,
 )
+from scanner.signatures.power import found_in_words
 
 ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
 """Verdicts in the order reports list them, the gravest first."""
@@ -85,6 +86,16 @@ def configuration_in_words(configuration: Configuration) -> str:
         settings = ", ".join(f"{item.setting} = {item.value}" for item in configuration.looser)
         parts.append(f"looser than the default: {settings}")
     return "; ".join(parts)
+
+
+def power_words(signature: SignatureSummary, results: Sequence[ScanResult]) -> str:
+    """What a signature finds at the strictest alpha of the results, after its name."""
+    power = signature.power
+    alpha = min((result.alpha for result in results if result.alpha is not None), default=None)
+    level = next((item for item in power.levels if item.alpha == alpha), None) if power else None
+    if power is None or level is None:
+        return "its power is not known"
+    return found_in_words(level, power.held_out)
 
 
 def one_dose_words(results: Sequence[ScanResult]) -> str:

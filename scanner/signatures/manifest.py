@@ -23,6 +23,8 @@ CROSSFIT_NAME = "crossfit.safetensors"
 BASE_NAME = "base.safetensors"
 """Norms and sketches of the base model's weights, where the pack's maker had them."""
 CALIBRATION_NAME = "calibration.json"
+POWER_NAME = "power.json"
+"""What the pack finds and misses (`scanner.signatures.power`)."""
 NULLING_NAME = "nulling.json"
 """How the adapters that the directions are nulled with were found on a hub, if they were."""
 
@@ -53,6 +55,8 @@ class Reference(Record, frozen=True, kw_only=True):
     source: str = ""
     revision: str | None = None
     family: str | None = None
+    method: str = ""
+    """How it was trained, as its recipe has it."""
 
 
 class Manifest(Record, frozen=True, kw_only=True):
@@ -107,11 +111,7 @@ class BenignScore(Record, frozen=True, kw_only=True):
 
 
 class ReferenceScore(Record, frozen=True, kw_only=True):
-    """What one misaligned reference scored.
-
-    Under a signature built without its training domain; with the signature itself, in sample,
-    if the references name fewer than three domains.
-    """
+    """What one misaligned reference scored, under a signature without its family if possible."""
 
     id: str
     score: float
@@ -119,6 +119,8 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     dose: float
     layers: int
     """Number of layers the adapter changes."""
+    held_out: bool = False
+    """Whether the signature that scored it was made without its family."""
 
 
 class Selection(Record, frozen=True, kw_only=True):
@@ -175,7 +177,7 @@ PARTIAL_METHODS = frozenset({"activations", "imported"})
 LAYER_CONVENTION = "0-indexed blocks; layer l is block l"
 UNITS = (
     "dose 1.0 is the median dose of the misaligned references, each measured without its own"
-    " training domain where there are three or more"
+    " training domain where there are several"
 )
 UNITS_OF_LOG_ODDS = (
     "dose is the rise of the log-odds of misaligned against aligned answers to the probes, in nats"
@@ -193,7 +195,7 @@ def decode_manifest(raw: bytes, where: Path) -> Manifest:
     value = parse_yaml(raw, str(where), SignatureError).value
     version = value.get("format_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version != FORMAT_VERSION:  # its fields may be others
-        raise _other_format("pack", version, FORMAT_VERSION, where)
+        raise other_format("pack", version, FORMAT_VERSION, where)
     return _converted(value, Manifest, where)
 
 
@@ -206,7 +208,8 @@ def decode_yaml(raw: bytes, record: type[Document], where: Path) -> Document:
     return _converted(parse_yaml(raw, str(where), SignatureError).value, record, where)
 
 
-def _other_format(what: str, found: object, read: object, where: Path) -> SignatureError:
+def other_format(what: str, found: object, read: object, where: Path) -> SignatureError:
+    """The error about a part of a pack that is of another format than this version reads."""
     return SignatureError(
         f"{what} format {found}, this version reads {read}",
         where=str(where),
@@ -251,7 +254,7 @@ def check_calibration_format(raw: bytes, where: Path) -> None:
     except msgspec.MsgspecError:
         return
     if found.format_version != CALIBRATION_FORMAT_VERSION:
-        raise _other_format("calibration", found.format_version, CALIBRATION_FORMAT_VERSION, where)
+        raise other_format("calibration", found.format_version, CALIBRATION_FORMAT_VERSION, where)
     if found.statistic != STATISTIC:
         raise SignatureError(
             f"its scores are {found.statistic!r}, this version computes {STATISTIC!r}",
@@ -267,10 +270,15 @@ def decode_calibration(raw: bytes, where: Path) -> Calibration:
         SignatureError: If it is of another format, or not what it should be.
     """
     check_calibration_format(raw, where)
-    return _decoded(raw, Calibration, where)
+    return decode_document(raw, Calibration, where)
 
 
-def _decoded(raw: bytes, record: type[Document], where: Path) -> Document:
+def decode_document(raw: bytes, record: type[Document], where: Path) -> Document:
+    """Parses a JSON document of a pack into a record type.
+
+    Raises:
+        SignatureError: If it is not JSON or a field is missing, unknown or mistyped.
+    """
     try:
         return msgspec.json.decode(raw, type=record)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
@@ -283,7 +291,7 @@ def decode_selection(raw: bytes, where: Path) -> Selection:
     Raises:
         SignatureError: If it is not what it should be.
     """
-    return _decoded(raw, Selection, where)
+    return decode_document(raw, Selection, where)
 
 
 def encode_selection(selection: Selection) -> bytes:

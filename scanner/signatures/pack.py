@@ -32,6 +32,7 @@ from scanner.signatures.manifest import (
     DIRECTIONS_NAME,
     MANIFEST_NAME,
     NULLING_NAME,
+    POWER_NAME,
     REFERENCES_NAME,
     Calibration,
     Manifest,
@@ -41,6 +42,7 @@ from scanner.signatures.manifest import (
     decode_manifest,
     decode_selection,
 )
+from scanner.signatures.power import Power, decode_power
 
 Directions = Mapping[Site, Direction]
 
@@ -108,6 +110,19 @@ class Signature:
     def calibration(self) -> Calibration | None:
         """Scores of the calibration set; None if the pack was not calibrated."""
         return self._content.calibration
+
+    @cached_property
+    def power(self) -> Power | None:
+        """What it finds and misses; None if that was not measured: it is old, or not calibrated.
+
+        Raises:
+            SignatureError: If the record of it is not sound.
+        """
+        self.verify()
+        if POWER_NAME not in self.manifest.files:
+            return None
+        path = self.path / POWER_NAME
+        return decode_power(_read(path), path)
 
     @cached_property
     def nulling(self) -> Selection | None:

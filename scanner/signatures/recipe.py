@@ -29,6 +29,9 @@ class AdapterEntry(Record, frozen=True, kw_only=True):
     family: str | None = None
     """Benign: the kind of change it is; calibration is cross-fitted by it. Misaligned: the
     training domain; what only one domain's references share is not misalignment."""
+    method: str = ""
+    """Misaligned: how it was trained (sft, dpo, ...), where that is known. What a pack finds is
+    told by it as well."""
 
     @property
     def name(self) -> str:

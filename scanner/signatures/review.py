@@ -29,8 +29,8 @@ from scanner.errors import SignatureError, UsageError
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore, Calibration, Dropped, ReferenceScore
 from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.power import benign_scores
 from scanner.signatures.saving import save_calibration
-from scanner.statistics.calibration import BenignScores
 from scanner.statistics.conformal import supports
 
 FAR_OUT = 3.5
@@ -190,25 +190,17 @@ def _z_score(score: float, scores: Sequence[float]) -> float | None:
     return 0.6745 * (score - middle) / spread if spread > 0 else None
 
 
-def _scores(benign: Sequence[BenignScore]) -> BenignScores:
-    return BenignScores(
-        np.array([[item.score] for item in benign]),
-        tuple(Shape.of(item.layers) for item in benign),
-        tuple(item.family for item in benign),
-    )
-
-
 def _p_value(item: BenignScore, benign: Sequence[BenignScore]) -> float:
     """An adapter's p-value among the others; 1 if there are none."""
     others = [other for other in benign if other is not item]
-    return _scores(others).p_value(item.score, Shape.of(item.layers)) if others else 1.0
+    return benign_scores(others).p_value(item.score, Shape.of(item.layers)) if others else 1.0
 
 
 def _thresholds(
     before: Calibration, after: Calibration, shape: Shape
 ) -> list[tuple[float, float, float]]:
     """At each level that both calibrations support."""
-    first, second = _scores(before.benign), _scores(after.benign)
+    first, second = benign_scores(before.benign), benign_scores(after.benign)
     return [
         (alpha, first.threshold(shape, alpha), second.threshold(shape, alpha))
         for alpha in LEVELS

@@ -26,6 +26,7 @@ from scanner.signatures.manifest import (
     DIRECTIONS_NAME,
     MANIFEST_NAME,
     NULLING_NAME,
+    POWER_NAME,
     REFERENCES_NAME,
     Calibration,
     Manifest,
@@ -35,6 +36,7 @@ from scanner.signatures.manifest import (
     encode_selection,
 )
 from scanner.signatures.pack import Directions
+from scanner.signatures.power import encode_power, measure_power
 
 
 def direction_tensors(directions: Directions) -> dict[str, npt.NDArray[np.float32]]:
@@ -88,22 +90,29 @@ def save_pack(
         if base:
             save_file(_base_tensors(base), new / BASE_NAME)
         if calibration is not None:
-            (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+            _write_calibration(new, manifest, calibration)
         if nulling is not None:
             (new / NULLING_NAME).write_bytes(encode_selection(nulling))
         seal(new, manifest)
 
 
 def save_calibration(root: Path, manifest: Manifest, calibration: Calibration) -> None:
-    """Gives a pack another calibration, in one step as `save_pack`.
+    """Gives a pack another calibration, and the power it has with it, in one step as `save_pack`.
 
     Args:
         root: The pack.
         manifest: The manifest to seal it with; only its listed files are kept.
         calibration: The calibration.
     """
-    with _copied(root, manifest, CALIBRATION_NAME) as new:
-        (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+    with _copied(root, manifest, CALIBRATION_NAME, POWER_NAME) as new:
+        _write_calibration(new, manifest, calibration)
+
+
+def _write_calibration(new: Path, manifest: Manifest, calibration: Calibration) -> None:
+    """Writes a calibration, and what the pack finds with it: the two never differ."""
+    (new / CALIBRATION_NAME).write_bytes(encode_calibration(calibration))
+    if calibration.benign:
+        (new / POWER_NAME).write_bytes(encode_power(measure_power(manifest, calibration)))
 
 
 def save_base(root: Path, manifest: Manifest, base: Mapping[Site, WeightSketch]) -> None:
@@ -134,13 +143,13 @@ def drop_crossfit(root: Path, manifest: Manifest) -> None:
 
 
 @contextmanager
-def _copied(root: Path, manifest: Manifest, without: str) -> Iterator[Path]:
-    """A copy of a pack without one file, which is sealed and takes the pack's place."""
+def _copied(root: Path, manifest: Manifest, *without: str) -> Iterator[Path]:
+    """A copy of a pack without some files, which is sealed and takes the pack's place."""
     import shutil
 
     with replacing(root) as new:
         for name in manifest.files:
-            if name != without:
+            if name not in without:
                 shutil.copyfile(root / name, new / name)
         yield new
         seal(new, manifest)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from scanner.errors import SignatureError
-from scanner.results import Shape
+from scanner.results import PowerLevel, Shape
 from scanner.signatures.installed import build_command
 from scanner.signatures.pack import Signature, load_signature
+from scanner.signatures.power import Power, ReferencePower, found_in_words, power_levels
 from scanner.signatures.recipe import load_recipe
 from scanner.statistics.conformal import needed_for_confidence, smallest_level
 
@@ -42,6 +44,13 @@ class PackSummary(msgspec.Struct, frozen=True, kw_only=True):
     """1 / (n + 1): no smaller false-positive rate can be asked for."""
     shown_alpha: float | None = None
     """Smallest of 0.1, 0.05, 0.01, 0.001 whose observance n adapters can show at 95%."""
+    held_out: bool | None = None
+    """Whether `power` is about references that the pack was made without."""
+    power: list[PowerLevel] = []
+    """What it finds, by false-positive rate; empty if that is not known."""
+    benign_flagged: dict[str, dict[str, float]] = {}
+    """Family of benign adapters -> alpha -> share of it that would be flagged if the pack did not
+    know the family."""
     digest: str | None = None
     licence: str | None = None
     limitations: list[str] = []
@@ -65,7 +74,7 @@ def summarise_pack(signature: Signature) -> PackSummary:
     """
     manifest, calibration = signature.manifest, signature.calibration
     benign = calibration.benign if calibration else []
-    n = len(benign)
+    n, power = len(benign), signature.power
     return PackSummary(
         path=str(signature.path),
         id=manifest.id,
@@ -82,10 +91,73 @@ def summarise_pack(signature: Signature) -> PackSummary:
         families=sorted({item.family for item in benign}),
         smallest_alpha=smallest_level(n) if n else None,
         shown_alpha=min((a for a in _LEVELS if needed_for_confidence(a) <= n), default=None),
+        held_out=power.held_out if power and power.references else None,
+        power=power_levels(power) if power and power.references else [],
+        benign_flagged=_benign_flagged(power) if power else {},
         digest=signature.digest,
         licence=manifest.licence,
         limitations=manifest.limitations,
     )
+
+
+def _benign_flagged(power: Power) -> dict[str, dict[str, float]]:
+    return {
+        family.family: {
+            f"{alpha:g}": share
+            for alpha in power.levels
+            if (share := family.flagged(alpha).value) is not None
+        }
+        for family in power.benign
+    }
+
+
+def power_rows(power: Power | None) -> list[tuple[str, str]]:
+    """What a pack finds and misses, as labels and sentences.
+
+    Args:
+        power: The power of a pack that is calibrated; None if the pack does not say.
+    """
+    if power is None:
+        return [("power", "not known: calibrate or build the pack again to measure it")]
+    rows = [
+        ("power", found_in_words(level, power.held_out))
+        for level in (power_levels(power) if power.references else [])
+    ]
+    if not power.references:
+        rows.append(("power", "not known: the pack has no misaligned references"))
+    elif power.levels:
+        rows += _power_details(power, power.levels[-1])
+    return rows
+
+
+def _power_details(power: Power, alpha: float) -> list[tuple[str, str]]:
+    """The same by shape, family and method, with the least dose, and what harmless kinds get."""
+    kinds: list[tuple[str, Callable[[ReferencePower], str]]] = [
+        ("  by shape", lambda item: item.shape.value),
+        ("  by family", lambda item: item.family),
+        ("  by method", lambda item: item.method),
+    ]
+    rows = []
+    for label, kind in kinds:
+        found = power.found_by(alpha, kind)
+        told = [f"{name} {share.count}/{share.n}" for name, share in found.items() if name]
+        if told:
+            rows.append((label, f"{', '.join(told)} at alpha {alpha:g}"))
+    if (dose := power.least_dose(alpha)) is not None:
+        rows.append(("  least dose", f"{dose:.2g} is the least that was flagged"))
+    flagged = {item.family: share for item in power.benign if (share := item.flagged(alpha)).count}
+    told = [f"{name} {share.count}/{share.n}" for name, share in flagged.items()]
+    if power.benign:
+        total = power.benign_flagged(alpha)
+        which = f": {', '.join(told)}" if told else ""
+        rows.append(
+            (
+                "  unseen harmless",
+                f"{total.count} of {total.n} flagged at alpha {alpha:g}, if the"
+                f" pack did not know their family{which}",
+            )
+        )
+    return rows
 
 
 def summarise_or_damage(path: Path, public_key: Path | None = None) -> PackSummary:
@@ -181,6 +253,7 @@ def details(summary: PackSummary, signature: Signature) -> str:
                 "FPR shown at 95%",
                 f"<= {shown:g}" if shown else "none: fewer than 29 benign adapters",
             ),
+            *power_rows(signature.power),
         ]
     else:
         rows.append(("calibration", "none: every verdict is inconclusive"))

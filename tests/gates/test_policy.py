@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scanner.errors import UsageError
-from scanner.gates.attestation import Attestation, Override, Signed
+from scanner.gates.attestation import Attestation, Override, PackIdentity, Signed
 from scanner.gates.keys import load_signing_key, write_new_key
 from scanner.gates.policy import Access, Action, Policy, Rule, decide, is_gated
 from scanner.gates.policy_file import load_policy
@@ -69,12 +69,27 @@ def test_inconclusive_follows_the_policy_and_error_never_passes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("powers", "allowed"),
+    [([0.8], True), ([0.79], False), ([0.9, 0.8], True), ([0.9, None], False), ([], False)],
+)
+def test_every_pack_must_be_known_to_find_enough(powers: list[float | None], allowed: bool) -> None:
+    packs = [
+        PackIdentity(id=f"pack-{i}", digest="b" * 64, power=power) for i, power in enumerate(powers)
+    ]
+    verdict = clear_verdict(packs=packs)
+    decision = decide(policy(min_power=0.8), alias(), verdict, None, NOW)
+    assert decision.allowed is allowed
+    assert decide(policy(), alias(), verdict, None, NOW).allowed
+
+
+@pytest.mark.parametrize(
     ("rule", "reason"),
     [
         ({"alpha": 0.05}, "at alpha 0.01"),
         ({"packs": ["another-pack"]}, "another-pack"),
         ({"packs": ["synthetic-weights@" + "0" * 64]}, "synthetic-weights@"),
         ({"max_age_days": 9}, "10 days old"),
+        ({"min_power": 0.5}, "not known what the pack synthetic-weights finds"),
     ],
 )
 def test_requirements_that_a_clear_does_not_meet(rule: dict[str, Any], reason: str) -> None:

@@ -71,6 +71,9 @@ class Extraction:
     held_out: dict[str, _Size] = field(default_factory=dict)
     """Per group of references, the size of the signature built without it."""
     size: _Size = field(default_factory=_Size)
+    knows_none: bool = False
+    """Whether the directions come from the base model alone, so that every reference is a
+    stranger to them."""
     shapes: dict[str, tuple[int, int]] = field(default_factory=dict)
     projections: list[dict[Site, SiteProjection]] = field(default_factory=list)
     """Per misaligned reference, one projection per site it changes, onto the signature built
@@ -107,8 +110,10 @@ def extract(
     left_out = {family for family in nulled if recipe.nulled or family in recipe.contrast}
     result = Extraction(
         crossfit={family: {} for family in sorted(left_out | extractor.families)},
-        held_out={group: _Size() for group in _groups_to_hold_out(misaligned)},
+        held_out={group: _Size() for group in _groups_to_hold_out(recipe, misaligned)},
         projections=[{} for _ in misaligned],
+        knows_none=recipe.method == "activations"
+        or (recipe.method == "gradients" and not recipe.path_steps),
     )
     groups = [_group(member) for member in misaligned]
     for site in track(extractor.sites, "extracting directions"):
@@ -184,13 +189,16 @@ def _group(member: Member) -> str:
     return member.entry.family or member.entry.name
 
 
-def _groups_to_hold_out(misaligned: Sequence[Member]) -> list[str]:
+def _groups_to_hold_out(recipe: Recipe, misaligned: Sequence[Member]) -> list[str]:
     """The groups whose references are scored by a signature built without them.
 
-    None if fewer than two groups would remain: their agreement could not be known.
+    None by a method whose directions come from the base model, with or without a path to the
+    references: no part of them is one group's. None either if there is one group: nothing would
+    be left. With two, one is left, whose agreement with others is not known: those held out are
+    found less often than strangers will be.
     """
     groups = sorted({_group(member) for member in misaligned})
-    return groups if len(groups) > 2 else []
+    return groups if len(groups) > 1 and recipe.method == "weights" else []
 
 
 def _sketches(updates: Sequence[LowRank | None], d_out: int) -> Matrix:
@@ -234,6 +242,7 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
             cosine=geometry.cosine(projections.values()),
             dose=value / unit,
             layers=changed_layers(projections),
+            held_out=extraction.knows_none or _group(member) in extraction.held_out,
         )
         for member, projections, value in zip(
             misaligned, extraction.projections, doses, strict=True

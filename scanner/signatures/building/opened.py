@@ -180,6 +180,7 @@ def as_reference(member: Member, role: str) -> Reference:
         source=source_of(entry),
         revision=entry.revision,
         family=entry.family,
+        method=entry.method,
     )
 
 
