@@ -69,7 +69,7 @@ def command(recipe: str, output: str, work: Path | None, no_progress: bool) -> N
 
 def tell_power(signature: Signature) -> None:
     """Says on standard error what a calibrated pack finds and misses."""
-    from scanner.signatures.summary import power_rows
+    from scanner.signatures.power_words import power_rows
 
     if signature.calibration is not None:
         for label, text in power_rows(signature.power):

@@ -13,7 +13,7 @@ from scanner.results import (
     SiteResult,
     Verdict,
 )
-from scanner.signatures.power import found_in_words
+from scanner.signatures.power_words import found_in_words
 
 ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
 """Verdicts in the order reports list them, the gravest first."""

@@ -163,18 +163,6 @@ def power_levels(power: Power, alphas: Iterable[float] = ()) -> list[PowerLevel]
     return levels
 
 
-def found_in_words(level: PowerLevel, held_out: bool) -> str:
-    """What a pack finds at a level, as the end of a sentence that begins with the pack.
-
-    Args:
-        level: The level.
-        held_out: As `Power.held_out`.
-    """
-    whose = "held-out misaligned references" if held_out else "misaligned references it was made of"
-    found = f"finds {level.found} of {level.references} {whose} at alpha {level.alpha:g}"
-    return f"{found} ({level.low:.0%} to {level.high:.0%} of adapters like them)"
-
-
 def is_blind(found: Share) -> bool:
     """Whether a pack finds less than half of its own references, and so can clear nothing.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from scanner.errors import SignatureError
 from scanner.results import PowerLevel, Shape
 from scanner.signatures.installed import build_command
 from scanner.signatures.pack import Signature, load_signature
-from scanner.signatures.power import Power, ReferencePower, found_in_words, power_levels
+from scanner.signatures.power import Power, power_levels
+from scanner.signatures.power_words import power_rows
 from scanner.signatures.recipe import load_recipe
 from scanner.statistics.conformal import needed_for_confidence, smallest_level
 
@@ -109,55 +109,6 @@ def _benign_flagged(power: Power) -> dict[str, dict[str, float]]:
         }
         for family in power.benign
     }
-
-
-def power_rows(power: Power | None) -> list[tuple[str, str]]:
-    """What a pack finds and misses, as labels and sentences.
-
-    Args:
-        power: The power of a pack that is calibrated; None if the pack does not say.
-    """
-    if power is None:
-        return [("power", "not known: calibrate or build the pack again to measure it")]
-    rows = [
-        ("power", found_in_words(level, power.held_out))
-        for level in (power_levels(power) if power.references else [])
-    ]
-    if not power.references:
-        rows.append(("power", "not known: the pack has no misaligned references"))
-    elif power.levels:
-        rows += _power_details(power, power.levels[-1])
-    return rows
-
-
-def _power_details(power: Power, alpha: float) -> list[tuple[str, str]]:
-    """The same by shape, family and method, with the least dose, and what harmless kinds get."""
-    kinds: list[tuple[str, Callable[[ReferencePower], str]]] = [
-        ("  by shape", lambda item: item.shape.value),
-        ("  by family", lambda item: item.family),
-        ("  by method", lambda item: item.method),
-    ]
-    rows = []
-    for label, kind in kinds:
-        found = power.found_by(alpha, kind)
-        told = [f"{name} {share.count}/{share.n}" for name, share in found.items() if name]
-        if told:
-            rows.append((label, f"{', '.join(told)} at alpha {alpha:g}"))
-    if (dose := power.least_dose(alpha)) is not None:
-        rows.append(("  least dose", f"{dose:.2g} is the least that was flagged"))
-    flagged = {item.family: share for item in power.benign if (share := item.flagged(alpha)).count}
-    told = [f"{name} {share.count}/{share.n}" for name, share in flagged.items()]
-    if power.benign:
-        total = power.benign_flagged(alpha)
-        which = f": {', '.join(told)}" if told else ""
-        rows.append(
-            (
-                "  unseen harmless",
-                f"{total.count} of {total.n} flagged at alpha {alpha:g}, if the"
-                f" pack did not know their family{which}",
-            )
-        )
-    return rows
 
 
 def summarise_or_damage(path: Path, public_key: Path | None = None) -> PackSummary:
