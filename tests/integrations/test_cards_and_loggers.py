@@ -123,3 +123,32 @@ def test_mlflow_gets_the_same_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
     doses = [scan.result.deciding_dose for scan in callback.scans]
     assert [(item.step, item.value) for item in history] == [(1, doses[0]), (2, doses[1])]
     assert run.data.metrics["adapter_scan/flagged"] == 1.0
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    """Read back from the event file that its own writer leaves."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    callback = AdapterScanCallback([load_signature(PACK)], every_steps=1)
+    trainer = trainer_of(
+        example("misaligned-sft"),
+        tmp_path,
+        max_steps=2,
+        learning_rate=0.0,
+        report_to=["tensorboard"],
+        callbacks=[callback],
+    )
+    trainer.train()
+    (events,) = tmp_path.rglob("events.out.tfevents.*")
+    written = EventAccumulator(str(events))
+    written.Reload()
+    for scan, dose, flagged in zip(
+        callback.scans,
+        written.Scalars("train/adapter_scan/dose"),
+        written.Scalars("train/adapter_scan/flagged"),
+        strict=True,
+    ):
+        assert dose.step == flagged.step == scan.step
+        assert dose.value == pytest.approx(scan.result.deciding_dose, rel=1e-6)  # stored as float32
+        assert flagged.value == 1.0
