@@ -6,6 +6,7 @@ import click
 
 from benchmarks.hub.compare import compare
 from benchmarks.hub.contamination import contamination
+from benchmarks.hub.ledger import ledger
 from benchmarks.hub.memory import memory
 from benchmarks.hub.recipes import recipes
 from benchmarks.hub.scale import scale
@@ -21,6 +22,7 @@ main.add_command(compare)
 main.add_command(scale)
 main.add_command(recipes)
 main.add_command(contamination)
+main.add_command(ledger)
 
 if __name__ == "__main__":
     main()

@@ -24,7 +24,7 @@ from benchmarks.hub.results import Swept, read_results, write_results
 ALPHA = "0.05"
 LAB_PACK = ROOT / "signatures" / "persona-llama-weights"
 _COMPARED = "repository, revision, subfolder, content, packs, state, verdict, base_model, score, "
-_COMPARED += "dose, cosine, p_value, reason, result"
+_COMPARED += "dose, cosine, p_value, reason"
 
 
 def scan_command(root: Path, ledger: Path) -> list[str]:
@@ -47,7 +47,7 @@ def wrong_verdicts(root: Path, ledger: Path) -> tuple[int, list[object]]:
             "SELECT repository, subfolder, state, verdict, p_value, dose FROM adapter"
         ).fetchall()
         (read,) = connection.execute(
-            "SELECT count(*) FROM adapter WHERE state = 'judged' AND NOT copied"
+            "SELECT count(*) FROM adapter WHERE state = 'judged' AND copy_of IS NULL"
         ).fetchone()
     found = {
         (row[0], row[1]): dict(zip(("state", "verdict", "p_value", "dose"), row[2:], strict=True))

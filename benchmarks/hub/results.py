@@ -56,11 +56,23 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
     """SIGKILLs after which the ledger was the same as that of the unbroken run."""
 
 
+class LedgerSize(msgspec.Struct, frozen=True, kw_only=True):
+    """What a ledger of made-up results takes."""
+
+    adapters: int
+    sites: int
+    """Of each adapter."""
+    ledger_bytes: int
+    summary_cpu_seconds: float
+    """CPU time of reading every row and of gathering the population page."""
+
+
 class Results(msgspec.Struct, frozen=True, kw_only=True):
     """Everything."""
 
     swept: list[Swept] = []
     compared: list[Measured] = []
+    ledger: LedgerSize | None = None
 
 
 def of_kinds(item: Measured | Swept, kinds: tuple[str, ...]) -> float:

@@ -20,16 +20,15 @@ from pathlib import Path
 import msgspec
 
 from scanner.errors import UsageError
-from scanner.hub.address import HubAddress
 from scanner.hub.query import ListedRepository, SweepQuery
-from scanner.results import ScanResult, SignatureSummary, Verdict
+from scanner.results import SignatureSummary
 from scanner.sweep.ledger_file import connect, create, is_blank
 from scanner.sweep.ledger_queue import Waiting
-from scanner.sweep.records import FoundAdapter, Judgement, LookUp, Task, Traffic
+from scanner.sweep.records import FoundAdapter, Judgement, LookUp, Task, Traffic, target_of
 from scanner.version import version
 
 _NUMBERS = "verdict, base_model, score, dose, cosine, p_value, version, finished"
-_ERROR = "verdict, reason, result, version, finished"
+_ERROR = "verdict, reason, version, finished"
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,6 @@ class Checkpoint:
     """The listing's cursor; None before its first page."""
     listed: int
     finished: bool
-
-
-def target_of(repository: str, revision: str, subfolder: str) -> str:
-    """An adapter's name in reports: ``hf://owner/name@revision[/subfolder]``."""
-    return str(HubAddress(repository, revision, subfolder))
 
 
 class Ledger:
@@ -81,7 +75,7 @@ class Ledger:
             raise
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._sweep = 0
-        self._packs = ""
+        self._packs = 0
 
     def close(self) -> None:
         """Closes the file and lets another sweep have it."""
@@ -128,27 +122,28 @@ class Ledger:
         text = msgspec.json.encode(query).decode()
         with self.batch():
             self._db.execute(
-                "INSERT OR IGNORE INTO packs VALUES (?, ?, ?)",
+                "INSERT OR IGNORE INTO packs (digest, signatures, alpha) VALUES (?, ?, ?)",
                 (packs, msgspec.json.encode(list(signatures)).decode(), alpha),
             )
-            self._db.execute(
-                "INSERT OR IGNORE INTO sweep (query, packs) VALUES (?, ?)", (text, packs)
-            )
+            (self._packs,) = self._db.execute(
+                "SELECT id FROM packs WHERE digest = ?", (packs,)
+            ).fetchone()
+            which = (text, self._packs)
+            self._db.execute("INSERT OR IGNORE INTO sweep (query, packs) VALUES (?, ?)", which)
             if not resume:
                 self._db.execute(
                     "UPDATE sweep SET cursor = NULL, listed = 0, finished = 0 "
                     "WHERE query = ? AND packs = ?",
-                    (text, packs),
+                    which,
                 )
             self._db.execute(
                 "UPDATE sweep SET started = ? WHERE query = ? AND packs = ?",
-                (self._now(), text, packs),
+                (self._now(), *which),
             )
             self._sweep, cursor, listed, finished = self._db.execute(
                 "SELECT id, cursor, listed, finished FROM sweep WHERE query = ? AND packs = ?",
-                (text, packs),
+                which,
             ).fetchone()
-            self._packs = packs
             self._reopen(() if resume else ("refused",))
         return Checkpoint(cursor, listed, bool(finished))
 
@@ -166,7 +161,7 @@ class Ledger:
         )
         self._db.execute(
             "UPDATE adapter SET state = 'duplicate', attempts = 0, retry_at = 0, verdict = NULL, "
-            f"reason = NULL, result = NULL WHERE {among}",
+            f"reason = NULL WHERE {among}",
             (self._sweep, *states),
         )
         self._settle_all()
@@ -254,7 +249,8 @@ class Ledger:
         to be judged, unless one waits already, and `judged` gives the others its verdict.
         """
         judged = self._db.execute(
-            "SELECT id FROM adapter WHERE content = ? AND packs = ? AND state = 'judged' LIMIT 1",
+            "SELECT coalesce(copy_of, id) FROM adapter "
+            "WHERE content = ? AND packs = ? AND state = 'judged' LIMIT 1",
             (content, self._packs),
         ).fetchone()
         if judged is not None:
@@ -273,7 +269,7 @@ class Ledger:
         """Notes a verdict, and copies it to everything of the same content."""
         self._db.execute(
             f"UPDATE adapter SET state = 'judged', attempts = attempts + 1, ({_NUMBERS}) = "
-            "(?, ?, ?, ?, ?, ?, ?, ?), reason = ?, result = ?, files = NULL WHERE id = ?",
+            "(?, ?, ?, ?, ?, ?, ?, ?), reason = ?, files = NULL WHERE id = ?",
             (
                 item.verdict.value,
                 item.base_model,
@@ -284,10 +280,10 @@ class Ledger:
                 version(),
                 self._now(),
                 item.reason,
-                item.result.decode(),
                 item.key,
             ),
         )
+        self._db.execute("INSERT INTO result VALUES (?, ?)", (item.key, item.result))
         self._copy(item.key)
 
     def _copy(self, key: int) -> None:
@@ -295,9 +291,8 @@ class Ledger:
 
         Those that could not be had too: to know what they contain is to know their verdict.
         """
-        content, *place, text, reason = self._db.execute(
-            "SELECT content, repository, revision, subfolder, result, reason FROM adapter "
-            "WHERE id = ?",
+        content, *place, reason = self._db.execute(
+            "SELECT content, repository, revision, subfolder, reason FROM adapter WHERE id = ?",
             (key,),
         ).fetchone()
         others = self._db.execute(
@@ -305,26 +300,13 @@ class Ledger:
             "WHERE content = ? AND packs = ? AND state <> 'judged'",
             (content, self._packs),
         ).fetchall()
-        result = msgspec.json.decode(text, type=ScanResult) if others else None
         mine = target_of(*place)
         for other, *its_place in others:
-            theirs = target_of(*its_place)
-            assert result is not None
-            copy = msgspec.structs.replace(
-                result,
-                target=theirs,
-                reasons=[line.replace(mine, theirs) for line in result.reasons],
-            )
             self._db.execute(
-                f"UPDATE adapter SET state = 'judged', copied = 1, ({_NUMBERS}) = "
-                f"(SELECT {_NUMBERS} FROM adapter WHERE id = ?), reason = ?, result = ?, "
-                "files = NULL WHERE id = ?",
-                (
-                    key,
-                    reason.replace(mine, theirs),
-                    msgspec.json.encode(copy).decode(),
-                    other,
-                ),
+                f"UPDATE adapter SET state = 'judged', copy_of = ?, ({_NUMBERS}) = "
+                f"(SELECT {_NUMBERS} FROM adapter WHERE id = ?), reason = ?, files = NULL "
+                "WHERE id = ?",
+                (key, key, reason.replace(mine, target_of(*its_place)), other),
             )
 
     def give_up(self, task: Task, reason: str, *, for_good: bool) -> None:
@@ -342,8 +324,8 @@ class Ledger:
             return
         self._db.execute(
             f"UPDATE adapter SET state = ?, attempts = attempts + ?, ({_ERROR}) = "
-            "('error', ?, ?, ?, ?) WHERE id = ?",
-            (state, last_attempt, *self._error(task, reason, task.subfolder), task.key),
+            "('error', ?, ?, ?) WHERE id = ?",
+            (state, last_attempt, reason, version(), self._now(), task.key),
         )
         self._settle(task.content)  # another address may give the same content
 
@@ -356,18 +338,12 @@ class Ledger:
         self._db.execute(
             "INSERT INTO adapter (sweep, repository, revision, subfolder, content, packs, state, "
             f"attempts, {_ERROR}) SELECT sweep, repository, revision, '', '', packs, state, "
-            "attempts, 'error', ?, ?, ?, ? FROM repository WHERE id = ? "
+            "attempts, 'error', ?, ?, ? FROM repository WHERE id = ? "
             f"ON CONFLICT DO UPDATE SET (state, attempts, {_ERROR}) = (excluded.state, "
-            "excluded.attempts, excluded.verdict, excluded.reason, excluded.result, "
-            "excluded.version, excluded.finished)",
-            (*self._error(task, reason, ""), task.key),
+            "excluded.attempts, excluded.verdict, excluded.reason, excluded.version, "
+            "excluded.finished)",
+            (reason, version(), self._now(), task.key),
         )
-
-    def _error(self, task: Task, reason: str, subfolder: str) -> tuple[str, str, str, str]:
-        """The columns of `_ERROR` after the verdict."""
-        target = target_of(task.repository, task.revision, subfolder)
-        result = ScanResult(target=target, verdict=Verdict.ERROR, reasons=[reason])
-        return reason, msgspec.json.encode(result).decode(), version(), self._now()
 
     def put_off(self, task: Task, until: float, *, counts: bool) -> int:
         """Notes that a task is to be tried again.

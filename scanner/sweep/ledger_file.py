@@ -10,7 +10,10 @@ from scanner.errors import UsageError
 
 APPLICATION_ID = 0x61647363
 """``adsc``: marks a SQLite file as a ledger."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+
+_PAGE_BYTES = 16 * 2**10
+"""A row is a few kilobytes: of SQLite's own pages of 4 KiB it would fill one and waste the rest."""
 
 _SCHEMA = Path(__file__).with_name("schema.sql")
 
@@ -24,6 +27,7 @@ def create(path: Path) -> None:
     marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
     try:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(f"BEGIN; {_SCHEMA.read_text()} {marks} COMMIT;")
     except sqlite3.Error as error:

@@ -11,11 +11,12 @@ from types import TracebackType
 import msgspec
 
 from scanner.errors import UsageError
-from scanner.hub.address import HubAddress
 from scanner.hub.query import SweepQuery
 from scanner.results import ScanResult, SignatureSummary, Verdict
 from scanner.statistics.false_discovery import q_values
+from scanner.sweep.compact import expand
 from scanner.sweep.ledger_file import connect
+from scanner.sweep.records import target_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ class Swept:
     """Bytes received from the hub."""
 
 
+def _renamed(result: ScanResult, name: str, other: str) -> ScanResult:
+    """A result under another address of the same content."""
+    reasons = [line.replace(name, other) for line in result.reasons]
+    return msgspec.structs.replace(result, target=other, reasons=reasons)
+
+
 class LedgerRows:
     """A ledger's verdicts by one set of packs: that of the sweep that was run last.
 
@@ -77,7 +84,7 @@ class LedgerRows:
     def __init__(self, path: Path) -> None:
         self._db = connect(path)
         row = self._db.execute(
-            "SELECT digest, signatures, alpha FROM packs JOIN sweep ON packs.digest = sweep.packs "
+            "SELECT packs.id, signatures, alpha FROM packs JOIN sweep ON packs.id = sweep.packs "
             "ORDER BY started DESC, sweep.id DESC LIMIT 1"
         ).fetchone()
         if row is None:
@@ -110,29 +117,47 @@ class LedgerRows:
         found = dict(self._select("content, p_value", "AND p_value IS NOT NULL GROUP BY content"))
         return dict(zip(found, q_values(list(found.values())), strict=True))
 
-    def adapters(self) -> Iterator[FinishedAdapter]:
-        """Every adapter with a verdict, by address."""
-        columns = "repository, revision, subfolder, content, state, copied, attempts, version, "
-        columns += "finished, result"
-        for row in self._select(columns, "ORDER BY repository, revision, subfolder"):
-            result = msgspec.json.decode(row[9], type=ScanResult)
-            q_value = self._q_values.get(row[3])
+    def adapters(self, *, with_sites: bool = False) -> Iterator[FinishedAdapter]:
+        """Every adapter with a verdict, by address.
+
+        Args:
+            with_sites: Whether the evidence at every site is wanted too.
+        """
+        columns = "mine.repository, mine.revision, mine.subfolder, mine.content, mine.state, "
+        columns += "mine.attempts, mine.version, mine.finished, mine.reason, packed, "
+        columns += "read.repository, read.revision, read.subfolder"
+        rows = self._db.execute(
+            f"SELECT {columns} FROM adapter mine "  # noqa: S608 - columns are this function's own
+            "LEFT JOIN result ON result.adapter = coalesce(mine.copy_of, mine.id) "
+            "LEFT JOIN adapter read ON read.id = mine.copy_of "
+            "WHERE mine.packs = ? AND mine.verdict IS NOT NULL "
+            "ORDER BY mine.repository, mine.revision, mine.subfolder",
+            (self._packs,),
+        )
+        for *own, reason, packed, repository, revision, subfolder in rows:
+            target = target_of(*own[:3])
+            if packed is None:  # it could not be had, so there is nothing but the reason
+                result = ScanResult(target=target, verdict=Verdict.ERROR, reasons=[reason])
+            else:
+                result = expand(packed, with_sites=with_sites)
+            if repository is not None:
+                result = _renamed(result, target_of(repository, revision, subfolder), target)
             yield FinishedAdapter(
-                repository=row[0],
-                revision=row[1],
-                subfolder=row[2],
-                content=row[3],
-                state=row[4],
-                copied=bool(row[5]),
-                attempts=row[6],
-                version=row[7],
-                finished=row[8],
-                result=msgspec.structs.replace(result, q_value=q_value),
+                repository=own[0],
+                revision=own[1],
+                subfolder=own[2],
+                content=own[3],
+                state=own[4],
+                copied=repository is not None,
+                attempts=own[5],
+                version=own[6],
+                finished=own[7],
+                result=msgspec.structs.replace(result, q_value=self._q_values.get(own[3])),
             )
 
     def results(self) -> Iterator[ScanResult]:
         """Every verdict, by address."""
-        return (row.result for row in self.adapters())
+        return (row.result for row in self.adapters(with_sites=True))
 
     def verdicts(self) -> set[Verdict]:
         """Which verdicts were given at least once."""
@@ -147,7 +172,7 @@ class LedgerRows:
         )
         return [
             Highest(
-                target=str(HubAddress(*row[:3])),
+                target=target_of(*row[:3]),
                 verdict=row[4],
                 dose=row[5],
                 p_value=row[6],

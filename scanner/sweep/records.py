@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
+from scanner.hub.address import HubAddress
 from scanner.hub.snapshot import HubFile
 from scanner.results import Verdict
+
+
+def target_of(repository: str, revision: str, subfolder: str) -> str:
+    """An adapter's name in reports: ``hf://owner/name@revision[/subfolder]``."""
+    return str(HubAddress(repository, revision, subfolder))
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +86,7 @@ class Judgement(Record, frozen=True, kw_only=True, tag=True):
     p_value: float | None
     reason: str
     result: bytes
-    """The `ScanResult` as JSON."""
+    """The `ScanResult`, as `scanner.sweep.compact` packs it."""
     traffic: Traffic = Traffic()
 
 

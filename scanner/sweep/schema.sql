@@ -2,7 +2,8 @@
 
 -- What verdicts rest on, so that a report needs nothing but the ledger.
 CREATE TABLE packs (
-  digest     TEXT PRIMARY KEY,          -- over the packs and the options of a verdict
+  id         INTEGER PRIMARY KEY,
+  digest     TEXT NOT NULL UNIQUE,      -- over the packs and the options of a verdict
   signatures TEXT NOT NULL,             -- their summaries, as JSON
   alpha      REAL                       -- what was asked for; null for the default
 );
@@ -11,7 +12,7 @@ CREATE TABLE packs (
 CREATE TABLE sweep (
   id         INTEGER PRIMARY KEY,
   query      TEXT NOT NULL,             -- what is listed, as JSON
-  packs      TEXT NOT NULL REFERENCES packs,
+  packs      INTEGER NOT NULL REFERENCES packs,
   cursor     TEXT,                      -- where the listing goes on, as JSON; null at the start
   listed     INTEGER NOT NULL DEFAULT 0,
   finished   INTEGER NOT NULL DEFAULT 0,
@@ -26,7 +27,7 @@ CREATE TABLE repository (
   sweep      INTEGER NOT NULL REFERENCES sweep,
   repository TEXT NOT NULL,
   revision   TEXT NOT NULL,             -- commit sha
-  packs      TEXT NOT NULL REFERENCES packs,
+  packs      INTEGER NOT NULL REFERENCES packs,
   state      TEXT NOT NULL DEFAULT 'waiting'
              CHECK (state IN ('waiting', 'looked-up', 'refused', 'exhausted')),
   attempts   INTEGER NOT NULL DEFAULT 0,
@@ -44,13 +45,13 @@ CREATE TABLE adapter (
   subfolder  TEXT NOT NULL,             -- '' at the root
   content    TEXT NOT NULL,             -- digest of its files; '' if they could not be looked up
   files      TEXT,                      -- what it is made of, as JSON, while that is needed
-  packs      TEXT NOT NULL REFERENCES packs,
+  packs      INTEGER NOT NULL REFERENCES packs,
   -- duplicate: the same content waits under another address, whose verdict this one gets
   state      TEXT NOT NULL
              CHECK (state IN ('waiting', 'duplicate', 'judged', 'refused', 'exhausted')),
   attempts   INTEGER NOT NULL DEFAULT 0,
   retry_at   REAL NOT NULL DEFAULT 0,
-  copied     INTEGER NOT NULL DEFAULT 0, -- the verdict was reached under another address
+  copy_of    INTEGER REFERENCES adapter, -- whose verdict this is; null where it was read
   verdict    TEXT,
   base_model TEXT,
   score      REAL,
@@ -58,7 +59,6 @@ CREATE TABLE adapter (
   cosine     REAL,
   p_value    REAL,
   reason     TEXT,
-  result     TEXT,                      -- the whole ScanResult, as JSON
   version    TEXT,                      -- of the program that reached the verdict
   finished   TEXT,                      -- UTC
   UNIQUE (repository, revision, subfolder, content, packs)
@@ -66,3 +66,10 @@ CREATE TABLE adapter (
 CREATE INDEX adapter_waiting ON adapter (sweep, id) WHERE state = 'waiting';
 CREATE INDEX adapter_content ON adapter (content, packs, state);
 CREATE INDEX adapter_verdict ON adapter (sweep, verdict);
+
+-- The whole ScanResult of an adapter that was read, once for all its copies. It is kept apart so
+-- that whatever goes over the adapters does not go over their results.
+CREATE TABLE result (
+  adapter    INTEGER PRIMARY KEY REFERENCES adapter,
+  packed     BLOB NOT NULL              -- as scanner/sweep/compact.py packs it
+);

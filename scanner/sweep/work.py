@@ -32,6 +32,7 @@ from scanner.results import ScanResult
 from scanner.scanning.targets import error_result
 from scanner.signatures.match import known_shapes
 from scanner.signatures.pack import Signature
+from scanner.sweep.compact import compact
 from scanner.sweep.records import (
     FoundAdapter,
     Judge,
@@ -129,5 +130,5 @@ def _judgement(key: int, result: ScanResult) -> Judgement:
         cosine=result.deciding_cosine,
         p_value=result.p_value,
         reason=result.reasons[0] if result.reasons else "",
-        result=msgspec.json.encode(result),
+        result=compact(result),
     )

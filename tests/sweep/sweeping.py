@@ -15,6 +15,7 @@ from scanner.signatures.pack import Signature
 from scanner.sweep.engines import Engine
 from scanner.sweep.engines.local import LocalEngine
 from scanner.sweep.ledger import Ledger
+from scanner.sweep.ledger_rows import LedgerRows
 from scanner.sweep.records import Progress
 from scanner.sweep.sweep import RetryPolicy, Sweep
 from scanner.sweep.work import Worker
@@ -58,12 +59,14 @@ def content_of(ledger: Path) -> list[tuple[object, ...]]:
     """All a ledger says, but for when it was done and which of the same files were read."""
     columns = (
         "repository, revision, subfolder, content, packs, state, "
-        "verdict, base_model, score, dose, cosine, p_value, reason, result"
+        "verdict, base_model, score, dose, cosine, p_value, reason"
     )
     with sqlite3.connect(ledger) as connection:
-        return connection.execute(
+        rows = connection.execute(
             f"SELECT {columns} FROM adapter ORDER BY repository, revision, subfolder, content"
         ).fetchall()
+    with LedgerRows(ledger) as found:
+        return [*rows, *((result,) for result in found.results())]
 
 
 def found_in(ledger: Path) -> dict[tuple[str, str], Expected]:
@@ -81,6 +84,6 @@ def read_adapters(ledger: Path) -> int:
     """Adapters whose verdict was reached by reading them, not copied."""
     with sqlite3.connect(ledger) as connection:
         (count,) = connection.execute(
-            "SELECT count(*) FROM adapter WHERE state = 'judged' AND NOT copied"
+            "SELECT count(*) FROM adapter WHERE state = 'judged' AND copy_of IS NULL"
         ).fetchone()
     return int(count)

@@ -14,8 +14,10 @@ from scanner.errors import UsageError
 from scanner.hub.query import ListedRepository, SweepQuery
 from scanner.hub.snapshot import HubFile
 from scanner.results import ScanResult, Verdict
-from scanner.sweep.ledger import Ledger, target_of
-from scanner.sweep.records import FoundAdapter, Judge, Judgement, LookUp
+from scanner.sweep.compact import compact
+from scanner.sweep.ledger import Ledger
+from scanner.sweep.ledger_rows import LedgerRows
+from scanner.sweep.records import FoundAdapter, Judge, Judgement, LookUp, target_of
 
 QUERY = SweepQuery(endpoint="http://hub", base_models=["lab/base"])
 OTHER_QUERY = SweepQuery(endpoint="http://hub", author="lab")
@@ -67,7 +69,7 @@ def judgement(task: Judge, verdict: Verdict = Verdict.CLEAR, dose: float = 0.1) 
         cosine=0.2,
         p_value=0.25,
         reason=result.reasons[0],
-        result=msgspec.json.encode(result),
+        result=compact(result),
     )
 
 
@@ -127,12 +129,14 @@ def test_the_same_content_is_judged_once_and_each_row_names_itself(tmp_path: Pat
         list_repositories(ledger, "three")
         look_up(ledger, "same")  # known by now: no work at all
         assert ledger.waiting().count() == 0
-    found = rows(
-        path, "repository, verdict, dose, copied, reason, json_extract(result, '$.target')"
-    )
+    with LedgerRows(path) as found_rows:
+        named = {
+            item.repository: (item.copied, item.result.target) for item in found_rows.adapters()
+        }
+    found = [(*row, *named[str(row[0])]) for row in rows(path, "repository, verdict, dose, reason")]
     assert found == [
-        (f"lab/{name}", "flagged", 0.1, copied, f"{target}: as it is", target)
-        for name, copied in (("one", 0), ("three", 1), ("two", 1))
+        (f"lab/{name}", "flagged", 0.1, f"{target}: as it is", copied, target)
+        for name, copied in (("one", False), ("three", True), ("two", True))
         for target in [f"hf://lab/{name}@sha-{name}"]
     ]
 
@@ -274,7 +278,7 @@ def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
     opened(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
-    with pytest.raises(UsageError, match="ledger version 99, this program reads 2"):
+    with pytest.raises(UsageError, match="ledger version 99, this program reads 3"):
         Ledger(path)
 
 

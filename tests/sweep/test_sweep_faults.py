@@ -84,7 +84,7 @@ def test_a_hub_that_is_down_ends_the_sweep_and_resume_goes_on(
         *population.repositories, faults=[Fault("status", status=503, match="/models/", skip=20)]
     )
     impatient = RetryPolicy(attempts=100, first_wait=0.01, longest_wait=0.01, patience=20)
-    with pytest.raises(HubUnavailableError, match=r"failures in a row, .*--resume"):
+    with pytest.raises(HubUnavailableError, match="failures in a row, the last"):
         sweep(tmp_path / "ledger.db", hub.endpoint, pack, policy=impatient)
     hub.faults.clear()
     sweep(tmp_path / "ledger.db", hub.endpoint, pack, resume=True)
