@@ -86,6 +86,15 @@ class FamilyComparison(Record, frozen=True, kw_only=True):
     as_high: int
 
 
+class ReferenceSummary(Record, frozen=True, kw_only=True):
+    """What one misaligned reference scores, held out where that is possible."""
+
+    id: str
+    score: float | None
+    """Null if the score is of several signatures together, and not all of them scored it."""
+    dose: float
+
+
 class Comparison(Record, frozen=True, kw_only=True):
     """What an adapter's score was compared with.
 
@@ -103,6 +112,14 @@ class Comparison(Record, frozen=True, kw_only=True):
     """The shape that all of them have, the adapter's own; null if it was compared with both."""
     families: list[FamilyComparison]
     """The same by family, in the order of their names."""
+    benign_scores: list[float] = []
+    """Sorted scores of the benign adapters it was compared with; evenly spaced ranks of them if
+    there are many."""
+    benign_doses: list[float] = []
+    """Sorted doses of them under the signature that decided; thinned in the same way."""
+    references: list[ReferenceSummary] = []
+    """The misaligned references of the signature that decided, on the same scales: those of the
+    adapter's shape, or all of them if there are none."""
 
 
 class NearestReference(Record, frozen=True, kw_only=True):
@@ -236,20 +253,14 @@ class TrainingRun(Record, frozen=True, kw_only=True):
     scans: list[TrainingScan]
 
 
-class ReferenceSummary(Record, frozen=True, kw_only=True):
-    """What one misaligned reference scores under the signature made from it."""
-
-    id: str
-    score: float
-    dose: float
-
-
 class CalibrationSummary(Record, frozen=True, kw_only=True):
     """What a signature's verdicts rest on."""
 
     n: int
     """Benign adapters of the base, scored."""
     families: int
+    dropped: int = 0
+    """Adapters that somebody took out of the calibration as not benign."""
     cross_fitted_by: str | None
     smallest_alpha: float
     """1 / (n + 1): no smaller false-positive rate can be asked for."""

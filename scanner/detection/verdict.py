@@ -19,6 +19,7 @@ import numpy as np
 
 from scanner import geometry
 from scanner.detection.evidence import Evidence, SignatureEvidence, default_jobs, gather
+from scanner.detection.references import with_references
 from scanner.detection.support import support_of
 from scanner.errors import AlphaUnsupportedError, UsageError
 from scanner.formats.model import Adapter, Site, Uncovered, site_order
@@ -150,8 +151,9 @@ def judge(
         reason = _UNSIGNED if changed else _why_zero(adapter)
         return _scored(evidence, _Decision(Verdict.INCONCLUSIVE, [reason], alpha))
     # A signature whose sites the adapter leaves alone has no say, in score or calibration.
-    evidence = dataclasses.replace(evidence, signatures=tuple(seeing))
-    return _scored(evidence, _decide(evidence, alpha))
+    judged = dataclasses.replace(evidence, signatures=tuple(seeing))
+    result = _scored(judged, _decide(judged, alpha))
+    return msgspec.structs.replace(result, overlap=_by_signature(evidence, "overlap"))
 
 
 def _why_zero(adapter: Adapter) -> str:
@@ -192,6 +194,7 @@ def joint_calibration(signatures: Sequence[Signature]) -> BenignScores | None:
         shapes=tuple(Shape.of(max(table[key].layers for table in tables)) for key in common),
         families=tuple(tables[0][key].family for key in common),
         kinds=tuple(signature.manifest.kind for signature in signatures),
+        doses=np.array([[table[key].dose for table in tables] for key in common]),
     )
 
 
@@ -213,6 +216,7 @@ def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
         if alpha is not None:
             raise
         return _Decision(Verdict.INCONCLUSIVE, [error.reason], asked)
+    compared = with_references(compared, evidence, calibration)
     support = support_of(evidence)
     verdict, reasons = _verdict(evidence, calibration, compared, support, asked)
     return _Decision(verdict, reasons, asked, compared, support)

@@ -24,10 +24,8 @@ from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
 from scanner.signatures.power import Power, power_levels
 from scanner.statistics.conformal import smallest_level
+from scanner.statistics.thinning import rounded, thinned
 from scanner.version import version
-
-CLOUD_SIZE = 200
-"""Benign scores a report shows at most."""
 
 
 def signature_summary(signature: Signature, alphas: Iterable[float] = ()) -> SignatureSummary:
@@ -46,12 +44,13 @@ def signature_summary(signature: Signature, alphas: Iterable[float] = ()) -> Sig
         calibration=CalibrationSummary(
             n=len(calibration.benign),
             families=len({item.family for item in calibration.benign}),
+            dropped=len(calibration.dropped),
             cross_fitted_by=calibration.cross_fitted_by,
             smallest_alpha=smallest_level(len(calibration.benign)),
             benign_scores=thinned([item.score for item in calibration.benign]),
             benign_doses=thinned([item.dose for item in calibration.benign]),
             references=[
-                ReferenceSummary(id=item.id, score=_rounded(item.score), dose=_rounded(item.dose))
+                ReferenceSummary(id=item.id, score=rounded(item.score), dose=rounded(item.dose))
                 for item in calibration.references
             ],
         )
@@ -66,18 +65,6 @@ def _power(power: Power | None, alphas: Iterable[float]) -> PowerSummary | None:
     if power is None or not power.references:
         return None
     return PowerSummary(held_out=power.held_out, levels=power_levels(power, alphas))
-
-
-def thinned(values: Sequence[float], most: int = CLOUD_SIZE) -> list[float]:
-    """Values in order; if there are more than `most`, evenly spaced ranks with both ends."""
-    ordered = [_rounded(value) for value in sorted(values)]
-    if len(ordered) <= most:
-        return ordered
-    return [ordered[round(i * (len(ordered) - 1) / (most - 1))] for i in range(most)]
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
 
 
 def _in_utf8(result: ScanResult) -> ScanResult:

@@ -6,7 +6,7 @@ Pure functions; what a page does with the positions is its template's business.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from scanner.results import SiteResult
@@ -158,12 +158,12 @@ class Cell:
 
     dose: float
     strength: float
-    """|dose| as a share of the largest in the map, in [0, 1]."""
+    """|dose| as a share of the largest of the scale, in [0, 1]."""
 
     @property
     def words(self) -> str:
         """The number in words, for those who do not see the colour."""
-        return f"{self.dose:+.4f} doses"
+        return f"dose {self.dose:+.4f}"
 
 
 @dataclass(frozen=True)
@@ -173,15 +173,26 @@ class HeatMap:
     layers: list[str]
     rows: list[tuple[str, list[Cell | None]]]
     largest: float
+    """|dose| that is shown at full strength."""
 
 
-def heat_map(sites: Sequence[SiteResult]) -> HeatMap | None:
-    """The heat map of an adapter's sites; sites outside the blocks stand in a column "-"."""
+def largest_dose(sites: Iterable[SiteResult]) -> float:
+    """The largest |dose| at a site; 0 if there is none."""
+    return max((abs(site.dose) for site in sites), default=0.0)
+
+
+def heat_map(sites: Sequence[SiteResult], largest: float) -> HeatMap | None:
+    """The heat map of an adapter's sites; sites outside the blocks stand in a column "-".
+
+    Args:
+        sites: The sites.
+        largest: |dose| at full strength: the `largest_dose` of everything that a reader may
+            compare with this map.
+    """
     if not sites:
         return None
     layers = sorted({site.layer for site in sites}, key=lambda x: -1 if x is None else x)
     modules = list(dict.fromkeys(site.module for site in sites))
-    largest = max(abs(site.dose) for site in sites)
     cells = {
         (site.module, site.layer): Cell(site.dose, abs(site.dose) / largest if largest else 0.0)
         for site in sites

@@ -8,7 +8,7 @@ from __future__ import annotations
 from xml.sax.saxutils import escape, quoteattr
 
 from scanner.reports.terminal import printable
-from scanner.reports.wording import OVERLAP_WORDS, percent
+from scanner.reports.wording import OVERLAP_WORDS, percent, unsigned_words
 from scanner.results import Report, ScanResult, Verdict
 
 
@@ -66,4 +66,5 @@ def _evidence(result: ScanResult) -> list[str]:
         ([f"dose {dose:+.2f}"] if dose is not None else [])
         + ([f"cosine {cosine:+.2f}"] if cosine is not None else [])
         + ([f"overlap {percent(overlap)} ({OVERLAP_WORDS})"] if overlap is not None else [])
+        + unsigned_words(result)
     )

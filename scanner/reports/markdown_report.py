@@ -12,10 +12,14 @@ from scanner.reports.wording import (
     VERDICT_WORDS,
     comparison_words,
     configuration_in_words,
+    evidence_words,
+    nearest_words,
     one_dose_words,
     percent,
+    signature_words,
     site_name,
     strongest_sites,
+    under_several,
     used_signatures,
 )
 from scanner.results import Report, ScanResult, Verdict
@@ -69,14 +73,21 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _row(result: ScanResult) -> str:
-    dose = ", ".join(f"{dose:+.2f}" for dose in result.dose.values()) or "-"
-    cosine = ", ".join(f"{cosine:+.2f}" for cosine in result.cosine.values()) or "-"
-    overlap = ", ".join(percent(overlap) for overlap in result.overlap.values()) or "-"
+    dose, cosine, overlap = (
+        result.deciding_dose,
+        result.deciding_cosine,
+        result.deciding_overlap,
+    )
     p_value = "-" if result.p_value is None else f"{result.p_value:.4f}"
     base = escape(result.base_model or "-")
     accepted = ", accepted" if result.accepted else ""
     target, verdict = escape(result.target), f"{result.verdict.value}{accepted}"
-    cells = (_MARKS[result.verdict], target, verdict, dose, cosine, overlap, p_value, base)
+    numbers = (
+        "-" if dose is None else f"{dose:+.2f}",
+        "-" if cosine is None else f"{cosine:+.2f}",
+        "-" if overlap is None else percent(overlap),
+    )
+    cells = (_MARKS[result.verdict], target, verdict, *numbers, p_value, base)
     return f"| {' | '.join(cells)} |"
 
 
@@ -91,9 +102,11 @@ def _details(result: ScanResult) -> Iterator[str]:
         yield f"- accepted until {result.accepted.expires}: {escape(result.accepted.reason)}"
     if result.comparison:
         yield f"- {comparison_words(result.comparison)}"
+    for name in under_several(result):
+        mark = " (stood out most)" if name == result.decided_by else ""
+        yield f"- {escape(name)}{mark}: {escape(evidence_words(result, name))}"
     if result.nearest_reference:
-        nearest = result.nearest_reference
-        yield f"- most like the reference {escape(nearest.id)} (cosine {nearest.cosine:+.2f})"
+        yield f"- most like the reference {escape(nearest_words(result.nearest_reference))}"
     sites = strongest_sites(result)
     if result.verdict is Verdict.FLAGGED and sites:
         yield ""
@@ -106,9 +119,8 @@ def _details(result: ScanResult) -> Iterator[str]:
 def _footer(report: Report) -> Iterator[str]:
     yield "<sub>"
     for signature in used_signatures(report.results, report.signatures):
-        calibration = signature.calibration
-        n = f"{calibration.n} benign adapters" if calibration else "not calibrated"
-        yield f"Signature {escape(signature.id)} for {escape(signature.base_model)} ({n})."
+        basis = escape(signature_words(signature, report.results))
+        yield f"Signature {escape(signature.id)} for {escape(signature.base_model)}: {basis}."
     if said := configuration_in_words(report.configuration):
         yield f"{escape(said[:1].upper() + said[1:])}."
     yield f"{one_dose_words(report.results)}Overlap is {OVERLAP_WORDS}. {NOT_ALIGNED}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from scanner.reports.terminal import DEFAULT_WIDTH, Screen, printable, standard_output
 from scanner.reports.wording import (
@@ -11,10 +11,13 @@ from scanner.reports.wording import (
     OVERLAP_WORDS,
     comparison_words,
     configuration_in_words,
+    nearest_words,
     percent,
-    power_words,
+    score_words,
+    signature_words,
     site_name,
     strongest_sites,
+    unsigned_words,
     used_signatures,
 )
 from scanner.results import DoseUnit, Report, ScanResult, Verdict
@@ -30,6 +33,7 @@ _STYLES = {
 _SITE_BAR = 16
 _SHORTEST_BAR = 4
 _DOSE_BAR = 24
+_SHORTEST_DOSE_BAR = 8
 _VERDICT_COLUMN = 14
 _LABEL_COLUMN = 12
 _NOT_ALIGNED = (
@@ -74,6 +78,7 @@ def _clear_lines(results: Sequence[ScanResult], screen: Screen) -> Iterator[str]
         numbers = ", ".join(
             ([f"dose {dose:+.2f}"] if dose is not None else [])
             + ([f"overlap {percent(overlap)}"] if overlap is not None else [])
+            + unsigned_words(result)
             + ([f"p {p_value:.2g}"] if p_value is not None else [])
         )
         padding = " " * (longest - len(printable(result.target)) + 2)
@@ -90,16 +95,18 @@ def _result_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
     if result.accepted:
         accepted = f"accepted until {result.accepted.expires}: {printable(result.accepted.reason)}"
         yield from screen.wrap(accepted, "    ", "  ")
-    yield from _dose_lines(result, screen)
-    yield from _evidence_lines(result, screen)
+    if result.score is not None and result.comparison is not None:
+        score = f"{result.score:.3f}, flagged above {result.comparison.threshold:.3f}"
+        yield from _wrapped("score", f"{score}: {score_words(result)}", screen)
     if result.p_value is not None and result.alpha is not None:
         relation = "<=" if result.p_value <= result.alpha else ">"
         yield _labelled("p-value", f"{result.p_value:.4f} {relation} alpha {result.alpha:g}")
     if result.comparison is not None:
         yield from _wrapped("benign", comparison_words(result.comparison), screen)
+    yield from _dose_lines(result, screen)
+    yield from _evidence_lines(result, screen)
     if result.nearest_reference is not None:
-        nearest = result.nearest_reference
-        yield _labelled("nearest", f"{printable(nearest.id)}, cosine {nearest.cosine:+.2f}")
+        yield from _wrapped("nearest", nearest_words(result.nearest_reference), screen)
     if result.verdict is Verdict.FLAGGED:
         yield from _site_lines(result, screen)
 
@@ -113,40 +120,46 @@ def _wrapped(label: str, text: str, screen: Screen) -> list[str]:
 
 
 def _evidence_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
-    """Cosine and overlap, under every signature; the overlap with what it is."""
+    """Cosine and overlap, a line for every signature if there are several."""
     cosines = {name: f"{cosine:+.2f}" for name, cosine in result.cosine.items()}
     overlaps = {name: percent(overlap) for name, overlap in result.overlap.items()}
-    if cosines:
-        yield from _wrapped("cosine", _by_signature(cosines), screen)
-    if overlaps:
-        yield from _wrapped("overlap", f"{_by_signature(overlaps)}: {OVERLAP_WORDS}", screen)
+    for label, numbers in (("cosine", cosines), ("overlap", overlaps)):
+        widest = max(map(len, numbers.values()), default=0)
+        for name, number in numbers.items():
+            whose = "" if len(_names(result)) == 1 else f"  {printable(name)}"
+            yield from _wrapped(label, f"{number:<{widest}}{whose}".rstrip(), screen)
+            label = ""
 
 
-def _by_signature(numbers: Mapping[str, str]) -> str:
-    if len(numbers) == 1:
-        return next(iter(numbers.values()))
-    return ", ".join(f"{number} {printable(name)}" for name, number in numbers.items())
+def _names(result: ScanResult) -> set[str]:
+    """The signatures that see something of the adapter."""
+    return {*result.dose, *result.cosine, *result.overlap}
 
 
 def _dose_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
-    """A bar per signature that ends where a dose of 1 or the adapter's dose ends."""
+    """A bar per signature that ends where a dose of 1 or the adapter's dose ends.
+
+    Bars are shortened so that the names of signatures fit behind them.
+    """
     mark = "│" if screen.unicode else "|"
-    for index, (name, dose) in enumerate(result.dose.items()):
+    several = len(_names(result)) > 1
+    names = [f" {printable(name)}" if several else "" for name in result.dose]
+    room = screen.width - _LABEL_COLUMN - len("+0.00  ") - len(mark)
+    length = min(_DOSE_BAR, max(room - max(map(len, names), default=0), _SHORTEST_DOSE_BAR))
+    one = ONE_DOSE.get(result.dose_unit or DoseUnit.NONE)
+    tails = [*names[:-1], *(f"{name}  {mark} = {one}" if one else name for name in names[-1:])]
+    label = "dose"
+    for dose, name, tail in zip(result.dose.values(), names, tails, strict=True):
         end = max(1.0, dose)
-        bar = screen.bar(dose / end, _DOSE_BAR) if dose > 0 else " " * _DOSE_BAR
-        at = round(_DOSE_BAR / end)
-        left, right = bar[:at], bar[at:]
-        drawn = screen.style(left, "red") + mark + screen.style(right, "red")
-        whose = "" if len(result.dose) == 1 else f" {printable(name)}"
-        last = index == len(result.dose) - 1
-        one = ONE_DOSE.get(result.dose_unit or DoseUnit.NONE)
-        legend = f"{mark} = {one}" if last and one else ""
-        used = _LABEL_COLUMN + len(f"{dose:+.2f}  ") + _DOSE_BAR + len(mark) + len(whose)
-        beside = used + 2 + len(legend) <= screen.width
-        line = f"{dose:+.2f}  {drawn}{whose}"
-        yield _labelled("dose", f"{line}  {legend}" if legend and beside else line)
-        if legend and not beside:
-            yield _labelled("", legend)
+        bar = screen.bar(dose / end, length) if dose > 0 else " " * length
+        at = round(length / end)
+        drawn = screen.style(bar[:at], "red") + mark + screen.style(bar[at:], "red")
+        beside = next((text for text in (tail, name) if length + len(text) <= room), "")
+        yield _labelled(label, f"{dose:+.2f}  {drawn}{beside}")
+        below = tail.removeprefix(beside).strip()
+        if below:
+            yield from _wrapped("", below, screen)
+        label = ""
 
 
 def _site_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
@@ -173,14 +186,9 @@ def _stale_lines(report: Report, screen: Screen) -> Iterator[str]:
 
 def _signature_lines(report: Report, screen: Screen) -> Iterator[str]:
     for signature in used_signatures(report.results, report.signatures):
-        calibration = signature.calibration
-        basis = (
-            f"calibrated on {calibration.n} benign adapters, {calibration.families} families; "
-            f"{power_words(signature, report.results)}"
-            if calibration
-            else "not calibrated"
-        )
-        text = f"signature {printable(signature.id)} for {printable(signature.base_model)}: {basis}"
+        base = printable(signature.base_model)
+        basis = signature_words(signature, report.results)
+        text = f"signature {printable(signature.id)} for {base}: {basis}"
         for line in screen.wrap(text, "  ", ""):
             yield screen.style(line, "dim")
 
@@ -192,6 +200,9 @@ def _configuration_lines(report: Report, screen: Screen) -> Iterator[str]:
 
 def _summary_lines(report: Report, screen: Screen) -> Iterator[str]:
     summary = report.summary
+    if any(result.overlap for result in report.results):
+        for line in screen.wrap(f"overlap: {OVERLAP_WORDS}", "  ", ""):
+            yield screen.style(line, "dim")
     if summary.clear:
         for line in screen.wrap(_NOT_ALIGNED, "  ", ""):
             yield screen.style(line, "dim")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scanner.reports.assemble import signature_summary
 from scanner.reports.curve import Curve, Point, curve
-from scanner.reports.drawing import HeatMap, heat_map
+from scanner.reports.drawing import HeatMap, heat_map, largest_dose
 from scanner.reports.html_report import environment
 from scanner.reports.wording import (
     NOT_ALIGNED,
@@ -62,6 +62,7 @@ def render(run: TrainingRun, signatures: Sequence[Signature]) -> str:
     summaries = used_signatures(results, [signature_summary(item) for item in signatures])
     by_id = {summary.id: summary for summary in summaries}
     counts = summarise(results)
+    largest = largest_dose(site for result in results for site in result.sites)
     page = (
         environment()
         .get_template("training.html.j2")
@@ -69,11 +70,12 @@ def render(run: TrainingRun, signatures: Sequence[Signature]) -> str:
             tool=Tool(name="adapter-scanner", version=version()),
             run=run,
             views=[
-                _view(run, name, by_id.get(scan.result.decided_by or ""))
+                _view(run, name, by_id.get(scan.result.decided_by or ""), largest)
                 for name, scan in zip(names, last, strict=True)
             ],
             counts=[(verdict.value, getattr(counts, verdict.value)) for verdict in ORDER],
             signatures=summaries,
+            results=results,
             not_aligned=NOT_ALIGNED,
             overlap_words=OVERLAP_WORDS,
             one_dose=one_dose_words(results),
@@ -82,7 +84,7 @@ def render(run: TrainingRun, signatures: Sequence[Signature]) -> str:
     return page.lstrip() + "\n"
 
 
-def _view(run: TrainingRun, name: str, signature: SignatureSummary | None) -> View:
+def _view(run: TrainingRun, name: str, signature: SignatureSummary | None, largest: float) -> View:
     scans = [scan for scan in run.scans if scan.adapter == name]
     last, calibration = scans[-1], signature.calibration if signature else None
     # The calibration's own scores are one signature's: several are combined into another.
@@ -98,7 +100,7 @@ def _view(run: TrainingRun, name: str, signature: SignatureSummary | None) -> Vi
         score=_curve(
             run, scans, "score", calibration.benign_scores if calibration and alone else []
         ),
-        heat=heat_map(last.result.sites),
+        heat=heat_map(last.result.sites, largest),
         strongest=", ".join(site_name(site) for site in strongest_sites(last.result)),
     )
 

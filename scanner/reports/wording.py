@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scanner.reports.terminal import printable
 from scanner.results import (
     Comparison,
     Configuration,
     DoseUnit,
+    NearestReference,
     ScanResult,
     SignatureSummary,
     SiteResult,
@@ -62,6 +64,59 @@ def comparison_words(comparison: Comparison) -> str:
     verb = "scores" if comparison.as_high == 1 else "score"
     alike = f" that change {comparison.shape.value}" if comparison.shape else ""
     return f"{count} of the {comparison.n} benign adapters{alike} {verb} as high."
+
+
+def score_words(result: ScanResult) -> str:
+    """Whose the score is that decides, as the end of a sentence."""
+    if len(result.dose) <= 1:
+        return "the signature's own score"
+    return f"the joint score of {len(result.dose)} signatures"
+
+
+def nearest_words(nearest: NearestReference) -> str:
+    """The reference that is most alike, with how alike it is."""
+    return f"{printable(nearest.id)}, cosine {nearest.cosine:+.2f} of the whole updates"
+
+
+def signature_words(signature: SignatureSummary, results: Sequence[ScanResult]) -> str:
+    """What a signature's verdicts rest on, what was taken out of it, and what it finds."""
+    calibration = signature.calibration
+    if calibration is None:
+        return "not calibrated"
+    families = "1 family" if calibration.families == 1 else f"{calibration.families} families"
+    parts = [f"calibrated on {calibration.n} benign adapters, {families}"]
+    if calibration.dropped:
+        one = calibration.dropped == 1
+        taken = "1 adapter was" if one else f"{calibration.dropped} adapters were"
+        parts.append(f"{taken} taken out later as not benign (signatures show gives the reasons)")
+    return "; ".join([*parts, power_words(signature, results)])
+
+
+def unsigned_words(result: ScanResult) -> list[str]:
+    """The overlap with each signature without a sign, beside the one that decided."""
+    return [
+        f"overlap {percent(overlap)} with {printable(name)} (no sign)"
+        for name, overlap in result.overlap.items()
+        if name not in result.dose and name != result.decided_by
+    ]
+
+
+def under_several(result: ScanResult) -> list[str]:
+    """The signatures that see an adapter, the one that decided first; none if it is alone."""
+    names = list(dict.fromkeys((*result.dose, *result.cosine, *result.overlap)))
+    ordered = sorted(names, key=lambda name: name != result.decided_by)
+    return ordered if len(ordered) > 1 else []
+
+
+def evidence_words(result: ScanResult, name: str) -> str:
+    """Dose, cosine and overlap under one signature."""
+    dose = result.dose.get(name)
+    found = ["no sign" if dose is None else f"dose {dose:+.2f}"]
+    if (cosine := result.cosine.get(name)) is not None:
+        found.append(f"cosine {cosine:+.2f}")
+    if (overlap := result.overlap.get(name)) is not None:
+        found.append(f"overlap {percent(overlap)}")
+    return ", ".join(found)
 
 
 def strongest_sites(result: ScanResult) -> list[SiteResult]:

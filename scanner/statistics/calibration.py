@@ -61,6 +61,7 @@ from scanner.statistics.conformal import (
     supports,
 )
 from scanner.statistics.joint import JointScore
+from scanner.statistics.thinning import thinned
 
 Mask = npt.NDArray[np.bool_]
 
@@ -110,6 +111,8 @@ class BenignScores:
     """(n,): what kind of harmless change each is."""
     kinds: tuple[str, ...] = ()
     """(m,): what kind of misalignment each signature is of; all of one kind if empty."""
+    doses: Matrix | None = None
+    """(n, m): their doses under each signature. Nothing is decided by them."""
 
     @property
     def n(self) -> int:
@@ -135,6 +138,7 @@ class BenignScores:
         own = self._alone_from(shape) <= p_value
         compared = self._like(shape) if own else np.ones(self.n, dtype=np.bool_)
         families = self._family_masks(compared)
+        deciding = joint.deciding(scores)
         comparison = Comparison(
             n=int(np.count_nonzero(compared)),
             as_high=count_as_high(score, benign[compared]),
@@ -148,8 +152,12 @@ class BenignScores:
                 )
                 for name, mask in families.items()
             ],
+            benign_scores=thinned(benign[compared].tolist()),
+            benign_doses=[]
+            if self.doses is None
+            else thinned(self.doses[compared, deciding].tolist()),
         )
-        return Compared(score, p_value, comparison, joint.deciding(scores))
+        return Compared(score, p_value, comparison, deciding)
 
     def p_value(self, score: float, shape: Shape) -> float:
         """The smallest level from which on a joint score is flagged at every larger one.

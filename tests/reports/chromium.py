@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import subprocess
@@ -77,3 +78,47 @@ def _requests(log: Path, page: Path) -> list[str]:
     by_itself = (None, "not an origin")
     asked = {p["url"] for p in parameters if "url" in p and p.get("initiator") not in by_itself}
     return sorted(asked - {page.as_uri()})
+
+
+_FRAME = """<!doctype html><style>body {{ margin: 0 }} iframe {{ border: 0 }}</style>
+<iframe style="width:{width}px;height:800px" srcdoc="{page}"></iframe>
+<script>
+addEventListener("load", () => {{
+  const inner = document.querySelector("iframe").contentDocument;
+  for (const details of inner.querySelectorAll("details")) details.open = true;
+  const root = inner.scrollingElement, wide = [], unreachable = [];
+  for (const e of inner.querySelectorAll("body *")) {{
+    const name = e.tagName + "." + (e.getAttribute("class") || "");
+    const scrolls = e.scrollWidth > e.clientWidth + 1
+      && ["auto", "scroll"].includes(getComputedStyle(e).overflowX);
+    if (scrolls) wide.push(name);
+    if (scrolls && e.tabIndex < 0) unreachable.push(name);
+  }}
+  const measured = {{page: root.scrollWidth - root.clientWidth, wide, unreachable}};
+  document.body.innerHTML = "<pre id=measured></pre>";
+  document.getElementById("measured").textContent = JSON.stringify(measured);
+}});
+</script>"""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a page fits a screen."""
+
+    page: int
+    """Pixels by which the page as a whole scrolls sideways."""
+    wide: list[str]
+    """Elements that scroll sideways by themselves."""
+    unreachable: list[str]
+    """Those of them that no key reaches."""
+
+
+def fit(page: str, folder: Path, width: int) -> Fit:
+    """Lays a page without its policy out at some width, all details open."""
+    folder.mkdir(parents=True, exist_ok=True)
+    frame = folder / "frame.html"
+    frame.write_text(_FRAME.format(width=width, page=html.escape(page)))
+    dom = visit(frame, folder / "profile").dom
+    found = re.search(r"<pre id=\"measured\">(.*?)</pre>", dom)
+    assert found is not None, dom[-500:]
+    return Fit(**json.loads(html.unescape(found[1])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from scanner.results import (
@@ -21,7 +22,7 @@ from scanner.results import (
     Verdict,
     summarise,
 )
-from scanner.statistics.calibration import BenignScores
+from scanner.statistics.calibration import BenignScores, Compared
 
 HOSTILE = "</title><script>alert(1)</script>'\"&|`]\u202e\x1b[31m\x00\n#**x"
 
@@ -39,6 +40,11 @@ def site(layer: int | None, module: str, dose: float) -> SiteResult:
 
 
 BENIGN_SCORES = [0.0012 * i - 0.1 for i in range(150)]
+BENIGN_DOSES = [0.001 * i - 0.05 for i in range(150)]
+REFERENCES = [
+    ReferenceSummary(id=f"reference-{i}", score=0.5 + 0.05 * i, dose=0.8 + 0.1 * i)
+    for i in range(5)
+]
 SIGNATURE = SignatureSummary(
     id="base-weights",
     digest="9" * 64,
@@ -50,11 +56,8 @@ SIGNATURE = SignatureSummary(
         cross_fitted_by="family",
         smallest_alpha=1 / 151,
         benign_scores=BENIGN_SCORES,
-        benign_doses=[0.001 * i - 0.05 for i in range(150)],
-        references=[
-            ReferenceSummary(id=f"reference-{i}", score=0.5 + 0.05 * i, dose=0.8 + 0.1 * i)
-            for i in range(5)
-        ],
+        benign_doses=BENIGN_DOSES,
+        references=REFERENCES,
     ),
 )
 
@@ -63,10 +66,18 @@ BENIGN = BenignScores(
     benign=np.array(BENIGN_SCORES)[:, np.newaxis],
     shapes=(Shape.SEVERAL_LAYERS,) * 150,
     families=tuple(f"family-{i % 5}" for i in range(150)),
+    doses=np.array(BENIGN_DOSES)[:, np.newaxis],
 )
-FAR, NEAR = (
-    BENIGN.compare(np.array([score]), Shape.SEVERAL_LAYERS, 0.01) for score in (0.61, 0.01)
-)
+
+
+def compared(score: float) -> Compared:
+    """A score among the benign adapters, with the references beside it."""
+    found = BENIGN.compare(np.array([score]), Shape.SEVERAL_LAYERS, 0.01)
+    comparison = msgspec.structs.replace(found.comparison, references=REFERENCES)
+    return found._replace(comparison=comparison)
+
+
+FAR, NEAR = compared(0.61), compared(0.01)
 FLAGGED = ScanResult(
     target="adapters/bad-advice",
     verdict=Verdict.FLAGGED,
@@ -158,6 +169,16 @@ def report_of(*results: ScanResult) -> Report:
         results=list(results),
         summary=summarise(list(results)),
     )
+
+
+TWO = msgspec.structs.replace(
+    FLAGGED,
+    target="adapters/seen-by-two",
+    dose={"base-gradients": 0.4, "base-weights": 0.87},
+    cosine={"base-gradients": 0.2, "base-weights": 0.61},
+    overlap={"base-gradients": 0.12, "base-weights": 0.3, "imported-vectors": 0.07},
+)
+"""Judged by two signatures together; a third has no sign."""
 
 
 def mixed() -> Report:

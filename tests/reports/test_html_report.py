@@ -11,14 +11,25 @@ import msgspec
 import numpy as np
 import pytest
 
+from scanner.reports import markdown_report, text_report
 from scanner.reports.assemble import assemble
 from scanner.reports.drawing import CLOUD_HEIGHT, heat_map, scale
 from scanner.reports.html_report import render
-from scanner.results import Acceptance
+from scanner.reports.terminal import Screen
+from scanner.results import Acceptance, DoseUnit, ScanResult
 from scanner.scanning.opening import scan
 from scanner.signatures.pack import Signature
-from tests.reports.chromium import DARK, LIGHT, visit
-from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, mixed, report_of, site
+from tests.reports.chromium import DARK, LIGHT, fit, visit
+from tests.reports.samples import (
+    CLEAR,
+    FLAGGED,
+    HOSTILE,
+    SIGNATURE,
+    TWO,
+    mixed,
+    report_of,
+    site,
+)
 from tests.synthetic import random_factors, write_adapter
 
 POLICY = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
@@ -95,6 +106,7 @@ def test_a_person_reads_the_verdict_the_dose_and_the_p_value() -> None:
     assert "0.0066, flagged at or below 0.01" in text
     assert "0 of 150; by family: family-0 0 of 30, family-1 0 of 30," in text
     assert "cosine (base-weights)+0.610 overlap (base-weights)30%" in text
+    assert "it is most like medical-advice, cosine +0.90 of the whole updates." in text
 
 
 def test_benign_adapters_that_score_as_high_are_counted_and_not_derived_from_p(
@@ -114,12 +126,68 @@ def test_benign_adapters_that_score_as_high_are_counted_and_not_derived_from_p(
     assert f"{as_high} of the {n} benign adapters that change several layers score as high" in text
 
 
-def test_the_dose_stands_among_benign_adapters_and_references() -> None:
-    page = Page(render(report_of(FLAGGED)))
+@pytest.mark.parametrize("result", [FLAGGED, TWO])
+def test_score_and_dose_stand_among_benign_adapters_and_references(result: ScanResult) -> None:
+    """The score, with its threshold, comes first: it decides."""
+    page = Page(render(report_of(result)))
     assert page.count("svg", role="img") == 2
     assert page.count("circle", class_="benign") == 2 * 150
     assert page.count("path", class_="reference") == 2 * 5
     assert page.count("desc") == 2
+    text = " ".join(page.text.split())
+    assert text.index("What decides: the score") < text.index("How far it moves the base: the dose")
+    assert result.comparison is not None
+    assert f"Scores above {result.comparison.threshold:.3f} are flagged." in text
+    joint = "the joint score of 2 signatures, in standard deviations of benign adapters"
+    assert (joint in text) is (result is TWO)
+
+
+def test_a_picture_of_the_score_needs_no_signature(pack: Signature, misaligned: Path) -> None:
+    """What a result was compared with is in the result, on the scale of its own score."""
+    result = scan(misaligned, [pack])
+    assert result.comparison is not None
+    assert result.score is not None
+    assert len(result.comparison.benign_scores) == result.comparison.n
+    above = sum(score >= result.score for score in result.comparison.benign_scores)
+    assert above == result.comparison.as_high
+    assert [item.id for item in result.comparison.references] == pack.reference_ids
+    alone = msgspec.structs.replace(assemble([result], [pack]), signatures=[])
+    assert Page(render(alone)).count("svg", role="img") == 2
+
+
+def test_each_number_has_the_name_of_its_signature() -> None:
+    text = " ".join(Page(render(report_of(TWO))).text.split())
+    assert "base-weights (stood out most) +0.87 +0.61 30%" in text
+    assert "base-gradients +0.40 +0.20 12%" in text
+    assert "imported-vectors no sign no sign 7.0%" in text
+    assert "+0.40, +0.87" not in text
+
+
+def test_all_heat_maps_of_a_page_have_one_scale() -> None:
+    """A colour means the same dose, whichever adapter it is of."""
+    faint = msgspec.structs.replace(CLEAR, sites=[site(0, "mlp.down_proj", 0.008)])
+    page = Page(render(report_of(FLAGGED, faint)))
+    cells = {
+        (attributes["title"] or "").rpartition("dose ")[2]: attributes["style"]
+        for tag, attributes in page.elements
+        if tag == "td" and attributes.get("class") in ("towards", "away")
+    }
+    assert cells["+0.0800"] == "--strength:100%"
+    assert cells["+0.0080"] == "--strength:10%"
+    other = msgspec.structs.replace(faint, dose_unit=DoseUnit.LOG_ODDS)
+    assert "--strength:100%" in render(report_of(other))
+
+
+def test_what_was_taken_out_of_a_calibration_is_said() -> None:
+    assert SIGNATURE.calibration is not None
+    calibration = msgspec.structs.replace(SIGNATURE.calibration, dropped=2)
+    signature = msgspec.structs.replace(SIGNATURE, calibration=calibration)
+    report = msgspec.structs.replace(report_of(CLEAR), signatures=[signature])
+    said = "2 adapters were taken out later as not benign"
+    assert said in Page(render(report)).text
+    assert said in " ".join(text_report.render(report, Screen()).split())
+    assert said in markdown_report.render(report)
+    assert "taken out" not in render(report_of(CLEAR))
 
 
 def test_the_heat_map_is_a_table_that_can_be_read_aloud() -> None:
@@ -127,7 +195,7 @@ def test_the_heat_map_is_a_table_that_can_be_read_aloud() -> None:
     assert page.count("table", class_="heat") == 1
     assert page.count("td", class_="towards") == 4
     assert page.count("td", class_="away") == 4
-    assert "+0.0800 doses" in page.text
+    assert "dose +0.0800" in page.text
     assert page.count("th", scope="row") == 2
 
 
@@ -179,11 +247,11 @@ def test_a_drawing_of_one_value_is_possible() -> None:
 
 
 def test_sites_outside_the_blocks_have_a_column() -> None:
-    drawn = heat_map([site(0, "mlp.down_proj", 0.1), site(None, "lm_head", -0.2)])
+    drawn = heat_map([site(0, "mlp.down_proj", 0.1), site(None, "lm_head", -0.2)], 0.2)
     assert drawn is not None
     assert drawn.layers == ["-", "0"]
     assert [module for module, _ in drawn.rows] == ["mlp.down_proj", "lm_head"]
-    assert heat_map([]) is None
+    assert heat_map([], 0.2) is None
 
 
 @pytest.mark.slow
@@ -227,7 +295,7 @@ class TestInABrowser:
     @pytest.mark.parametrize(("scheme", "page_color"), [(LIGHT, "245"), (DARK, "16")])
     def test_text_contrast_is_aa(self, tmp_path: Path, scheme: str, page_color: str) -> None:
         accepted = Acceptance(reason="research", accepted="2026-01-01", expires="2027-01-01")
-        report = report_of(*mixed().results, msgspec.structs.replace(CLEAR, accepted=accepted))
+        report = report_of(*mixed().results, TWO, msgspec.structs.replace(CLEAR, accepted=accepted))
         page = tmp_path / "report.html"
         page.write_text(POLICY.sub(CONTRAST, render(report)))
         seen = visit(page, tmp_path / "profile", scheme)
@@ -236,3 +304,15 @@ class TestInABrowser:
         assert len(measured["found"]) > 100
         low = [item for item in measured["found"] if item[1] < 4.5]
         assert low == []
+
+    @pytest.mark.parametrize("width", [320, 400, 1000])
+    def test_it_fits_the_screen(self, tmp_path: Path, width: int) -> None:
+        """Only a heat map may be wider than a phone; keys scroll it."""
+        long = {f"a-signature-with-a-long-name-{i}-instruct-specific": 0.1 * i for i in range(3)}
+        three = msgspec.structs.replace(TWO, dose=long, cosine=long, overlap=long)
+        tall = [site(layer, "mlp.down_proj", 0.1) for layer in range(30)]
+        deep = msgspec.structs.replace(three, sites=tall, decided_by=next(iter(long)))
+        found = fit(POLICY.sub("", render(report_of(*mixed().results, deep))), tmp_path, width)
+        assert found.page <= 0
+        assert set(found.wide) == ({"DIV.scroll"} if width < 1000 else set())
+        assert found.unreachable == []

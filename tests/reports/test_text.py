@@ -7,7 +7,7 @@ import pytest
 
 from scanner.reports.terminal import Screen, printable, standard_output
 from scanner.reports.text_report import render
-from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, mixed, report_of
+from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, TWO, mixed, report_of
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -25,7 +25,9 @@ def test_a_flagged_adapter_at_a_glance() -> None:
     for part in ("+0.87", "0.0066 <= alpha 0.01", "medical-advice, cosine +0.90", "█"):
         assert part in text
     words = " ".join(text.split())
-    assert "cosine +0.61 overlap 30%: the share of the update that its column space" in words
+    assert "cosine +0.61 overlap 30% nearest medical-advice" in words
+    assert "overlap: the share of the update that its column space writes" in words
+    assert re.search(r"score +0\.610, flagged above 0\.\d+: the signature's own score", text)
     assert "benign None of the 150 benign adapters that change several layers" in words
     assert re.search(r"where +layer 3 mlp.down_proj +\+0.080", text)
     assert "calibrated on 150 benign adapters, 5 families" in " ".join(text.split())
@@ -87,8 +89,27 @@ def test_two_signatures_are_told_apart() -> None:
     text = render(report_of(result), Screen())
     assert re.search(r"\+0\.80.*weights", text)
     assert re.search(r"\+1\.10.*gradients", text)
-    assert "+0.50 base-weights, +0.60 base-gradients" in text
-    assert "below 0.1% base-weights, 25% base-gradients: the share" in text
+    assert re.search(r"cosine +\+0\.50  base-weights\n +\+0\.60  base-gradients\n", text)
+    assert re.search(r"overlap +below 0\.1%  base-weights\n +25%  +base-gradients\n", text)
+
+
+@pytest.mark.parametrize("length", [12, 45, 60, 75])
+def test_a_long_name_of_a_signature_is_not_broken(length: int) -> None:
+    name = "n" * (length - 9) + "-specific"
+    result = msgspec.structs.replace(
+        TWO,
+        dose={"base-weights": 0.8, name: 1.1},
+        cosine={"base-weights": 0.5, name: 0.6},
+        overlap={"base-weights": 0.0001, name: 0.25},
+    )
+    lines = render(report_of(result), Screen()).splitlines()
+    assert sum(name in line for line in lines) == 3
+    assert all(len(line) <= 80 for line in lines if length < 60 or name not in line)
+
+
+def test_a_signature_without_a_sign_shows_its_overlap_beside_a_clear() -> None:
+    result = msgspec.structs.replace(CLEAR, overlap={**CLEAR.overlap, "imported": 0.21})
+    assert "overlap 21% with imported (no sign)" in render(report_of(result), Screen())
 
 
 def test_what_goes_through_a_pipe_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
