@@ -17,6 +17,8 @@ _MARGIN = 16
 _DOT = 5.0
 _DIAMOND = 12.0
 CLOUD_HEIGHT = 56
+_NO_SPAN = 1e-9
+"""Numbers that differ by less than this are drawn at one place."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _TICKS = 6
 _LABEL = 215
@@ -60,7 +62,9 @@ class Axis:
 def axis_over(numbers: Sequence[float]) -> Axis:
     """An axis that holds some numbers, with a little room at both ends."""
     low, high = min(numbers), max(numbers)
-    span = (high - low) or 1.0
+    span = high - low
+    if span <= _NO_SPAN * max(1.0, abs(low), abs(high)):
+        span = 1.0
     return Axis(low - 0.03 * span, high + 0.03 * span)
 
 

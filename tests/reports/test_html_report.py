@@ -242,8 +242,10 @@ def test_no_line_crosses_the_adapters_own_label(value: float, left: bool) -> Non
     assert scale(value, [-1.0, 2.0], [], [(1.0, "one")]).label_left is left
 
 
-def test_a_drawing_of_one_value_is_possible() -> None:
-    assert scale(0.0, [], [], []).ticks
+@pytest.mark.parametrize("value", [0.0, 5e-324, 1e-12, 1e12])
+def test_a_drawing_of_one_value_is_possible(value: float) -> None:
+    assert scale(value, [], [], []).ticks
+    assert scale(value, [value, value * (1 + 1e-15)], [], []).ticks
 
 
 def test_sites_outside_the_blocks_have_a_column() -> None:
