@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 
+DOCUMENTATION = "https://adapter-scanner.github.io/adapter-scanner/"
+"""The documentation site, as pyproject.toml names it."""
+
 
 @cache
 def version() -> str:

@@ -1,6 +1,6 @@
 """Keeps README and docs in step with the program.
 
-Two things are checked in README.md and docs/*.md:
+Two things are checked in README.md and in every page below docs/:
 
 - Between ``<!-- begin ARGUMENTS -->`` and ``<!-- end ARGUMENTS -->`` stands what
   ``adapter-scanner ARGUMENTS`` prints; ``--write`` puts it there.
@@ -31,7 +31,7 @@ COMMAND_LINE = re.compile(r"(?:^|[\s/\"`])adapter-scanner (.*)")
 
 def pages() -> list[Path]:
     """Every page that is checked."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def printed(arguments: str) -> str:

@@ -13,9 +13,12 @@ from typing import Any
 import msgspec
 
 from scanner.reports.terminal import safe_json
-from scanner.results import Report
+from scanner.results import SCHEMA_VERSION, Report
+from scanner.version import DOCUMENTATION
 
 SCHEMA_PATH = Path(__file__).with_name("report.schema.json")
+SCHEMA_ID = f"{DOCUMENTATION}reference/report-{SCHEMA_VERSION}.schema.json"
+"""Names the schema, and is where the documentation site keeps a copy of it."""
 
 
 def render(report: Report) -> str:
@@ -27,6 +30,7 @@ def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the report."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": SCHEMA_ID,
         "title": "adapter-scanner report",
         **msgspec.json.schema(Report),
     }
