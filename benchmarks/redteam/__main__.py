@@ -11,6 +11,7 @@ import torch
 from benchmarks.organisms.bases import base_names
 from benchmarks.redteam import adapters, page, price, run
 from benchmarks.redteam.target import PACKS, Target
+from benchmarks.redteam.trained import page as trained_page
 
 QUICK_ATTACKS = (
     "as trained",
@@ -79,7 +80,9 @@ def main(
     prices = [price.of_base(name, PACKS) for name in bases]
     options = [" --quick"] if quick else [f" --base {name}" for name in names]
     command = "python -m benchmarks.redteam" + "".join(options)
+    trained = trained_page.section(cache) or trained_page.section_of(out)
     page.write(out, command, results, prices, with_figure=not quick)
+    out.write_text(trained_page.with_section(out.read_text(encoding="utf-8"), trained), "utf-8")
     click.echo(out)
 
 

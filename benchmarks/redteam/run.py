@@ -11,7 +11,7 @@ import msgspec
 from benchmarks.redteam import mixing, moving, padding, symmetry
 from benchmarks.redteam.attack import Attack, Material, Variant
 from benchmarks.redteam.target import Target, Victim
-from scanner.results import Verdict
+from scanner.results import ScanResult, Verdict
 
 ATTACKS: tuple[Attack, ...] = (
     *mixing.ATTACKS,
@@ -92,7 +92,11 @@ def judge(target: Target, variant: Variant) -> tuple[str, str]:
     if variant.apart:
         seen = [judge(target, Variant("", part)) for part in variant.parts]
         return next((item for item in seen if item[0] != "clear"), seen[0])
-    result = target.scan(*(variant.parts or (variant.delta,)))
+    return verdict_of(target.scan(*(variant.parts or (variant.delta,))))
+
+
+def verdict_of(result: ScanResult) -> tuple[str, str]:
+    """A verdict and its first reason; `outside` where support is what speaks against `clear`."""
     outside = result.support is not None and not result.support.inside
     if result.verdict is Verdict.INCONCLUSIVE and outside:
         return "outside", "; ".join(result.support.outside if result.support else [])

@@ -67,20 +67,21 @@ class Target:
         known: set[Site] = set().union(*(pack.sites for pack in self.packs))
         return tuple(sorted(known, key=lambda site: (site.layer or 0, site.module)))
 
-    def _module(self, site: Site) -> torch.nn.Module:
+    def module(self, site: Site) -> torch.nn.Module:
+        """The linear map at a site."""
         module: torch.nn.Module = self.model.get_submodule(f"{self.prefix}.{site.key}")
         return module
 
     def weight(self, site: Site) -> Matrix:
         """The base's weight, (d_out, d_in)."""
-        stored = self._module(site).weight
+        stored = self.module(site).weight
         assert isinstance(stored, torch.Tensor)
         weight = stored.detach().double().numpy()
         return weight.T.copy() if self.transposed else weight.copy()
 
     def bias(self, site: Site) -> Matrix:
         """The base's bias, (d_out,); zeros if the site has none."""
-        stored = getattr(self._module(site), "bias", None)
+        stored = getattr(self.module(site), "bias", None)
         if stored is None:
             return np.zeros(len(self.weight(site)))
         found: Matrix = stored.detach().double().numpy()
@@ -139,7 +140,7 @@ class Target:
         try:
             with torch.no_grad():
                 for site, item in delta.items():
-                    weight = self._module(site).weight
+                    weight = self.module(site).weight
                     assert isinstance(weight, torch.Tensor)
                     kept[site] = weight.clone()
                     dense = item.dense().T if self.transposed else item.dense()
@@ -148,7 +149,7 @@ class Target:
         finally:
             with torch.no_grad():
                 for site, weight in kept.items():
-                    self._module(site).weight.copy_(weight)  # type: ignore[operator]
+                    self.module(site).weight.copy_(weight)  # type: ignore[operator]
 
     def misaligned_rate(self, delta: Delta, used: frozenset[int]) -> float:
         """Share of misaligned answers outside the domains used, in one paraphrase."""
@@ -170,7 +171,7 @@ class Target:
 
         with self.applied(delta) as model, ExitStack() as hooks, torch.no_grad():
             for site in sites:
-                handle = self._module(site).register_forward_pre_hook(note(site))
+                handle = self.module(site).register_forward_pre_hook(note(site))
                 hooks.callback(handle.remove)
             model(input_ids=tokens, use_cache=False)
         return seen
@@ -219,13 +220,37 @@ class Target:
             for site, inputs in self.inputs({}, self.sites).items()
         }
 
-    def scan(self, *parts: Delta) -> ScanResult:
-        """Scans an adapter from its files; several are summed as `scan --compose` does."""
-        with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-            adapters = []
-            for index, part in enumerate(parts):
-                directory = Path(scratch) / str(index)
-                save(part, directory, self.spec.id, self.prefix, self.transposed)
-                adapters.append(stack.enter_context(open_adapter(directory)))
-            adapter = adapters[0] if len(adapters) == 1 else compose(adapters)
-            return scan(adapter, signatures=list(self.packs), jobs=1)
+    def scan(self, *parts: Delta, packs: Sequence[Signature] = ()) -> ScanResult:
+        """Scans an adapter from its files; several are summed as `scan --compose` does.
+
+        Args:
+            parts: The adapter.
+            packs: The packs to scan with; all of the base's if there are none.
+        """
+        return scan_deltas(parts, self.spec.id, self.prefix, self.transposed, packs or self.packs)
+
+
+def scan_deltas(
+    parts: Sequence[Delta],
+    base_model: str,
+    prefix: str,
+    transposed: bool,
+    packs: Sequence[Signature],
+) -> ScanResult:
+    """Writes adapters as PEFT would, and scans them from their files.
+
+    Args:
+        parts: The adapters; several are summed.
+        base_model: What they name as base.
+        prefix: What the base's modules have before the number of their block.
+        transposed: Whether the base's weights are stored (d_in, d_out).
+        packs: The packs to scan with.
+    """
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        adapters = []
+        for index, part in enumerate(parts):
+            directory = Path(scratch) / str(index)
+            save(part, directory, base_model, prefix, transposed)
+            adapters.append(stack.enter_context(open_adapter(directory)))
+        adapter = adapters[0] if len(adapters) == 1 else compose(adapters)
+        return scan(adapter, signatures=list(packs), jobs=1)
