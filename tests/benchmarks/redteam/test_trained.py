@@ -203,7 +203,9 @@ def test_a_step_along_surrogate_gradients_raises_the_log_odds_as_they_say(
     assert all(base.weight(site).grad is None for site in base.modules)
     size = 1e-3
     step = {
-        site: deltas.Factored(size * (item.u * item.s).astype(np.float64), item.v.T)
+        site: deltas.Factored(
+            size * (item.u * item.s).astype(np.float64), item.v.T.astype(np.float64)
+        )
         for site, item in found.items()
     }
     before = sum(value.item() for value in base.log_odds(3))
