@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks.detection import goals, page, rule
+from benchmarks.detection import goals, known, page, rule
 from benchmarks.detection.data import find_populations
 from benchmarks.detection.options import BASES, LAB
 from benchmarks.detection.run import Bench
@@ -33,8 +33,20 @@ QUICK = "quick"
     type=click.Path(dir_okay=False, path_type=Path),
     help="Page to write.  [default: docs/detection.md; with --quick, in the cache]",
 )
+@click.option(
+    "--readme",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Page that repeats some of the figures.",
+)
 @click.option("--quick", is_flag=True, help="The lab's quick population instead: under a minute.")
-def main(lab: Path, names: tuple[str, ...], cache: Path, out: Path | None, quick: bool) -> None:
+def main(
+    lab: Path,
+    names: tuple[str, ...],
+    cache: Path,
+    out: Path | None,
+    readme: Path | None,
+    quick: bool,
+) -> None:
     """Measure detection on the lab's adapters and write the page with tables and figures."""
     options = [" --quick"] if quick else [f" --base {name}" for name in names]
     if quick:
@@ -48,6 +60,8 @@ def main(lab: Path, names: tuple[str, ...], cache: Path, out: Path | None, quick
     results = [bench.evaluate(scorer) for scorer in bench.scorers]
     command = "python -m benchmarks.detection" + "".join(options)
     page.write(out, command, results, [] if quick else pack_names(rule.PACKS))
+    if readme:
+        known.write_figures(readme, known.TOY, known.toy_figures(results))
     for result in results:
         for goal in goals.check(result):
             word = GOAL_WORDS[goal.met]

@@ -48,8 +48,10 @@ from scanner.signatures.pack import load_signature
 )
 @click.option(
     "--readme",
+    "repeating",
+    multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Page that repeats what is known in short.",
+    help="Page that repeats what is known in short (repeatable): README.md, docs/evidence.md.",
 )
 @click.option(
     "--without",
@@ -69,7 +71,7 @@ def main(
     packs: tuple[Path, ...],
     built: Path | None,
     out: Path,
-    readme: Path | None,
+    repeating: tuple[Path, ...],
     without: tuple[str, ...],
     cache: Path,
 ) -> None:
@@ -96,8 +98,8 @@ def main(
     named += "".join(f" --without {family}" for family in without)
     out.parent.mkdir(parents=True, exist_ok=True)
     page.write(out, f"python -m benchmarks.detection.real --work WORK/organisms{named}", result)
-    if readme:
-        short.put_into(readme, short.block(result))
+    for path in repeating:
+        short.put_into(path, short.block(result), short.figures(result))
     for goal in goals.check(result):
         click.echo(f"{goal.what}: {goal.figure} ({GOAL_WORDS[goal.met]})", err=True)
     click.echo(out)

@@ -1,4 +1,4 @@
-"""What the page says in short, and the README repeats."""
+"""What the page says in short, and other pages repeat."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.detection.known import put_figures
 from benchmarks.detection.metrics import Estimate
 from benchmarks.detection.real.analysis import Followed
 from benchmarks.detection.real.run import Result
@@ -16,7 +17,8 @@ from scanner.results import Verdict
 
 STRICT, LOOSE = ALPHAS
 BEGIN, END = "<!-- real model: what is known -->\n", "<!-- real model: end -->\n"
-"""The lines stand between these, on the page and in the README."""
+"""The lines stand between these, on the page and where they are repeated."""
+REAL = "real"
 
 
 def block(result: Result) -> str:
@@ -75,15 +77,31 @@ def _run(followed: Followed) -> str:
     return f"A training run on {followed.taught} answers {flagged} and {behaviour}."
 
 
-def put_into(path: Path, lines: str) -> None:
-    """Replaces the lines between the marks of a page.
+def figures(result: Result) -> dict[str, str]:
+    """What may stand in the middle of a sentence (`benchmarks.detection.known`)."""
+    everything, shares = result.powers[0], result.shares
+    reckless, benign = shares["taught reckless"], shares["benign"]
+    dose = next(c for c in result.correlations if c.behaviour == "hostile")
+    return {
+        "hostile": _share(everything.flagged[STRICT], everything.n),
+        "benign": _share(benign.flagged[STRICT], benign.n),
+        "reckless": _share(reckless.flagged[STRICT], reckless.n),
+        "auroc": f"{everything.auroc.value:.3f}",
+        "spearman": f"{dose.rho.value:.2f}",
+    }
+
+
+def put_into(path: Path, lines: str, values: dict[str, str]) -> None:
+    """Replaces the lines between the marks of a page, and the figures in its sentences.
 
     Raises:
-        ValueError: If the page has no marks.
+        ValueError: If the page has neither.
     """
     page = path.read_text("utf-8")
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path}: no {BEGIN.strip()} and {END.strip()}")
-    path.write_text(before + lines + after, "utf-8")
+    if begin and end:
+        page = before + lines + after
+    elif f"<!-- {REAL}: " not in page:
+        raise ValueError(f"{path}: no {BEGIN.strip()} and {END.strip()}, and no <!-- {REAL}: ...")
+    path.write_text(put_figures(page, REAL, values), "utf-8")

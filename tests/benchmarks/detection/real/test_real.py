@@ -289,7 +289,18 @@ def test_the_command_writes_the_page_with_the_methods_of_others_and_the_readme(
 ) -> None:
     readme, out = tmp_path / "README.md", tmp_path / "docs" / "page.md"
     readme.write_text(f"before\n{short.BEGIN}- old\n{short.END}after\n")
-    arguments = ["--work", str(folder), "--readme", str(readme), "-o", str(out)]
+    table = tmp_path / "table.md"
+    table.write_text("| <!-- real: hostile -->0 of 1<!-- end --> |, <!-- toy: x -->1<!-- end -->")
+    arguments = [
+        "--work",
+        str(folder),
+        "--readme",
+        str(readme),
+        "--readme",
+        str(table),
+        "-o",
+        str(out),
+    ]
     arguments += ["--cache", str(cache)]
     arguments += [word for pack in packs for word in ("--pack", str(pack))]
     outcome = CliRunner().invoke(main, arguments)
@@ -299,6 +310,9 @@ def test_the_command_writes_the_page_with_the_methods_of_others_and_the_readme(
     lines = text.partition(short.BEGIN)[2].partition(short.END)[0]
     assert "5 of 5 hostile adapters are flagged at alpha 0.01" in lines
     assert readme.read_text() == f"before\n{short.BEGIN}{lines}{short.END}after\n"
+    assert table.read_text() == (
+        "| <!-- real: hostile -->5 of 5<!-- end --> |, <!-- toy: x -->1<!-- end -->"
+    )
 
 
 def test_what_the_methods_of_others_said_is_kept(
@@ -328,7 +342,7 @@ def test_a_readme_without_marks_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text("nothing\n")
     with pytest.raises(ValueError, match="what is known"):
-        short.put_into(path, "x")
+        short.put_into(path, "x", {})
     assert path.read_text() == "nothing\n"
 
 
