@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import click
 
 from scanner.cli.options import resolve_settings, settings_flags
-from scanner.cli.output import write_report
+from scanner.cli.output import write_pieces, write_report
 from scanner.cli.packs import chosen_packs
 from scanner.cli.status import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, exit_status
 from scanner.errors import SweepStoppedError, UsageError
@@ -21,12 +21,14 @@ from scanner.scanning.settings import FailOn, FormatName
 if TYPE_CHECKING:
     from scanner.scanning.trust import InForce
     from scanner.signatures.pack import Signature
+    from scanner.sweep.ledger_rows import LedgerRows
     from scanner.sweep.records import Progress
 
 DEFAULT_LEDGER = "adapter-scanner-ledger.db"
 
 _NOT_FOR_SWEEPS = ("format", "output", "base_model", "compose", "baseline", "cache", "jobs")
-_REPORT_FORMATS = (*get_args(FormatName), "parquet")
+_TABLES = ("csv", "parquet")
+_REPORT_FORMATS = (*get_args(FormatName), *_TABLES)
 _TOP = 5
 
 _SCAN_EPILOG = """\b
@@ -242,7 +244,8 @@ def _print_end(ledger: Path, progress: Progress) -> None:
 @click.option(
     "--summary",
     is_flag=True,
-    help="One page that ranks by dose and compares with the calibration (html, markdown).",
+    help="One page: what is flagged, what came next, and all beside the calibration (html, "
+    "markdown).",
 )
 @click.option(
     "--fail-on",
@@ -271,8 +274,8 @@ def report_command(
 
     with LedgerRows(ledger) as rows:
         swept = rows.swept()
-        if format_name == "parquet":
-            _write_parquet(rows, output, summary)
+        if format_name in _TABLES:
+            _write_table(rows, format_name, output, summary)
         else:
             text = render_sweep(rows, format_name, summary=summary)
             write_report(text, output, for_machines=format_name != "text")
@@ -289,11 +292,17 @@ def report_command(
     ctx.exit(exit_status(verdicts, fail_on))
 
 
-def _write_parquet(rows: Any, output: Path | None, summary: bool) -> None:
-    from scanner.sweep.table import write_parquet
+def _write_table(rows: LedgerRows, format_name: str, output: Path | None, summary: bool) -> None:
+    from scanner.sweep.table import csv_pieces, write_parquet
 
+    packs = [signature.id for signature in rows.signatures]
     if summary:
-        raise UsageError("there is no summary as parquet", where="--summary")
-    if output is None:
+        raise UsageError(
+            f"there is no summary as {format_name}", where="--summary", todo="use html or markdown"
+        )
+    if format_name == "csv":
+        write_pieces(csv_pieces(rows.adapters(), packs), output, for_machines=True)
+    elif output is None:
         raise UsageError("Parquet is written to a file", where="-f parquet", todo="say -o FILE")
-    write_parquet(output, rows.adapters())
+    else:
+        write_parquet(output, rows.adapters(), packs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from scanner.errors import UsageError
@@ -22,21 +23,30 @@ def write_report(text: str, output: Path | None, *, for_machines: bool = False) 
     Raises:
         UsageError: If the file cannot be written.
     """
+    write_pieces([text], output, for_machines=for_machines)
+
+
+def write_pieces(pieces: Iterable[str], output: Path | None, *, for_machines: bool = False) -> None:
+    """As `write_report`, of a report that is made piece by piece.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
     if output is not None:
-        write_atomically(output, text.encode())
+        write_atomically(output, (piece.encode() for piece in pieces))
         return
-    encoding = None if for_machines else sys.stdout.encoding
-    data = text.encode(encoding or "utf-8", "backslashreplace")
+    encoding = (None if for_machines else sys.stdout.encoding) or "utf-8"
     sys.stdout.flush()
     try:
-        sys.stdout.buffer.write(data)
+        for piece in pieces:
+            sys.stdout.buffer.write(piece.encode(encoding, "backslashreplace"))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         # The reader (`head`, a pager) has seen enough; the verdict still stands.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Replaces a file in one step (`scanner.system.files.write_whole`).
 
     Raises:

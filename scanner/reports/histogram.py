@@ -21,7 +21,16 @@ class Bar:
     x: float
     width: float
     height: float
-    label: str
+    share: float
+    """Of its group."""
+    start: float
+    end: float
+    """Values from here to there."""
+
+    @property
+    def label(self) -> str:
+        """The bar in words."""
+        return f"{100 * self.share:.1f}% between {_signed(self.start)} and {_signed(self.end)}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ def histogram(
     below: Sequence[float],
     references: Sequence[tuple[str, float]],
     marks: Sequence[tuple[float, str]],
+    bins: int = _BINS,
 ) -> Histogram:
     """Draws two groups; what lies beyond the axis is in its outermost bars.
 
@@ -50,12 +60,13 @@ def histogram(
         below: The other, likewise.
         references: Names and numbers to point out.
         marks: Values to mark, with what they mean.
+        bins: Bars along the axis.
     """
     inner = [quantile(group, level) for group in (above, below) for level in (_TAIL, 1 - _TAIL)]
     axis = axis_over([*inner, 0.0, *(x for _, x in references), *(x for x, _ in marks)])
     low, place = axis.low, axis.position
-    step = (axis.high - low) / _BINS
-    shares = [_shares(group, low, step) for group in (above, below)]
+    step = (axis.high - low) / bins
+    shares = [_shares(group, low, step, bins) for group in (above, below)]
     tallest = max(map(max, shares))
 
     def bars(group: list[float]) -> list[Bar]:
@@ -64,8 +75,9 @@ def histogram(
                 x=place(low + index * step),
                 width=round(place(low + step) - place(low), 2),
                 height=round(_HEIGHT * share / tallest, 2),
-                label=f"{100 * share:.1f}% between {_signed(low + index * step)} and "
-                f"{_signed(low + (index + 1) * step)}",
+                share=share,
+                start=low + index * step,
+                end=low + (index + 1) * step,
             )
             for index, share in enumerate(group)
             if share
@@ -80,10 +92,10 @@ def histogram(
     )
 
 
-def _shares(group: Sequence[float], low: float, step: float) -> list[float]:
-    counts = [0] * _BINS
+def _shares(group: Sequence[float], low: float, step: float, bins: int) -> list[float]:
+    counts = [0] * bins
     for value in group:
-        counts[min(max(int((value - low) // step), 0), _BINS - 1)] += 1
+        counts[min(max(int((value - low) // step), 0), bins - 1)] += 1
     return [count / len(group) for count in counts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from scanner.reports.terminal import printable
@@ -30,7 +31,13 @@ _MARKS = {
     Verdict.ERROR: "⚠️",
     Verdict.CLEAR: "✅",
 }
-_SPECIAL = set("\\`*_{}[]<>()#+-.!|~&@:")
+_MARKUP = re.compile(
+    r"[\\`*\[\]|~&@]|<(?=[A-Za-z/!?])"  # emphasis, code, links, cells, entities, mentions, HTML
+    r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word an underscore is one
+    r"|#(?=\d)|:(?=\S)"  # issues; addresses and emoji
+    r"|(?<=www)\."
+    r"|^[#+=>-]|^\d+[.)](?=\s|$)"  # headings and lists, where a line begins
+)
 
 
 def render(report: Report) -> str:
@@ -39,8 +46,14 @@ def render(report: Report) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return "".join(f"&#{ord(c)};" if c in _SPECIAL else c for c in printable(text))
+    """Text that Markdown shows as it is, and that can be read without being rendered."""
+
+    def escaped(match: re.Match[str]) -> str:
+        if match[0] == "<":  # so that nothing looks like an element to any other program either
+            return "&lt;"
+        return f"{match[0][:-1]}\\{match[0][-1]}"
+
+    return _MARKUP.sub(escaped, printable(text).strip())
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from urllib.parse import quote
 
 from scanner.errors import UsageError
+from scanner.formats.rules import WEIGHT_SUFFIXES
 from scanner.reports import renderer
-from scanner.reports.population import Population, survey
+from scanner.reports.population import Entry, Place, Population, survey
 from scanner.reports.wording import used_signatures
 from scanner.results import SCHEMA_VERSION, Report, Tool, summarise
-from scanner.sweep.ledger_rows import LedgerRows, Swept
+from scanner.sweep.ledger_rows import FinishedAdapter, LedgerRows, Swept
 from scanner.sweep.question import describe
 from scanner.version import version
 
-PARQUET = "parquet"
 SUMMARIES = {"html": "population_html", "markdown": "population_markdown"}
 """Formats of the page that ranks instead of showing each adapter, and the modules."""
 
@@ -33,8 +34,20 @@ def sweep_report(rows: LedgerRows) -> Report:
 
 def population(rows: LedgerRows) -> Population:
     """The sweep as one population."""
-    entries = ((row.content, row.result) for row in rows.adapters())
-    return survey(entries, rows.signatures, list(_sentences(rows.swept())))
+    swept = rows.swept()
+    endpoint = swept.queries[0].endpoint
+    entries = (Entry(row.result, row.content, _place(row, endpoint)) for row in rows.adapters())
+    return survey(entries, rows.signatures, list(_sentences(swept)))
+
+
+def _place(row: FinishedAdapter, endpoint: str) -> Place:
+    """An adapter's name, and the hub's page of its files at the commit that was scanned."""
+    name = "/".join(filter(None, (row.repository, row.subfolder)))
+    if not endpoint.startswith(("https://", "http://")):
+        return Place(name)
+    view = "blob" if row.subfolder.endswith(WEIGHT_SUFFIXES) else "tree"
+    path = "/".join(filter(None, (row.repository, view, row.revision, row.subfolder)))
+    return Place(name, f"{endpoint}/{quote(path)}")
 
 
 def render_sweep(rows: LedgerRows, format_name: str, *, summary: bool) -> str:

@@ -1,46 +1,27 @@
-"""A sweep's table as Parquet: one row per adapter, written in bounded pieces."""
+"""A sweep's table, as CSV or as Parquet: one row per adapter, written in bounded pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from scanner.errors import UsageError
+from scanner.reports.terminal import printable
+from scanner.results import ScanResult
 from scanner.sweep.ledger_rows import FinishedAdapter
 from scanner.system.files import written_whole
 
 _ROWS = 5_000
 """Rows of one row group: what is held in memory at once."""
 
-
-def write_parquet(path: Path, rows: Iterable[FinishedAdapter]) -> None:
-    """Writes the table; the file appears whole or not at all.
-
-    Raises:
-        UsageError: If pyarrow is not installed, or the file cannot be written.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise UsageError(
-            "writing Parquet needs pyarrow",
-            where="-f parquet",
-            todo="pip install 'adapter-scanner[parquet]'",
-        ) from None
-    schema = pyarrow.schema([(name, _type(pyarrow, kind)) for name, kind in _COLUMNS.items()])
-    try:
-        with (
-            written_whole(path) as scratch,
-            pyarrow.parquet.ParquetWriter(scratch, schema, compression="zstd") as writer,
-        ):
-            for piece in _pieces(_record(row) for row in rows):
-                writer.write_table(pyarrow.Table.from_pylist(piece, schema=schema))
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
-
+_PIECE_CHARACTERS = 2**16
+_FORMULA = ("=", "+", "-", "@", "\t")
+"""What a spreadsheet takes for the start of a formula."""
+_BETWEEN_REASONS = " | "
 
 _COLUMNS = {
     "target": "string",
@@ -77,6 +58,85 @@ _COLUMNS = {
     "version": "string",
     "finished": "string",
 }
+_BY_PACK = ("dose", "cosine", "overlap")
+
+
+def columns(packs: Sequence[str]) -> dict[str, str]:
+    """Name -> kind of every column: those of an adapter, and three for each pack.
+
+    Args:
+        packs: Ids of the packs of the sweep.
+    """
+    by_pack = {f"{name}:{pack}": "double" for pack in packs for name in _BY_PACK}
+    return {**_COLUMNS, **by_pack}
+
+
+def csv_pieces(rows: Iterable[FinishedAdapter], packs: Sequence[str]) -> Iterator[str]:
+    """The table as CSV (RFC 4180), in pieces: what is not known is an empty cell.
+
+    Text that a spreadsheet would take for a formula has an apostrophe in front.
+
+    Args:
+        rows: The adapters.
+        packs: Ids of the packs of the sweep.
+    """
+    names = list(columns(packs))
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow([_cell(name) for name in names])
+    for record in map(_record, rows):
+        writer.writerow([_cell(record.get(name)) for name in names])
+        if buffer.tell() > _PIECE_CHARACTERS:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        value = _BETWEEN_REASONS.join(value)
+    if isinstance(value, str):
+        text = printable(value)
+        return f"'{text}" if text.startswith(_FORMULA) else text
+    return repr(value)
+
+
+def write_parquet(path: Path, rows: Iterable[FinishedAdapter], packs: Sequence[str]) -> None:
+    """Writes the table as Parquet; the file appears whole or not at all.
+
+    Args:
+        path: The file.
+        rows: The adapters.
+        packs: Ids of the packs of the sweep.
+
+    Raises:
+        UsageError: If pyarrow is not installed, or the file cannot be written.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise UsageError(
+            "writing Parquet needs pyarrow",
+            where="-f parquet",
+            todo="pip install 'adapter-scanner[parquet]', or say -f csv",
+        ) from None
+    kinds = columns(packs)
+    schema = pyarrow.schema([(name, _type(pyarrow, kind)) for name, kind in kinds.items()])
+    try:
+        with (
+            written_whole(path) as scratch,
+            pyarrow.parquet.ParquetWriter(scratch, schema, compression="zstd") as writer,
+        ):
+            for piece in _pieces(_record(row) for row in rows):
+                writer.write_table(pyarrow.Table.from_pylist(piece, schema=schema))
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror or error}", where=str(path)) from None
 
 
 def _type(pyarrow: Any, kind: str) -> Any:
@@ -123,7 +183,14 @@ def _record(row: FinishedAdapter) -> dict[str, Any]:
         "attempts": row.attempts,
         "version": row.version,
         "finished": row.finished,
+        **_by_pack(result),
     }
+
+
+def _by_pack(result: ScanResult) -> dict[str, float]:
+    """The numbers of every pack that saw the adapter, whichever decided."""
+    numbers: dict[str, Mapping[str, float]] = {name: getattr(result, name) for name in _BY_PACK}
+    return {f"{name}:{pack}": x for name, each in numbers.items() for pack, x in each.items()}
 
 
 def _pieces(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

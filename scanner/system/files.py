@@ -10,29 +10,34 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes], *, durable: bool = True) -> None:
     """Replaces a file's content in one step.
 
     A link is followed; a device or a pipe is written to as it is.
 
     Args:
         path: The file.
-        data: Its new content.
+        data: Its new content, at once or in pieces.
         durable: Wait until the disk has it; not for what can be made again.
 
     Raises:
         OSError: If the folder is missing or cannot be written.
     """
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        path.write_bytes(data)
+        _write(path, data)
         return
     with written_whole(path, durable=durable) as scratch:
-        scratch.write_bytes(data)
+        _write(scratch, data)
+
+
+def _write(path: Path, data: bytes | Iterable[bytes]) -> None:
+    with path.open("wb") as file:
+        file.writelines((data,) if isinstance(data, bytes) else data)
 
 
 @contextmanager

@@ -3,9 +3,12 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 import msgspec
+from hypothesis import example, given
+from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from scanner.reports.markdown_report import escape, render
+from scanner.reports.terminal import printable
 from scanner.results import StaleAcceptance
 from tests.reports.samples import FLAGGED, HOSTILE, mixed, report_of
 
@@ -52,6 +55,27 @@ def test_names_from_adapters_form_no_markup() -> None:
 def test_escaping_keeps_the_text() -> None:
     assert parsed(escape("*a* [b](c) <d> | `e` @f")).text.strip() == "*a* [b](c) <d> | `e` @f"
     assert "\n" not in escape(HOSTILE)
+
+
+@given(st.text())
+@example("_a_ __b__ a_b #1 ##[x] 1. x")
+@example("- x")
+@example("+ x")
+@example("# x")
+@example("1) x")
+@example("=== x")
+@example("www.example.org http://example.org a@b.org :smile:")
+@example("![x](y) &amp; &#64; <b>")
+def test_whatever_is_escaped_is_shown_as_it_is(text: str) -> None:
+    for shown in (f"- {escape(text)}", f"| a |\n|---|\n| x{escape(text)} |"):
+        page = parsed(shown)
+        assert set(page.tags) <= {"ul", "li", "table", "thead", "tr", "th", "tbody", "td"}
+        assert " ".join(printable(text).split()) in " ".join(page.text.split())
+
+
+def test_escaped_names_can_be_read_as_they_are() -> None:
+    assert escape("adapters/my-first_lora.v2 (rank 8)") == "adapters/my-first_lora.v2 (rank 8)"
+    assert escape("model.layers.0: no such tensor") == "model.layers.0: no such tensor"
 
 
 def test_the_gravest_come_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import pty
@@ -21,7 +22,11 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from scanner.reports.json_report import SCHEMA_PATH
+from scanner.reports.terminal import printable
+from scanner.results import ScanResult, Verdict
 from scanner.signatures.pack import Signature
+from scanner.sweep.ledger_rows import FinishedAdapter
+from scanner.sweep.table import csv_pieces
 from tests.cli.program import PROGRAM, ROOT, run
 from tests.hub.faults import Fault
 from tests.hub.fixtures import ServeHub
@@ -194,7 +199,7 @@ def test_every_format_holds_every_adapter(swept: Path, population: Population) -
         for (repository, _), item in population.expected.items():
             if name == "sarif" and item.verdict == "clear":
                 continue  # SARIF holds findings
-            assert repository.replace("-", "&#45;") in done.stdout or repository in done.stdout
+            assert repository in done.stdout
         if name == "json":
             report = json.loads(done.stdout)
             jsonschema.validate(report, schema)
@@ -230,11 +235,52 @@ def test_parquet_holds_the_same_numbers(swept: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_summary_ranks_by_dose(swept: Path, population: Population) -> None:
+def test_csv_holds_what_parquet_holds(swept: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    done = run("hub", "report", str(swept), "-f", "csv")
+    assert (done.returncode, done.stderr) == (1, "")
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    run("hub", "report", str(swept), "-f", "parquet", "-o", str(tmp_path / "sweep.parquet"))
+    table = pyarrow.parquet.read_table(tmp_path / "sweep.parquet").to_pylist()
+    assert len(rows) == len(table) > 50
+    for row, other in zip(rows, table, strict=True):
+        assert list(row) == list(other)
+        for name, value in other.items():
+            if isinstance(value, float):
+                assert float(row[name]) == value
+            elif isinstance(value, str):
+                assert row[name] == value
+            elif value is None:
+                assert row[name] == ""
+    (pack,) = {row["decided_by"] for row in rows} - {""}
+    assert [row[f"dose:{pack}"] for row in rows] == [row["dose"] for row in rows]
+    run("hub", "report", str(swept), "-f", "csv", "-o", str(tmp_path / "sweep.csv"))
+    assert (tmp_path / "sweep.csv").read_text().splitlines() == done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "a\tb", 'say "no", please', "1\n2"])
+def test_no_text_is_a_formula_or_breaks_a_line_of_csv(text: str) -> None:
+    result = ScanResult(target=text, verdict=Verdict.ERROR, reasons=[text, "second"])
+    row = FinishedAdapter("a/b", "c", text, "", "judged", False, 1, "0", "", result)
+    head, line = "".join(csv_pieces([row], ["p"])).splitlines()
+    (found,) = csv.DictReader([head, line])
+    for name in ("target", "subfolder", "reasons"):
+        assert not found[name].startswith(("=", "+", "-", "@", "\t"))
+    assert found["target"].removeprefix("'") == printable(text)
+
+
+def test_the_summary_links_what_was_scanned(swept: Path, population: Population) -> None:
     page = run("hub", "report", str(swept), "--summary", "-f", "markdown").stdout
-    doses = [float(m) for m in re.findall(r"^\| ([+-]\d+\.\d\d) \|", page, re.MULTILINE)]
-    assert doses == sorted(doses, reverse=True)
-    assert len(doses) == len({item.dose for item in population.expected.values()} - {None})
+    rows = [line for line in page.splitlines() if re.match(r"\|\s+\d\.\d{4} ", line)]
+    judged = {item.dose for item in population.expected.values()} - {None}
+    assert len(rows) == len(judged)
+    p_values = [float(line.split("|")[1]) for line in rows if "flagged" in line]
+    assert p_values == sorted(p_values)
+    commits = {item.id: item.head for item in population.repositories}
+    links = re.findall(r"/(owner-\d+/adapter-\d+)/tree/([0-9a-f]{40})", page)
+    assert links
+    assert all(commits[name] == commit for name, commit in links)
     html = run("hub", "report", str(swept), "--summary", "-f", "html").stdout
     assert html.count("<rect") > 2
     assert "<script" not in html
