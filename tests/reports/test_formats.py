@@ -29,7 +29,7 @@ def test_every_format_renders_and_has_a_row_in_the_documentation(name: str) -> N
 
 def test_commands_offer_every_format() -> None:
     assert _choices(scan_command) == set(FORMATS)
-    assert _choices(report_command) == {*FORMATS, "parquet"}
+    assert _choices(report_command) == {*FORMATS, "csv", "parquet"}
 
 
 def test_another_name_is_no_format() -> None:
