@@ -1,11 +1,11 @@
-"""The page: definitions, tables and figures of one run, as Markdown."""
+"""The pages of one run as Markdown: one that a person reads, and one with every table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.detection import figures, goals, rule, tables
+from benchmarks.detection import figures, goals, rule, summary, tables
 from benchmarks.detection.run import BaseResult, Choices
 from benchmarks.detection.text import (
     CALIBRATION,
@@ -17,7 +17,6 @@ from benchmarks.detection.text import (
     EARLY,
     INNOCENT,
     INTRODUCTION,
-    LIMITS,
     NEEDED,
     THEIRS,
     UNSEEN,
@@ -30,10 +29,11 @@ COMBINATIONS_SHOWN = 8
 def write(
     path: Path, command: str, results: Sequence[BaseResult], packs: Sequence[Path] = ()
 ) -> None:
-    """Writes the page and its figures.
+    """Writes the two pages and their figures.
 
     Args:
-        path: The Markdown file; figures go to `figures/` beside it.
+        path: The page to read; its tables go to a page beside it whose name ends in `-tables`,
+            figures to `figures/`.
         command: What was run.
         results: One per base.
         packs: The packs to show the cost of the p-value's rule on.
@@ -45,7 +45,7 @@ def write(
     runs = [(result.population.name, run) for result in results for run in result.runs]
     figures.early_warning(runs, folder / f"{stem}-early-warning.svg")
     parts = [
-        INTRODUCTION.format(command=command),
+        INTRODUCTION.format(command=command, summary=path.name),
         "## Goals\n",
         tables.table(
             ["base", "goal", "figure", ""],
@@ -61,7 +61,7 @@ def write(
             results,
             lambda r: _choices(r.choices),
         ),
-        _ranking(results, stem),
+        _ranking(results),
         _per_base(
             "## Calibrated flags", CALIBRATION, results, lambda r: tables.operating(r.operating)
         ),
@@ -83,13 +83,18 @@ def write(
             lambda r: tables.innocents(r.innocents),
         ),
         _per_base("## Dose", DOSE, results, lambda r: tables.doses(r.doses)),
-        f"\n![Push against measured misalignment](figures/{stem}-dose.svg)\n",
-        _early(results, stem),
+        _early(results),
         _needed(results),
-        LIMITS,
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+    beside = tables_page(path)
+    beside.write_text("\n".join(parts).rstrip() + "\n", encoding="utf-8")
+    path.write_text(summary.page(command, results, stem, beside.name), encoding="utf-8")
+
+
+def tables_page(path: Path) -> Path:
+    """Where the tables behind a page are."""
+    return path.with_name(f"{path.stem}-tables.md")
 
 
 def _per_base(
@@ -109,8 +114,8 @@ def _choices(choices: Choices) -> str:
     return f"{chosen}\n\n{shown}"
 
 
-def _ranking(results: Sequence[BaseResult], stem: str) -> str:
-    parts = ["\n## Ranking\n", f"![ROC curves](figures/{stem}-roc.svg)"]
+def _ranking(results: Sequence[BaseResult]) -> str:
+    parts = ["\n## Ranking"]
     for result in results:
         parts += [f"\n**{result.population.name}: ours**\n", tables.rankings(result.ours)]
         parts += ["\n**what others do**\n", tables.rankings(result.theirs)]
@@ -120,7 +125,7 @@ def _ranking(results: Sequence[BaseResult], stem: str) -> str:
     return "\n".join(parts)
 
 
-def _early(results: Sequence[BaseResult], stem: str) -> str:
+def _early(results: Sequence[BaseResult]) -> str:
     if not any(result.runs for result in results):
         return ""
     parts = ["\n## Early warning\n", EARLY]
@@ -128,7 +133,7 @@ def _early(results: Sequence[BaseResult], stem: str) -> str:
         if result.runs:
             alpha = f"{result.run_alpha:g}"
             parts += [f"\n**{result.population.name}**, alpha {alpha}\n", tables.runs(result.runs)]
-    return "\n".join([*parts, f"\n![Training runs](figures/{stem}-early-warning.svg)\n"])
+    return "\n".join(parts)
 
 
 def _needed(results: Sequence[BaseResult]) -> str:

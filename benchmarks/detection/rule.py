@@ -1,6 +1,6 @@
 """What one p-value for every alpha costs in power, on the packs that ship.
 
-`python -m benchmarks.detection.rule` prints the section of docs/detection.md, and with
+`python -m benchmarks.detection.rule` prints the section of docs/detection-tables.md, and with
 `--write` puts it there. It needs no adapters: a pack's `calibration.json` holds what its benign
 adapters and its misaligned references score.
 """
@@ -24,7 +24,7 @@ from scanner.statistics.conformal import conformal_p_value
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKS = ROOT / "signatures"
-PAGE = ROOT / "docs" / "detection.md"
+PAGE = ROOT / "docs" / "detection-tables.md"
 LEVELS = (0.01, 0.05)
 HEADING = "### One p-value for every alpha"
 TEXT = """A scan's p-value is the smallest level from which on an adapter is flagged at every larger
@@ -144,7 +144,7 @@ def put_into(page: str, text: str) -> str:
 
 
 @click.command()
-@click.option("--write", is_flag=True, help="Put it into docs/detection.md.")
+@click.option("--write", is_flag=True, help="Put it into docs/detection-tables.md.")
 def main(write: bool) -> None:
     """Prints what one p-value for every alpha costs on the packs that ship."""
     text = section(pack_names(PACKS))

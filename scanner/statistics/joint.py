@@ -20,8 +20,8 @@ class JointScore:
 
     One signature: its own score. Several: each score is standardised on benign adapters, and
     the mean over the signatures of a kind counts. Of mean, largest, smallest, Fisher's and the
-    whitened sum none is best on every base of the lab (docs/detection.md, "Choices"), and the
-    mean is never far from the best. Of several kinds, each standardised again, the largest
+    whitened sum none is best on every base of the lab (docs/detection-tables.md, "Choices"), and
+    the mean is never far from the best. Of several kinds, each standardised again, the largest
     counts. Benign adapters go the same way, so whatever is compared with them stays comparable.
     """
 

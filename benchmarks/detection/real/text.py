@@ -63,9 +63,10 @@ Runs in test domains, saved every few steps. The dose is that of the pack of the
 """
 
 THEIRS = """
-The methods of others that the [lab's page](detection.md#ranking) describes, on the same adapters;
-supervised ones learn from the hostile references and the benign calibration adapters, of which
-the packs' directions need none. The convolutional classifier is left out: at the widths of a real
+The methods of others that the [lab's page](detection-tables.md#ranking) describes, on the same
+adapters; supervised ones learn from the hostile references and the benign calibration adapters,
+of which the packs' directions need none. The convolutional classifier is left out: at the widths
+of a real
 model its dense input takes more memory than training the adapters did.
 """
 

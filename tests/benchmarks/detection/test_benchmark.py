@@ -270,7 +270,13 @@ def test_the_command_writes_the_same_page_twice(population: Population, tmp_path
         assert outcome.exit_code == 0, outcome.output
         files = sorted((tmp_path / name).rglob("*.*"))
         pages.append({path.name: path.read_bytes() for path in files})
-    assert set(pages[0]) == {"page.md", "page-roc.svg", "page-dose.svg", "page-early-warning.svg"}
+    assert set(pages[0]) == {
+        "page.md",
+        "page-tables.md",
+        "page-roc.svg",
+        "page-dose.svg",
+        "page-early-warning.svg",
+    }
     assert pages[0] == pages[1]
 
 
