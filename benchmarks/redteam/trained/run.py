@@ -100,10 +100,9 @@ def _submit(attacker: Attacker, attack: Attack, adapter: Adapter, step: int, fac
         with adapter.applied():
             behaviour = round(base.behaviour(), 4)
         adapter.factor = 1.0
-    deviations = attacker.statistics.deviations(adapter.update)
     scores = {
         pack: round(float(value), 3)
-        for (quantity, pack), value in deviations.items()
+        for quantity, pack, value in attacker.statistics.deviations(adapter.update)
         if quantity == "score"
     }
     return Try(step, factor, verdict, alone, why[:300], behaviour, scores)
@@ -115,7 +114,6 @@ _attacker: Attacker | None = None
 def _start(job: Job) -> None:
     global _attacker
     torch.set_num_threads(1)
-    torch.set_float32_matmul_precision("high")
     _attacker = Attacker(job.load())
 
 

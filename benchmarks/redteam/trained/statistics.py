@@ -21,6 +21,7 @@ from scanner.formats.model import Site
 from scanner.geometry import Direction, Matrix
 from scanner.geometry.site_statistics import SIGN_DEVIATIONS
 from scanner.results import Shape
+from scanner.signatures.manifest import BenignScore
 from scanner.signatures.pack import Signature
 
 Quantity = Literal["score", "dose", "strength", "signed write", "write", "norm", "spread"]
@@ -29,6 +30,8 @@ along the directions for its size, with its sign and without; the norm; the larg
 site."""
 SUPPORT: tuple[Quantity, ...] = ("dose", "strength", "signed write", "write", "norm", "spread")
 """What `scanner.detection.support` looks at."""
+LARGEST = "the size of its largest site beside that of its typical one (logarithm)"
+FAINTEST = "the size of its typical site beside that of its faintest one (logarithm)"
 TINY = 1e-12
 """Added under square roots, whose slope is infinite at zero."""
 
@@ -156,6 +159,8 @@ class Value(NamedTuple):
     quantity: Quantity
     pack: str
     """Id of the signature it is about; empty if it is about none."""
+    what: str
+    """What the scanner calls it; empty for the score."""
     value: torch.Tensor
 
 
@@ -182,6 +187,9 @@ class Unit:
 class Statistics:
     """Everything that the scanner compares of an adapter with benign ones, under some packs.
 
+    What support looks at is asked of `scanner.detection.support` itself, by name: a statistic of
+    it that has no copy here is one that the attacker does not penalise.
+
     Args:
         signatures: The packs.
         device: Where adapters are trained.
@@ -190,53 +198,30 @@ class Statistics:
     def __init__(self, signatures: Sequence[Signature], device: torch.device) -> None:
         self.signatures = tuple(signatures)
         self.directions = {item.id: Directions.of(item, device) for item in signatures}
-        benign = support.alike(support.benign_in_common(signatures), Shape.SEVERAL_LAYERS)
-        self._benign = benign
-        self._known = all(score.sites for item in benign for score in item)
         self._device = device
-        self.units = {(kind, pack): unit for kind, pack, unit in self._units()}
+        benign = support.alike(support.benign_in_common(signatures), Shape.SEVERAL_LAYERS)
+        self.units = {
+            statistic.what: Unit.of(statistic.values[1:], statistic.floor)
+            for statistic in of_support(self.signatures, benign)
+        }
+        self._scores = {
+            signature.id: Unit.of(np.array([item[index].score for item in benign]))
+            for index, signature in enumerate(self.signatures)
+        }
+        self._norms = _log_norms(benign)
         self._typical: dict[tuple[Site, ...], torch.Tensor] = {}
 
-    def _units(self) -> Iterator[tuple[str, str, Unit]]:
-        norms = np.array([max(score.norm for score in item) for item in self._benign])
-        yield "norm", "", Unit.of(np.log(norms), floor=0.05)
-        for index, signature in enumerate(self.signatures):
-            own = [item[index] for item in self._benign]
-            dose = np.array([score.dose for score in own])
-            yield "score", signature.id, Unit.of(np.array([score.score for score in own]))
-            yield "dose", signature.id, Unit.of(dose)
-            strength = dose / np.array([score.norm for score in own])
-            yield "strength", signature.id, Unit.of(strength)
-            if self._known:
-                sites = sorted({site for score in own for site in score.sites})
-                table = spread.SiteTable.of([score.sites for score in own], sites)
-                known = [signature.direction_norm(Site.from_key(site)) for site in sites]
-                signed, unsigned = spread.write_statistics(table, np.array(known), signature.id)
-                yield "signed write", signature.id, Unit.of(signed.values)
-                yield "write", signature.id, Unit.of(unsigned.values)
-        if self._known:
-            table = self._table()
-            largest, faintest = spread.size_statistics(table.norm, table.norm)
-            yield "largest", "", Unit.of(largest.values, floor=0.1)
-            yield "faintest", "", Unit.of(faintest.values, floor=0.1)
-
-    def _table(self) -> spread.SiteTable:
-        """The benign adapters' sites under the signature that knows most of them."""
-        tables = []
-        for index in range(len(self.signatures)):
-            rows = [item[index].sites for item in self._benign]
-            tables.append(spread.SiteTable.of(rows, sorted({site for row in rows for site in row})))
-        return max(tables, key=lambda table: len(table.sites))
+    def score_unit(self, pack: str) -> Unit:
+        """Where benign adapters' scores lie under one pack."""
+        return self._scores[pack]
 
     def typical(self, sites: tuple[Site, ...]) -> torch.Tensor:
         """(m,): logarithm of the median norm of benign adapters at some sites."""
         if sites not in self._typical:
-            table = self._table()
-            logs = dict(
-                zip(table.sites, np.nanmedian(np.log(table.norm), axis=0).tolist(), strict=True)
-            )
-            usual = float(np.nanmedian(np.log(table.norm)))
-            found = [logs.get(site.key, usual) for site in sites]
+            known = {site: float(np.median(values)) for site, values in self._norms.items()}
+            pooled = [value for values in self._norms.values() for value in values]
+            usual = float(np.median(pooled)) if pooled else 0.0
+            found = [known.get(site.key, usual) for site in sites]
             self._typical[sites] = torch.tensor(found, device=self._device, dtype=torch.float32)
         return self._typical[sites]
 
@@ -249,24 +234,53 @@ class Statistics:
             sites = directions.sites(update)
             size = sites.norm.square().sum().sqrt()
             dose = sites.inner.sum()
-            yield Value("score", name, score(sites, layers))
-            yield Value("dose", name, dose)
-            yield Value("strength", name, dose / size)
-            yield Value("signed write", name, written_for_its_size(sites, signed_writes(sites)))
-            yield Value("write", name, written_for_its_size(sites, writes(sites)))
+            signed = written_for_its_size(sites, signed_writes(sites))
+            unsigned = written_for_its_size(sites, writes(sites))
+            into = f"what it writes into the directions of {name}, for its size,"
+            yield Value("score", name, "", score(sites, layers))
+            yield Value("dose", name, f"the dose of {name}", dose)
+            yield Value("strength", name, f"the dose of {name} per unit of update", dose / size)
+            yield Value("signed write", name, f"what it writes along {name}, for its size,", signed)
+            yield Value("write", name, into, unsigned)
         if sites is not None:
-            yield Value("norm", "", sites.norm.square().sum().sqrt().log())
-            if self._known:
-                largest, faintest = extreme_sizes(sites, self.typical(order))
-                yield Value("spread", "largest", largest)
-                yield Value("spread", "faintest", faintest)
+            norm = sites.norm.square().sum().sqrt().log()
+            yield Value("norm", "", "the norm of the update", norm)
+            largest, faintest = extreme_sizes(sites, self.typical(order))
+            yield Value("spread", "", LARGEST, largest)
+            yield Value("spread", "", FAINTEST, faintest)
 
-    def deviations(self, update: Update) -> dict[tuple[Quantity, str], torch.Tensor]:
-        """Every statistic as a deviation from benign adapters, by quantity and pack."""
-        found: dict[tuple[Quantity, str], torch.Tensor] = {}
-        for quantity, pack, value in self.values(update):
-            key = (pack, "") if quantity == "spread" else (quantity, pack)
-            unit = self.units.get(key)
+    def deviations(self, update: Update) -> list[tuple[Quantity, str, torch.Tensor]]:
+        """Every statistic that verdicts rest on, as a deviation from benign adapters.
+
+        Returns:
+            Quantity, id of the pack it is about if it is about one, and deviation.
+        """
+        found = []
+        for quantity, pack, what, value in self.values(update):
+            unit = self._scores[pack] if quantity == "score" else self.units.get(what)
             if unit is not None:
-                found[quantity, pack] = (value - unit.median) / unit.spread
+                found.append((quantity, pack, (value - unit.median) / unit.spread))
         return found
+
+
+def of_support(
+    signatures: Sequence[Signature], benign: Sequence[tuple[BenignScore, ...]]
+) -> list[spread.Statistic]:
+    """What support compares, of the first benign adapter (twice) and all of them."""
+    profiles = [
+        [support.profile(item[index]) for item in (benign[0], *benign)]
+        for index in range(len(signatures))
+    ]
+    return list(support._statistics(signatures, profiles))
+
+
+def _log_norms(benign: Sequence[tuple[BenignScore, ...]]) -> dict[str, list[float]]:
+    """Site -> logarithms of benign adapters' norms there, under the pack that knows most sites."""
+    found: dict[str, list[float]] = {}
+    for index in range(len(benign[0])):
+        logs: dict[str, list[float]] = {}
+        for item in benign:
+            for site, numbers in item[index].sites.items():
+                logs.setdefault(site, []).append(float(np.log(max(numbers.norm, 1e-30))))
+        found = max(found, logs, key=len)
+    return found

@@ -113,9 +113,7 @@ class Attacker:
         if attack.source == "packs":
             return PackPenalty(self.statistics, attack)
         directions = self.surrogate(attack.source, attack.seed_of("surrogate"))
-        units = [
-            unit.spread for (kind, _), unit in self.statistics.units.items() if kind == "score"
-        ]
+        units = [self.statistics.score_unit(pack.id).spread for pack in self.base.signatures]
         return SurrogatePenalty(
             Directions(directions, self.base.device), float(np.median(units)), attack.aim
         )
@@ -183,7 +181,7 @@ class PackPenalty(Penalty):
         attack = self._attack
         beyond = [
             (deviation - attack.aim).clamp(min=0)
-            for (quantity, pack), deviation in self._statistics.deviations(update).items()
+            for quantity, pack, deviation in self._statistics.deviations(update)
             if quantity in attack.penalised and attack.pack in ("", pack)
         ]
         # The worst counts as much as all together: one that stands out is enough to be seen.

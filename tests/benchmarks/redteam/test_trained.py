@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from benchmarks.redteam.trained.run import Result, Try
 from benchmarks.redteam.trained.statistics import Statistics, Unit
 from benchmarks.redteam.trained.training import Attacker, adapted
 from scanner import geometry
-from scanner.detection import spread, support
+from scanner.detection import support
 from scanner.formats.model import Site
 from scanner.geometry import LowRank, Matrix
 from scanner.results import Shape
@@ -66,58 +66,37 @@ def made_up(packs: list[Signature], layers: int, seed: int) -> Update:
     )
 
 
-def of_scanner(packs: list[Signature], update: Update) -> Iterator[tuple[str, str, float]]:
-    """The same statistics from the scanner's own functions, on the numbers that are saved."""
-    numbers = as_delta(update)
-    benign = support.alike(support.benign_in_common(packs), Shape.SEVERAL_LAYERS)
-    known = all(score.sites for item in benign for score in item)
-    for index, pack in enumerate(packs):
-        seen = {
-            site: geometry.project(LowRank(item.b, item.a, 1.0), pack.direction(site))
-            for site, item in numbers.items()
-            if site in pack.sites
-        }
-        norm = sum(item.norm_squared for item in seen.values()) ** 0.5
-        dose = geometry.dose(seen.values())
-        yield "score", pack.id, adapter_score(seen)
-        yield "dose", pack.id, dose
-        yield "strength", pack.id, dose / norm
-        own = site_numbers(seen)
-        table = spread.SiteTable.of([own], sorted(own))
-        weights = np.array([pack.direction_norm(Site.from_key(site)) for site in table.sites])
-        signed, unsigned = spread.write_statistics(table, weights, pack.id)
-        yield "signed write", pack.id, float(signed.values[0])
-        yield "write", pack.id, float(unsigned.values[0])
-        if index == 0:
-            yield "norm", "", float(np.log(norm))
-        if index == 0 and known:
-            rows = [item[0].sites for item in benign]
-            sites = sorted({site for row in (own, *rows) for site in row})
-            whole = spread.SiteTable.of([own, *rows], sites)
-            largest, faintest = spread.size_statistics(whole.norm, whole.norm[1:])
-            yield "spread", "largest", float(largest.values[0])
-            yield "spread", "faintest", float(faintest.values[0])
-
-
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("pattern", FAMILIES)
 def test_the_copy_measures_what_the_scanner_measures(pattern: str, layers: int) -> None:
     packs = packs_of(pattern)
-    statistics = Statistics(packs, CPU)
     update = made_up(packs, layers, seed=layers)
-    found = {(item.quantity, item.pack): float(item.value) for item in statistics.values(update)}
-    expected = {(kind, pack): value for kind, pack, value in of_scanner(packs, update)}
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        assert found[key] == pytest.approx(value, rel=2e-4, abs=2e-4), key  # type: ignore[index]
+    found = list(Statistics(packs, CPU).values(update))
+    benign = support.alike(support.benign_in_common(packs), Shape.SEVERAL_LAYERS)
+    profiles = []
+    for index, pack in enumerate(packs):
+        seen = {
+            site: geometry.project(LowRank(item.b, item.a, 1.0), pack.direction(site))
+            for site, item in as_delta(update).items()
+            if site in pack.sites
+        }
+        score = next(item for item in found if (item.quantity, item.pack) == ("score", pack.id))
+        assert float(score.value) == pytest.approx(adapter_score(seen), rel=2e-4, abs=2e-4)
+        norm = sum(item.norm_squared for item in seen.values()) ** 0.5
+        own = support.Profile(geometry.dose(seen.values()), norm, site_numbers(seen))
+        profiles.append([own, *(support.profile(item[index]) for item in benign)])
+    expected = {item.what: float(item.values[0]) for item in support._statistics(packs, profiles)}
+    copied = {item.what: float(item.value) for item in found}
+    assert expected.keys() & copied.keys()
+    for what in expected.keys() & copied.keys():
+        assert copied[what] == pytest.approx(expected[what], rel=2e-4, abs=2e-4), what
 
 
-def test_every_statistic_of_support_has_a_unit_and_lies_among_benign_ones() -> None:
+def test_every_statistic_of_support_has_a_copy() -> None:
     packs = packs_of("persona-llama-*")
     statistics = Statistics(packs, CPU)
-    assert {kind for kind, _ in statistics.units} == {
-        *("score", "dose", "strength", "signed write", "write", "norm", "largest", "faintest")
-    }
+    copied = {item.what for item in statistics.values(made_up(packs, 2, seed=0))}
+    assert statistics.units.keys() <= copied
     assert all(unit.spread > 0 for unit in statistics.units.values())
     unit = Unit.of(np.linspace(0, 1, 101))
     assert unit.median == pytest.approx(0.5)
@@ -161,7 +140,7 @@ def test_an_adapter_does_to_the_model_what_its_numbers_say(
 
 def deviation(attacker: Attacker, adapter: Adapter, quantity: str) -> float:
     found = attacker.statistics.deviations(adapter.update)
-    return max(float(value) for (kind, _), value in found.items() if kind == quantity)
+    return max(float(value) for kind, _, value in found if kind == quantity)
 
 
 @pytest.mark.parametrize("quantity", ["score", "dose", "write"])
