@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from scanner.system.display import register
+
 if TYPE_CHECKING:
     from scanner.errors import AdapterScannerError, TargetError, UsageError
     from scanner.formats.compose import compose
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from scanner.results import ScanResult, Verdict
     from scanner.scanning.opening import open_adapter, scan
     from scanner.signatures.pack import Signature, load_signature
+
+    __version__: str
 
 __all__ = [
     "Adapter",
@@ -32,6 +36,7 @@ __all__ = [
     "Update",
     "UsageError",
     "Verdict",
+    "__version__",
     "compose",
     "load_signature",
     "open_adapter",
@@ -55,8 +60,15 @@ _HOME = {
     "scan": "scanner.scanning.opening",
 }
 
+register("result", "scanner.reports.notebook:result_card")
+register("signature", "scanner.reports.notebook:signature_card")
+
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from scanner.version import version
+
+        return version()
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'scanner' has no attribute {name!r}")

@@ -11,6 +11,30 @@ DEBUG_VARIABLE = "ADAPTER_SCANNER_DEBUG"
 """Environment variable: set, an unexpected exception shows its traceback."""
 
 
+_BY_FLAG = False
+
+
+def name_options_by_flag() -> None:
+    """Makes this process say options as on the command line: for the program, not the library."""
+    global _BY_FLAG
+    _BY_FLAG = True
+
+
+def option(name: str, value: str = "") -> str:
+    """An option as whoever reads the message gives it.
+
+    Args:
+        name: The parameter's name in Python, `first_index`.
+        value: A value for it.
+
+    Returns:
+        ``--first-index block0`` on the command line, ``first_index='block0'`` in Python.
+    """
+    if _BY_FLAG:
+        return f"--{name.replace('_', '-')} {value}".rstrip()
+    return f"{name}={value!r}" if value else name
+
+
 class AdapterScannerError(Exception):
     """Base of every error this package raises on purpose.
 

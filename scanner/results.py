@@ -6,8 +6,14 @@ A number that is not known is None (null in JSON), never 0 and never NaN.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from scanner.system.display import drawn
+
+if TYPE_CHECKING:
+    import pandas
 
 SCHEMA_VERSION = 2
 
@@ -196,6 +202,32 @@ class ScanResult(Record, frozen=True, kw_only=True):
     reasons: list[str] = []
     accepted: Acceptance | None = None
     """Set if a baseline accepts this finding; it then does not fail the run."""
+
+    def __repr__(self) -> str:
+        numbers = [f"p {self.p_value:.4f}"] if self.p_value is not None else []
+        numbers += [f"dose {self.deciding_dose:+.2f}"] if self.deciding_dose is not None else []
+        said = "".join(f", {number}" for number in numbers)
+        return f"<ScanResult {self.verdict.value}: {self.target!r}{said}>"
+
+    def _repr_html_(self) -> str | None:
+        """The result as a notebook shows it: what the HTML report says of this adapter."""
+        return drawn("result", self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain dicts, lists and numbers: one entry of the JSON report."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The evidence site by site, as a data frame: the fields of `SiteResult`.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        from scanner.system.tables import data_frame
+
+        columns = SiteResult.__struct_fields__
+        return data_frame([msgspec.structs.asdict(site) for site in self.sites], columns)
 
     @property
     def deciding_dose(self) -> float | None:

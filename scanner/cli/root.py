@@ -11,7 +11,13 @@ from typing import Any
 import click
 
 from scanner.cli.status import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_USAGE
-from scanner.errors import DEBUG_VARIABLE, AdapterScannerError, TargetError, unforeseen
+from scanner.errors import (
+    DEBUG_VARIABLE,
+    AdapterScannerError,
+    TargetError,
+    name_options_by_flag,
+    unforeseen,
+)
 
 _COMMANDS = {
     "scan": ("scanner.cli.scan", "Scan adapters for known misalignment directions."),
@@ -78,6 +84,7 @@ class LazyGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Runs the program; whatever goes wrong is one line on standard error and a status."""
         kwargs["standalone_mode"] = False
+        name_options_by_flag()
         try:
             status = super().main(args, **kwargs)
         except Exception as error:  # a traceback would exit 1, which means flagged

@@ -28,6 +28,22 @@ _FORMAT = click.option(
     show_default=True,
     help="How to write it.",
 )
+_PAGE_FORMAT = click.option(
+    "-f",
+    "--format",
+    "format_name",
+    type=click.Choice(["text", "json", "html"]),
+    default="text",
+    show_default=True,
+    help="How to write it.",
+)
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Where to write it.  [default: standard output]",
+)
 
 
 @click.group("signatures")
@@ -67,19 +83,29 @@ def _complain(ctx: click.Context, summaries: list[PackSummary]) -> None:
 
 @command.command("show")
 @click.argument("pack")
-@_FORMAT
-def show(pack: str, format_name: str) -> None:
-    """Show what a PACK is made of and what its calibration supports.
+@_PAGE_FORMAT
+@_OUTPUT
+def show(pack: str, format_name: str, output: Path | None) -> None:
+    """Show what a PACK is made of, what its calibration supports and what it finds.
 
-    PACK is a directory, or the name of an installed pack.
+    PACK is a directory, or the name of an installed pack. As html: one page with pictures of its
+    scores by family, of what it finds at which price, and of where it lives in the network.
     """
+    from scanner.cli.output import write_report
     from scanner.signatures.installed import find_pack
     from scanner.signatures.pack import load_signature
     from scanner.signatures.summary import as_json, details, summarise_pack
 
     signature = load_signature(find_pack(pack))
-    summary = summarise_pack(signature)
-    click.echo(as_json(summary) if format_name == "json" else details(summary, signature))
+    if format_name == "html":
+        from scanner.reports.pack_html import render
+
+        text = render(signature)
+    else:
+        summary = summarise_pack(signature)
+        shown = as_json(summary) if format_name == "json" else details(summary, signature)
+        text = f"{shown}\n"
+    write_report(text, output, for_machines=format_name != "text")
 
 
 @command.command("verify")

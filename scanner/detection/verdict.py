@@ -21,7 +21,7 @@ from scanner import geometry
 from scanner.detection.evidence import Evidence, SignatureEvidence, default_jobs, gather
 from scanner.detection.references import with_references
 from scanner.detection.support import support_of
-from scanner.errors import AlphaUnsupportedError, UsageError
+from scanner.errors import AlphaUnsupportedError, UsageError, option
 from scanner.formats.model import Adapter, Site, Uncovered, site_order
 from scanner.results import (
     Coverage,
@@ -114,7 +114,7 @@ def check_alpha(alpha: float | None) -> None:
         UsageError: If alpha is not strictly between 0 and 1.
     """
     if alpha is not None and not 0 < alpha < 1:
-        raise UsageError(f"alpha is {alpha}, not between 0 and 1", where="--alpha")
+        raise UsageError(f"alpha is {alpha}, not between 0 and 1", where=option("alpha"))
 
 
 def _with_digest(result: ScanResult, sha256: str, base_model: str | None) -> ScanResult:

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from scanner.errors import UsageError
+from scanner.errors import UsageError, option
 from scanner.formats.base_identity import normalise_base_name
 from scanner.formats.model import Adapter, Content, Site, Uncovered, Update, site_order
 from scanner.geometry.whole_matrix import Dense
@@ -28,7 +28,8 @@ def compose(adapters: Sequence[Adapter]) -> Adapter:
     if len(names) > 1:
         listed = ", ".join(sorted(name for name in names if name))
         raise UsageError(
-            f"adapters of different base models cannot be summed ({listed})", where="--compose"
+            f"adapters of different base models cannot be summed ({listed})",
+            where=option("compose"),
         )
     by_site: dict[Site, list[Update]] = {}
     for adapter in adapters:
@@ -72,7 +73,7 @@ def _sum(updates: Sequence[Update]) -> Update:
     if len(shapes) > 1:
         raise UsageError(
             f"{first.site.key} has different shapes in the adapters ({sorted(shapes)})",
-            where="--compose",
+            where=option("compose"),
         )
     return Update(
         site=first.site,

@@ -67,7 +67,7 @@ def _power(power: Power | None, alphas: Iterable[float]) -> PowerSummary | None:
     return PowerSummary(held_out=power.held_out, levels=power_levels(power, alphas))
 
 
-def _in_utf8(result: ScanResult) -> ScanResult:
+def in_utf8(result: ScanResult) -> ScanResult:
     """A result whose file names, which may be any bytes, can be written in UTF-8."""
 
     def visible(text: str) -> str:
@@ -87,7 +87,7 @@ def assemble(
     configuration: Configuration | None = None,
 ) -> Report:
     """Builds the report of a run, without the signatures of other bases."""
-    results = [_in_utf8(result) for result in results]
+    results = [in_utf8(result) for result in results]
     bases = {normalise_base_name(result.base_model) for result in results}
     used = [
         signature

@@ -158,26 +158,23 @@ def _swarm(points: Sequence[tuple[float, str]], size: float) -> list[Dot]:
 
 @dataclass(frozen=True)
 class Cell:
-    """The dose at one site."""
+    """The number at one site."""
 
-    dose: float
+    number: float
     strength: float
-    """|dose| as a share of the largest of the scale, in [0, 1]."""
-
-    @property
-    def words(self) -> str:
-        """The number in words, for those who do not see the colour."""
-        return f"dose {self.dose:+.4f}"
+    """|number| as a share of the largest of the scale, in [0, 1]."""
+    words: str
+    """The number in words, for those who do not see the colour."""
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Dose by module (rows) and layer (columns); None where the adapter changes nothing."""
+    """Numbers by module (rows) and layer (columns); None where there is none."""
 
     layers: list[str]
     rows: list[tuple[str, list[Cell | None]]]
     largest: float
-    """|dose| that is shown at full strength."""
+    """|number| that is shown at full strength."""
 
 
 def largest_dose(sites: Iterable[SiteResult]) -> float:
@@ -198,7 +195,9 @@ def heat_map(sites: Sequence[SiteResult], largest: float) -> HeatMap | None:
     layers = sorted({site.layer for site in sites}, key=lambda x: -1 if x is None else x)
     modules = list(dict.fromkeys(site.module for site in sites))
     cells = {
-        (site.module, site.layer): Cell(site.dose, abs(site.dose) / largest if largest else 0.0)
+        (site.module, site.layer): Cell(
+            site.dose, abs(site.dose) / largest if largest else 0.0, f"dose {site.dose:+.4f}"
+        )
         for site in sites
     }
     return HeatMap(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from scanner.errors import option
 from scanner.formats.base_identity import (
     normalise_base_name,
     shape_conflicts,
@@ -78,14 +79,14 @@ def match_signatures(
             return Match(
                 (),
                 f"the adapter does not fit the base it names, {base.id}: "
-                f"{'; '.join(conflicts)}; say --base-model if it is another one",
+                f"{'; '.join(conflicts)}; say {option('base_model')} if it is another one",
             )
     distinct = {signature.digest: signature for signature in reversed(named)}
     chosen = [signature for signature in named if distinct[signature.digest] is signature]
     ids = Counter(signature.id for signature in chosen)
     if repeated := next((name for name, count in ids.items() if count > 1), None):
         places = " and ".join(str(item.path) for item in chosen if item.id == repeated)
-        return Match((), f"two packs are called {repeated}: {places}; name the one to use with -s")
+        return Match((), f"two packs are called {repeated}: {places}; name the one to use")
     for signature in chosen:
         signature.verify()
     return Match(tuple(chosen))
@@ -107,12 +108,13 @@ def _hint(adapter: Adapter, signatures: Sequence[Signature]) -> str:
     fitting = _fitting(adapter, signatures)
     if not fitting:
         return ""
-    return f"; its shapes fit {' and '.join(fitting)}: if that is its base, say --base-model"
+    named = option("base_model")
+    return f"; its shapes fit {' and '.join(fitting)}: if that is its base, say {named}"
 
 
 def _nameless_reason(adapter: Adapter, signatures: Sequence[Signature]) -> str:
     hint = _hint(adapter, signatures)
-    return f"the adapter does not name its base model{hint or '; say --base-model'}"
+    return f"the adapter does not name its base model{hint or '; say ' + option('base_model')}"
 
 
 def _unknown_reason(adapter: Adapter, signatures: Sequence[Signature], name: str | None) -> str:

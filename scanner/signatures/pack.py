@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from scanner.errors import SignatureError, TargetError
@@ -43,6 +45,11 @@ from scanner.signatures.manifest import (
     decode_selection,
 )
 from scanner.signatures.power import Power, decode_power
+from scanner.system.display import drawn
+from scanner.system.tables import data_frame
+
+if TYPE_CHECKING:
+    import pandas
 
 Directions = Mapping[Site, Direction]
 
@@ -70,6 +77,41 @@ class Signature:
     def id(self) -> str:
         """Id of the pack, from its manifest."""
         return self.manifest.id
+
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        made = f"{manifest.method}, rank {manifest.rank}, {len(self.reference_ids)} references"
+        return f"<Signature {self.id!r} for {manifest.base_model.id!r}: {made}>"
+
+    def _repr_html_(self) -> str | None:
+        """The pack as a notebook shows it: what it is made of and what it finds."""
+        return drawn("signature", self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Manifest and calibration as plain dicts, lists and numbers, with the pack's digest.
+
+        Raises:
+            SignatureError: If the pack is damaged.
+        """
+        return {
+            "path": str(self.path),
+            "digest": self.digest,
+            "manifest": msgspec.to_builtins(self.manifest),
+            "calibration": msgspec.to_builtins(self.calibration),
+        }
+
+    def to_frame(self) -> pandas.DataFrame:
+        """What benign adapters and misaligned references score, as a data frame.
+
+        One row each, with `role` ``benign`` or ``misaligned``; empty without a calibration.
+
+        Raises:
+            SignatureError: If the pack is damaged.
+            MissingExtraError: If pandas is not installed.
+        """
+        from scanner.signatures.score_table import COLUMNS, score_rows
+
+        return data_frame(score_rows(self.manifest, self.calibration), COLUMNS)
 
     @cached_property
     def _content(self) -> _Content:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from scanner.errors import SignatureError, UsageError
+from scanner.errors import SignatureError, UsageError, option
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore, Calibration, Dropped, ReferenceScore
 from scanner.signatures.pack import Signature, load_signature
@@ -113,7 +113,9 @@ def drop_adapter(path: Path, identity: str, reason: str, today: date) -> Change:
     """
     said = " ".join(reason.split())
     if not said:
-        raise UsageError("no reason", where="--reason", todo="say why the adapter is not benign")
+        raise UsageError(
+            "no reason", where=option("reason"), todo="say why the adapter is not benign"
+        )
     signature = load_signature(path)
     before = _calibration(signature)
     item = _named(before.benign, identity, path)

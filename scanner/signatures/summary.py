@@ -180,6 +180,12 @@ def pack_table(summaries: list[PackSummary]) -> str:
 
 def details(summary: PackSummary, signature: Signature) -> str:
     """A pack as a person reads it."""
+    rows = detail_rows(summary, signature)
+    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
+def detail_rows(summary: PackSummary, signature: Signature) -> list[tuple[str, str]]:
+    """What a pack is made of and what its calibration supports, as labels and text."""
     manifest, calibration = signature.manifest, signature.calibration
     modules = sorted(manifest.base_model.shapes)
     rows = [
@@ -216,7 +222,7 @@ def details(summary: PackSummary, signature: Signature) -> str:
     rows += [("limitation", limitation) for limitation in summary.limitations]
     if manifest.description:
         rows.insert(1, ("description", manifest.description))
-    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+    return rows
 
 
 def _nulling_row(signature: Signature) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from scanner.errors import AlphaUnsupportedError
+from scanner.errors import AlphaUnsupportedError, option
 from scanner.geometry import Matrix
 
 DEFAULT_ALPHA = 0.01
@@ -49,7 +49,7 @@ def check_supported(n: int, alpha: float, whose: str = "the calibration") -> Non
     if not supports(n, alpha):
         raise AlphaUnsupportedError(
             f"alpha {alpha:g} needs {needed_for(alpha)} benign adapters, {whose} has {n}",
-            where="--alpha",
+            where=option("alpha"),
             todo=f"ask for alpha >= {smallest_level(n):.4g}, or calibrate on more",
         )
 

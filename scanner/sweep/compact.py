@@ -1,5 +1,8 @@
 """A result as the ledger keeps it: a fifteenth of its JSON, and the same result when it is read.
 
+What only pictures of a single result need, the scores and doses of the benign adapters and the
+references, is left out: it is the packs', and the same for thousands of adapters.
+
 An adapter of an 8B model has 224 sites, and its result is nearly all digits and keys of theirs.
 So sites are kept as columns. A name or a layer repeats what stands before it. A number is kept to
 `DIGITS` significant digits (it is shown with three at most, and nothing is computed from it), as
@@ -18,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from scanner.results import ScanResult, SiteResult
+from scanner.results import Comparison, ScanResult, SiteResult
 
 DIGITS = 4
 """Significant digits of the numbers of a site. Those of the adapter are kept whole."""
@@ -47,12 +50,21 @@ def compact(result: ScanResult) -> bytes:
     """Packs a result."""
     numbers = [_in_digits(getattr(site, name) for site in result.sites) for name in _NUMBERS]
     packed = _Compact(
-        result=msgspec.json.encode(msgspec.structs.replace(result, sites=[])),
+        result=msgspec.json.encode(
+            msgspec.structs.replace(result, sites=[], comparison=_decisive(result.comparison))
+        ),
         exact=[[getattr(site, name) for site in result.sites] for name in _EXACT],
         digits=[_planes(digits) for digits, _ in numbers],
         powers=[_planes(powers) for _, powers in numbers],
     )
     return zlib.compress(msgspec.msgpack.encode(packed), _LEVEL)
+
+
+def _decisive(comparison: Comparison | None) -> Comparison | None:
+    """A comparison without what only a picture of it needs."""
+    if comparison is None:
+        return None
+    return msgspec.structs.replace(comparison, benign_scores=[], benign_doses=[], references=[])
 
 
 def expand(packed: bytes, *, with_sites: bool = True) -> ScanResult:

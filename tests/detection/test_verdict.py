@@ -216,7 +216,7 @@ def test_another_base_is_inconclusive_and_equal_shapes_are_only_a_hint(
     result = scan(adapter, [pack])
     assert result.verdict is Verdict.INCONCLUSIVE
     assert expected in reasons(result)
-    assert "--base-model" in reasons(result)
+    assert "say base_model" in reasons(result)
     assert scan(adapter, [pack], base_model="synthetic-lab/tiny-base").verdict is Verdict.FLAGGED
 
 

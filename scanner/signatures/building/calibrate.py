@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from scanner import geometry
-from scanner.errors import SignatureError
+from scanner.errors import SignatureError, option
 from scanner.formats.model import Adapter, Site, Update
 from scanner.geometry import Direction, SiteProjection
 from scanner.signatures.building.benign_query import Decisions, Purpose, search_hub
@@ -316,7 +316,7 @@ def calibrate_pack(
         raise SignatureError(
             "its directions have no sign, so there is no score to calibrate",
             where=str(path),
-            todo="import it with --inputs",
+            todo=f"import it with {option('inputs')}",
         )
     _check_families(manifest, crossfit, benign)
 

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scanner.errors import MissingExtraError, SignatureError, TargetError
+from scanner.errors import MissingExtraError, SignatureError, TargetError, option
 from scanner.formats.model import FloatArray, Site, TensorStore
 from scanner.formats.stores.opened import sha256_of_file
 from scanner.formats.stores.sniff import open_store
@@ -133,8 +133,8 @@ def read_vectors(file: Path, options: ImportOptions) -> dict[int, FloatArray]:
             raise SignatureError(
                 "a stack of vectors does not say what its first index is",
                 where=str(file),
-                todo="say --first-index embeddings (layers + 1 vectors, as persona vectors), "
-                "or --first-index block0",
+                todo=f"say {option('first_index', 'embeddings')} (layers + 1 vectors, as persona "
+                f"vectors), or {option('first_index', 'block0')}",
             )
         stack = dict(enumerate(_one_stack(file, names, options.key)))
     found: dict[int, FloatArray] = {}
@@ -211,7 +211,7 @@ def _one_stack(file: Path, arrays: Mapping[str, FloatArray], key: str | None) ->
         raise SignatureError(
             f"holds {len(stacks)} stacks of vectors (n, d): {sorted(stacks)}",
             where=str(file),
-            todo="name one with --key",
+            todo=f"name one with {option('key')}",
         )
     return next(iter(stacks.values()))
 

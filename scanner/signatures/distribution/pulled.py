@@ -23,6 +23,7 @@ from scanner.errors import (
     NotOnHubError,
     SignatureError,
     TargetError,
+    option,
 )
 from scanner.hub.address import HubAddress, is_address, parse_address
 from scanner.hub.client import HubClient, is_loopback
@@ -87,7 +88,7 @@ def pull_pack(pull: Pull, client: HubClient | None = None) -> Signature:
     """
     if not _DIGEST.fullmatch(pull.digest):
         raise SignatureError(
-            "is no sha256", where=f"--digest {pull.digest[:80]}", todo="64 hexadecimal digits"
+            "is no sha256", where=option("digest", pull.digest[:80]), todo="64 hexadecimal digits"
         )
     client = client or HubClient()
     try:
@@ -116,7 +117,7 @@ def _install(pull: Pull, source: PackSource) -> Signature:
             raise SignatureError(
                 f"another pack stands there already ({present.digest})",
                 where=str(root),
-                todo="say --replace, or another place with --output",
+                todo=f"say {option('replace')}, or another place with {option('output')}",
             )
     with replacing(root) as new:
         left = MAX_UNPACKED_BYTES
@@ -136,7 +137,7 @@ def _own_name(pack_id: str, where: str) -> str:
         raise SignatureError(
             f"its id {pack_id[:80]!r} is no name for a directory",
             where=where,
-            todo="say where to put it with --output",
+            todo=f"say where to put it with {option('output')}",
         )
     return pack_id
 
