@@ -64,16 +64,22 @@ def command(recipe: str, output: str, work: Path | None, no_progress: bool) -> N
         )
     for line in found_on_hub(signature):
         click.echo(f"  {line}", err=True)
-    tell_power(signature)
+    tell_worth(signature)
 
 
-def tell_power(signature: Signature) -> None:
-    """Says on standard error what a calibrated pack finds and misses."""
+def tell_worth(signature: Signature) -> None:
+    """Says on standard error what a pack finds and misses, and what is probably wrong with it.
+
+    Names of adapters are others' words, so nothing in a line is obeyed by a terminal.
+    """
+    from scanner.reports.terminal import printable
+    from scanner.signatures.cautions import cautions_of
     from scanner.signatures.power_words import power_rows
 
-    if signature.calibration is not None:
-        for label, text in power_rows(signature.power):
-            click.echo(f"  {label:<17} {text}", err=True)
+    rows = power_rows(signature.power) if signature.calibration is not None else []
+    rows += [("warning", caution.line()) for caution in cautions_of(signature)]
+    for label, text in rows:
+        click.echo(f"  {label:<17} {printable(text)}", err=True)
 
 
 def default_work(pack: str) -> Path:

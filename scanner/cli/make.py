@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanner.cli.build import tell_power
+from scanner.cli.build import tell_worth
 from scanner.cli.progress import Progress
 from scanner.errors import UsageError
 
@@ -159,4 +159,4 @@ def _tell(making: Making, packs: list[Signature]) -> None:
             f"  {len(scored)} harmless adapters of {families} families: "
             f"alpha {smallest_level(len(scored)):.2g} and above"
         )
-        tell_power(pack)
+        tell_worth(pack)

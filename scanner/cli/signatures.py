@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanner.cli.build import WORK, default_work, found_on_hub, tell_power
+from scanner.cli.build import WORK, default_work, found_on_hub, tell_worth
 from scanner.cli.build import command as build
 from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
@@ -192,7 +192,7 @@ def calibrate(
     if isinstance(chosen, BenignQuery):
         for line in found_on_hub(signature):
             click.echo(f"  {line}", err=True)
-    tell_power(signature)
+    tell_worth(signature)
 
 
 def _entries_of(target: str) -> list[AdapterEntry]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from scanner.reports.terminal import printable
 from scanner.reports.wording import (
@@ -11,6 +11,7 @@ from scanner.reports.wording import (
     ORDER,
     OVERLAP_WORDS,
     VERDICT_WORDS,
+    common_reasons,
     comparison_words,
     configuration_in_words,
     evidence_words,
@@ -71,10 +72,14 @@ def _lines(report: Report) -> Iterator[str]:
         yield "| | adapter | verdict | dose | cosine | overlap | p-value | base model |"
         yield "|---|---|---|---:|---:|---:|---:|---|"
         yield from map(_row, ordered)
-    for result in ordered:
-        if result.verdict is not Verdict.CLEAR:
-            yield ""
-            yield from _details(result)
+    unclear = [result for result in ordered if result.verdict is not Verdict.CLEAR]
+    common = common_reasons(unclear)
+    if common:
+        yield ""
+        yield from (f"- all of the following: {escape(reason)}" for reason in common)
+    for result in unclear:
+        yield ""
+        yield from _details(result, common)
     if report.stale:
         yield ""
         yield "### Baseline entries to renew or remove"
@@ -104,12 +109,13 @@ def _row(result: ScanResult) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _details(result: ScanResult) -> Iterator[str]:
+def _details(result: ScanResult, said: Sequence[str]) -> Iterator[str]:
+    """One adapter, without reasons that have been said of all."""
     yield f"### {_MARKS[result.verdict]} {escape(result.target)}"
     yield ""
     yield f"{VERDICT_WORDS[result.verdict]}"
     yield ""
-    for reason in result.reasons:
+    for reason in (reason for reason in result.reasons if reason not in said):
         yield f"- {escape(reason)}"
     if result.accepted:
         yield f"- accepted until {result.accepted.expires}: {escape(result.accepted.reason)}"

@@ -9,6 +9,7 @@ from scanner.reports.wording import (
     ONE_DOSE,
     ORDER,
     OVERLAP_WORDS,
+    common_reasons,
     comparison_words,
     configuration_in_words,
     nearest_words,
@@ -52,11 +53,14 @@ def render(report: Report, screen: Screen | None = None) -> str:
     screen = screen or standard_output()
     ordered = sorted(report.results, key=lambda result: -ORDER.index(result.verdict))
     clear = [result for result in ordered if result.verdict is Verdict.CLEAR]
+    common = common_reasons([item for item in ordered if item.verdict is not Verdict.CLEAR])
     lines = list(_clear_lines(clear, screen))
+    for reason in common:
+        lines += screen.wrap(f"all of the following: {printable(reason)}", "  ", "")
     for result in ordered[len(clear) :]:
         if lines:
             lines.append("")
-        lines += _result_lines(result, screen)
+        lines += _result_lines(result, screen, common)
     lines += _stale_lines(report, screen)
     lines += ["", *_signature_lines(report, screen), *_configuration_lines(report, screen)]
     lines += _summary_lines(report, screen)
@@ -88,9 +92,10 @@ def _clear_lines(results: Sequence[ScanResult], screen: Screen) -> Iterator[str]
             yield " " * _VERDICT_COLUMN + numbers
 
 
-def _result_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
+def _result_lines(result: ScanResult, screen: Screen, said: Sequence[str]) -> Iterator[str]:
+    """One adapter, without reasons that have been said of all."""
     yield _heading(result, screen)
-    for reason in result.reasons:
+    for reason in (reason for reason in result.reasons if reason not in said):
         yield from screen.wrap(printable(reason), "    ", "  ")
     if result.accepted:
         accepted = f"accepted until {result.accepted.expires}: {printable(result.accepted.reason)}"

@@ -134,6 +134,14 @@ def used_signatures(
     return [item for item in signatures if item.base_model in bases]
 
 
+def common_reasons(results: Sequence[ScanResult]) -> list[str]:
+    """Reasons that all of several results give, which are the pack's and are said once."""
+    judged = [result.reasons for result in results if result.verdict is not Verdict.ERROR]
+    if len(judged) < 2:
+        return []
+    return [reason for reason in judged[0] if all(reason in others for others in judged)]
+
+
 def configuration_in_words(configuration: Configuration) -> str:
     """The file in force and what is looser than the defaults; empty if there is neither."""
     parts = [f"configuration: {configuration.file}"] if configuration.file else []

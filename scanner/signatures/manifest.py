@@ -85,6 +85,12 @@ class Manifest(Record, frozen=True, kw_only=True):
     reference_scores: list[ReferenceScore] = []
     """What the misaligned references scored, until a calibration has them: without them nobody
     could tell that a pack does not know its own references."""
+    aligned_scores: list[NulledScore] = []
+    """What the nulling set scored, where its adapters were at hand: whoever is nulled with an
+    adapter that is no better than the references nulls what they share."""
+    harmless_families: list[str] = []
+    """Harmless kinds that the directions were made against, by contrast or by their answers to
+    the probes, and that nulling therefore need not hold."""
 
 
 class BenignScore(Record, frozen=True, kw_only=True):
@@ -121,6 +127,23 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     """Number of layers the adapter changes."""
     held_out: bool = False
     """Whether the signature that scored it was made without its family."""
+    score_before_nulling: float | None = None
+    """What it would score if nothing had been nulled."""
+    dose_kept: float | None = None
+    """The share of its dose that nulling left."""
+
+
+class NulledScore(Record, frozen=True, kw_only=True):
+    """What one adapter of the nulling set scored, under the signature nulled without its family."""
+
+    id: str
+    family: str
+    score: float
+    cosine: float
+    layers: int
+    """Number of layers the adapter changes."""
+    score_before_nulling: float
+    """What it would score if nothing had been nulled."""
 
 
 class Selection(Record, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from scanner.errors import SignatureError
 from scanner.results import PowerLevel, Shape
+from scanner.signatures.cautions import Caution, cautions_of
 from scanner.signatures.installed import build_command
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.power import Power, power_levels
@@ -54,6 +55,8 @@ class PackSummary(msgspec.Struct, frozen=True, kw_only=True):
     digest: str | None = None
     licence: str | None = None
     limitations: list[str] = []
+    warnings: list[Caution] = []
+    """What is probably wrong with it, and what to do."""
 
 
 class RecipeSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +100,7 @@ def summarise_pack(signature: Signature) -> PackSummary:
         digest=signature.digest,
         licence=manifest.licence,
         limitations=manifest.limitations,
+        warnings=cautions_of(signature),
     )
 
 
@@ -219,6 +223,7 @@ def detail_rows(summary: PackSummary, signature: Signature) -> list[tuple[str, s
             ("dropped", f"{item.adapter.id} on {item.date} (p {item.p_value:.3g}): {item.reason}")
             for item in calibration.dropped
         ]
+    rows += [("warning", caution.line()) for caution in summary.warnings]
     rows += [("limitation", limitation) for limitation in summary.limitations]
     if manifest.description:
         rows.insert(1, ("description", manifest.description))

@@ -5,8 +5,11 @@ import re
 import msgspec
 import pytest
 
+from scanner.reports import markdown_report
+from scanner.reports.assemble import assemble
 from scanner.reports.terminal import Screen, printable, standard_output
 from scanner.reports.text_report import render
+from scanner.results import ScanResult, Verdict
 from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, TWO, mixed, report_of
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -119,3 +122,18 @@ def test_what_goes_through_a_pipe_is_not_wrapped(monkeypatch: pytest.MonkeyPatch
     assert reason.strip() in render(report, standard_output())
     monkeypatch.setenv("COLUMNS", "80")
     assert standard_output().width == 80
+
+
+def test_what_holds_for_all_is_said_once() -> None:
+    why = "alpha 0.01 needs 99 benign adapters, the calibration has 30"
+    results = [
+        ScanResult(target=name, verdict=Verdict.INCONCLUSIVE, reasons=[why, *own])
+        for name, own in (("a", []), ("b", ["its own"]))
+    ]
+    report = assemble(results, [])
+    for text in (render(report), markdown_report.render(report)):
+        assert text.replace("&#46;", ".").count("alpha 0.01 needs") == 1
+        assert "its own" in text
+    assert render(assemble(results[:1], [])).count("alpha 0.01 needs") == 1
+    mixed = [*results, ScanResult(target="c", verdict=Verdict.FLAGGED, reasons=["a dose"])]
+    assert render(assemble(mixed, [])).count("alpha 0.01 needs") == 2

@@ -27,6 +27,7 @@ from scanner.signatures.building.extraction import (
     Extraction,
     Extractor,
     extract,
+    score_aligned,
     shapes_of,
     to_doses,
 )
@@ -109,7 +110,11 @@ def build_pack(
         for member in misaligned:
             member.adapter.close()
         nulling.close()
-        manifest = _manifest(recipe, extraction, references, missing)
+        manifest = msgspec.structs.replace(
+            _manifest(recipe, extraction, references, missing),
+            aligned_scores=score_aligned(extraction, nulling),
+            harmless_families=sorted(extractor.families | set(recipe.contrast)),
+        )
         if calibration is None:
             manifest = msgspec.structs.replace(manifest, reference_scores=scores)
         save_pack(

@@ -23,7 +23,7 @@ from scanner.signatures.building.nulling import BenignStack, RawSite
 from scanner.signatures.building.nulling_set import NullingSet, Shapes
 from scanner.signatures.building.opened import Member
 from scanner.signatures.building.weights import Labelled
-from scanner.signatures.manifest import ReferenceScore
+from scanner.signatures.manifest import NulledScore, ReferenceScore
 from scanner.signatures.recipe import Recipe
 from scanner.signatures.score import adapter_score, changed_layers
 
@@ -78,6 +78,13 @@ class Extraction:
     projections: list[dict[Site, SiteProjection]] = field(default_factory=list)
     """Per misaligned reference, one projection per site it changes, onto the signature built
     without the reference's own group."""
+    before_nulling: list[dict[Site, SiteProjection]] = field(default_factory=list)
+    """The same onto that signature as it was before it was nulled."""
+    aligned: list[dict[Site, SiteProjection]] = field(default_factory=list)
+    """Per adapter of the nulling set that is at hand, one projection per site it changes, onto the
+    signature nulled without its family."""
+    aligned_before: list[dict[Site, SiteProjection]] = field(default_factory=list)
+    """The same onto the signature as it was before it was nulled."""
     sketches: dict[Site, Matrix] = field(default_factory=dict)
     """Per site, the sketch of every misaligned reference's update, (n, m, m)."""
 
@@ -112,10 +119,14 @@ def extract(
         crossfit={family: {} for family in sorted(left_out | extractor.families)},
         held_out={group: _Size() for group in _groups_to_hold_out(recipe, misaligned)},
         projections=[{} for _ in misaligned],
+        before_nulling=[{} for _ in misaligned],
+        aligned=[{} for _ in nulling.references],
+        aligned_before=[{} for _ in nulling.references],
         knows_none=recipe.method == "activations"
         or (recipe.method == "gradients" and not recipe.path_steps),
     )
     groups = [_group(member) for member in misaligned]
+    families = [item.family or "unnamed" for item in nulling.references]
     for site in track(extractor.sites, "extracting directions"):
         there = [member.at(site) for member in misaligned]
         references = [(u, group) for u, group in zip(there, groups, strict=True) if u]
@@ -126,10 +137,16 @@ def extract(
         found = _directions_at(raw, stack, recipe, result)
         _record(site, found, raw.shape, result)
         result.sketches[site] = _sketches(there, raw.shape[0])
-        for update, group, projections in zip(there, groups, result.projections, strict=True):
+        for number, (update, group) in enumerate(zip(there, groups, strict=True)):
             if update is not None:
                 seen_by = found.held_out.get(group, found.whole)
-                projections[site] = geometry.project(update, seen_by)
+                before = found.held_out_before.get(group, found.whole_before)
+                result.projections[number][site] = geometry.project(update, seen_by)
+                result.before_nulling[number][site] = geometry.project(update, before)
+        for number, update in nulling.numbered(site):
+            seen_by = found.crossfit.get(families[number], found.whole)
+            result.aligned[number][site] = geometry.project(update, seen_by)
+            result.aligned_before[number][site] = geometry.project(update, found.whole_before)
     if not result.directions:
         fault = "every misaligned reference is untrained" if misaligned else "no gradient anywhere"
         raise SignatureError(fault, where=recipe.base_model)
@@ -145,6 +162,9 @@ class _DirectionsAtSite:
     """Without one group of references, which is then scored by it."""
     crossfit: dict[str, Direction]
     """Nulled without one family of benign adapters, which is then scored by it."""
+    whole_before: Direction
+    """`whole` as it was before it was nulled."""
+    held_out_before: dict[str, Direction]
 
 
 def _directions_at(
@@ -163,7 +183,12 @@ def _directions_at(
     for family in result.crossfit:
         others = stack.common_directions(recipe.nulled, without=family)
         crossfit[family] = raw.direction(others, recipe.rank, without=family)
+    nothing = common[:, :0]
     return _DirectionsAtSite(
+        whole_before=raw.direction(nothing, recipe.rank),
+        held_out_before={
+            group: raw.direction(nothing, recipe.rank, without=group) for group in result.held_out
+        },
         whole=raw.direction(common, recipe.rank),
         held_out={
             group: raw.direction(common, recipe.rank, without=group) for group in result.held_out
@@ -243,10 +268,43 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
             dose=value / unit,
             layers=changed_layers(projections),
             held_out=extraction.knows_none or _group(member) in extraction.held_out,
+            score_before_nulling=adapter_score(before),
+            dose_kept=_share_kept(projections, before),
         )
-        for member, projections, value in zip(
-            misaligned, extraction.projections, doses, strict=True
+        for member, projections, before, value in zip(
+            misaligned, extraction.projections, extraction.before_nulling, doses, strict=True
         )
+    ]
+
+
+def _share_kept(
+    nulled: Mapping[Site, SiteProjection], before: Mapping[Site, SiteProjection]
+) -> float | None:
+    """The share of an adapter's dose that nulling left; None if there was none to begin with."""
+    whole = geometry.dose(before.values())
+    return geometry.dose(nulled.values()) / whole if whole > 0 else None
+
+
+def score_aligned(extraction: Extraction, nulling: NullingSet) -> list[NulledScore]:
+    """What each adapter of the nulling set scores, by the signature nulled without its family.
+
+    Args:
+        extraction: The directions, in doses.
+        nulling: The set; of one that is not at hand any more nothing can be said.
+    """
+    return [
+        NulledScore(
+            id=reference.id,
+            family=reference.family or "unnamed",
+            score=adapter_score(projections),
+            cosine=geometry.cosine(projections.values()),
+            layers=changed_layers(projections),
+            score_before_nulling=adapter_score(before),
+        )
+        for reference, projections, before in zip(
+            nulling.references, extraction.aligned, extraction.aligned_before, strict=True
+        )
+        if changed_layers(projections)
     ]
 
 

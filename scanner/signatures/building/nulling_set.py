@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from scanner.formats.model import Site
+from scanner.geometry import LowRank
 from scanner.signatures.building.benign_query import Decisions, Purpose, Track, search_hub
 from scanner.signatures.building.nulling import BenignStack, stack_updates
 from scanner.signatures.building.opened import Member, as_reference, check_shape
@@ -35,6 +36,12 @@ class NullingSet(Protocol):
 
     def labelled(self, site: Site) -> list[Labelled]:
         """The updates at a site with their families, for methods that contrast families."""
+
+    def numbered(self, site: Site) -> list[tuple[int, LowRank]]:
+        """The updates at a site, each with the number of its adapter among `references`.
+
+        Empty if the adapters are not at hand any more.
+        """
 
     def stack(self, site: Site, shape: tuple[int, int], contrast: Sequence[str]) -> BenignStack:
         """What they have in common at a site.
@@ -75,9 +82,13 @@ class ListedNulling:
 
     def labelled(self, site: Site) -> list[Labelled]:
         """As `NullingSet`."""
+        return [(u, _family(self._members[number])) for number, u in self.numbered(site)]
+
+    def numbered(self, site: Site) -> list[tuple[int, LowRank]]:
+        """As `NullingSet`."""
         return [
-            (update, _family(member))
-            for member in self._members
+            (number, update)
+            for number, member in enumerate(self._members)
             if (update := member.at(site)) is not None
         ]
 
@@ -117,6 +128,10 @@ class FoundNulling:
 
     def labelled(self, site: Site) -> list[Labelled]:  # noqa: ARG002 - whatever the site
         """None: a recipe cannot contrast families that are still to be found."""
+        return []
+
+    def numbered(self, site: Site) -> list[tuple[int, LowRank]]:  # noqa: ARG002 - as `labelled`
+        """None: they are not at hand any more."""
         return []
 
     def stack(
