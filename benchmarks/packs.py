@@ -24,15 +24,17 @@ from benchmarks.detection.data import find_populations
 from benchmarks.detection.extractors import BASE, KINDS, METHODS, PROBES, contrast
 from benchmarks.detection.run import Bench
 from benchmarks.detection.signatures import Setting
+from benchmarks.organisms.bases import CHECKPOINTS, load_base, load_base_spec
+from benchmarks.organisms.probes import write_probes
 from scanner.cli.progress import Progress
 from scanner.signatures.building.build import build_pack
-from scanner.signatures.building.calibrate import score_member
 from scanner.signatures.building.opened import open_member
+from scanner.signatures.building.scoring import scorer_of
 from scanner.signatures.manifest import Calibration
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
-from scanner.signatures.saving import save_calibration
+from scanner.signatures.saving import save_base, save_calibration
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"
 LIMITATIONS = [
@@ -101,6 +103,23 @@ def chosen_settings(base: str, lab: Path, cache: Path) -> dict[str, Setting]:
     return {item.name: item.members[0] for item in detectors if item.name in KINDS}
 
 
+def know_the_base(pack: Path, base: str, lab: Path) -> None:
+    """Keeps in a pack what the lab's base is like, by whatever method the pack was made."""
+    from scanner.signatures.building.inputs import base_facts
+    from scanner.signatures.building.network import batches_of, network_of
+    from scanner.signatures.building.probes import read_probes, tokenise
+
+    path = lab / PROBES
+    if not path.is_file():
+        write_probes(load_base_spec(base), path)
+    network = network_of(load_base(CHECKPOINTS / base))
+    probes = tokenise(read_probes(path), None, network.vocabulary, str(path))
+    signature = load_signature(pack)
+    facts = base_facts(network, batches_of(probes, network.device)).at(signature.sites)
+    signature.close()
+    save_base(pack, signature.manifest, facts)
+
+
 def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Calibration:
     """A pack's calibration with every adapter scored again that the lab has at hand.
 
@@ -116,7 +135,7 @@ def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Cal
     if old is None:
         raise click.ClickException(f"{signature.path} is not calibrated")
     here = {entry.name: entry for entry in entries(rows, "calibration", "benign")}
-    crossfit = load_crossfit(signature)
+    scorer = scorer_of(signature, load_crossfit(signature))
     names = names_of(signature.manifest.base_model)
     benign = []
     for item in old.benign:
@@ -126,7 +145,7 @@ def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Cal
                 msgspec.structs.replace(entry, adapter=str(lab / entry.adapter)), names
             )
             with member.adapter:
-                score = score_member(member, signature.direction, crossfit)
+                score = scorer.score(member)
         benign.append(score or item)
     return msgspec.structs.replace(old, benign=benign)
 
@@ -156,6 +175,7 @@ def main(
     rows = ledger(lab / base)
     if rescore:
         for kind in kinds:
+            know_the_base(output / f"persona-{base}-{kind}", base, lab / base)
             signature = load_signature(output / f"persona-{base}-{kind}")
             calibration = rescored(signature, rows, lab / base)
             known = sum(bool(item.sites) for item in calibration.benign)

@@ -10,9 +10,9 @@ import msgspec
 from benchmarks.detection.data import HARMLESS_PREFIX, Population, Row
 from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.building.build import extractor_for
-from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.building.extraction import Extractor
 from scanner.signatures.building.opened import open_member
+from scanner.signatures.building.scoring import untracked
 from scanner.signatures.recipe import AdapterEntry, Recipe
 
 PROBES = "probes.jsonl"

@@ -28,8 +28,8 @@ from scanner.cli.progress import Progress
 from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, SiteProjection
 from scanner.results import Shape
-from scanner.signatures.building.calibrate import Track
 from scanner.signatures.building.nulling import stack_updates
+from scanner.signatures.building.scoring import Track
 from scanner.signatures.building.weights import WeightsExtraction
 from scanner.signatures.score import adapter_score
 

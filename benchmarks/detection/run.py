@@ -27,7 +27,7 @@ from benchmarks.detection.extractors import KINDS, available
 from benchmarks.detection.scoring import Scorer
 from benchmarks.detection.signatures import Setting, Workshop
 from benchmarks.detection.specificity import Unseen
-from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.scoring import Track
 from scanner.statistics.conformal import supports
 
 ALPHAS = (0.01, 0.05, 0.10)

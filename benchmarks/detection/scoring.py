@@ -17,7 +17,7 @@ from benchmarks.detection.metrics import Array
 from benchmarks.detection.signatures import Directions, Setting, Workshop
 from scanner import geometry
 from scanner.geometry.site_statistics import SIGN_DEVIATIONS
-from scanner.signatures.building.calibrate import Track, untracked
+from scanner.signatures.building.scoring import Track, untracked
 from scanner.signatures.score import adapter_score
 
 STATISTICS = (

@@ -7,9 +7,10 @@ there, so memory is bounded by the largest site and not by the adapter.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from scanner.geometry.sketch import sketch_update
 from scanner.results import Shape
 from scanner.signatures.pack import Signature
 from scanner.signatures.score import adapter_score, changed_layers
+
+Found = TypeVar("Found")
 
 _NOT_FINITE = "NaN or Inf among its values; take a checkpoint without them"
 
@@ -185,15 +188,16 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
     ]
     if any(direction and not _fits(direction, update) for direction in directions):
         return _Outcome(update.site, (), problem="the signature is for another width")
+    inputs = _first(signature.site_inputs(update.site) for signature in signatures)
     known = (signature.base_weight(update.site) for signature in signatures)
-    weight = next((item for item in known if item is not None), None)
+    weight = _first(known)
     sign = None
     if weight is None and isinstance(prepared, LowRank) and prepared.norm_squared > 0:
         sign = decomposed.looks_decomposed(prepared)
     return _Outcome(
         update.site,
         tuple(
-            None if direction is None else geometry.project(prepared, direction)
+            None if direction is None else geometry.project(prepared, direction, inputs)
             for direction in directions
         ),
         sketches=_beside_references(prepared, update, signatures),
@@ -221,6 +225,11 @@ def _beside_references(
         )
         for references in kept
     )
+
+
+def _first(found: Iterable[Found | None]) -> Found | None:
+    """The first of what packs keep that is there."""
+    return next((item for item in found if item is not None), None)
 
 
 def _fits(direction: Direction, update: Update) -> bool:

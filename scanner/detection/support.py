@@ -1,21 +1,21 @@
 """Whether an adapter lies where the calibration can speak about it.
 
 A score compares what is written at each site with the signature, whatever the size of the update
-there. That makes it blind to how an update is spread: a site that is all but idle counts in full.
-So `clear` also asks that nothing else which the calibration knows of its benign adapters sets this
-one apart:
+there. That makes it blind to how an update is spread: a site that is all but idle counts in full,
+and what reads inputs that never occur dilutes the rest. So `clear` also asks that nothing else
+which the calibration knows of its benign adapters sets this one apart (`detection.spread`): its
+size and how that is spread over sites, layers and directions; how much of it the network feels; and
+its dose per unit of update, per unit of what is felt, at the strongest site, and whatever is read.
 
-- the *dose*, sum <dW, D>, the *dose per unit of update*, and *what it writes for its size*, the
-  sites' writes weighted by their norms, with and without a sign: an adapter that carries a
-  misaligned one's dose is not cleared because its other sites, however faint, point elsewhere;
-- the *norm*, and how far the largest and the faintest site are from the typical one: no benign
-  adapter of the calibration shows what one does that is larger or otherwise spread.
+Each statistic is turned into a surprise, -log of the share of benign adapters of the same shape
+that go as far, with an exponential tail where they are few. The sum of the `COUNTED` largest
+surprises is what is judged, by one conformal p-value (Vovk, Gammerman and Shafer 2005, section
+2.2), so that at most `LEVEL` of exchangeable benign adapters are `inconclusive` for it, however
+many statistics there are. A little of several things sets one apart as well as much of one.
 
-Every statistic is measured in units of its own spread among benign adapters of the same shape, and
-the largest of them all is what is judged: by one conformal p-value (Vovk, Gammerman and Shafer
-2005, section 2.2), so that at most `LEVEL` of exchangeable benign adapters are `inconclusive` for
-it, however many statistics there are. Packs whose calibration says nothing of single sites lack
-those of their spread.
+Which statistics, and how many surprises count, was chosen on the lab's calibration adapters and
+references alone (docs/redteam.md). Packs that know nothing of their base's inputs lack those of
+what is felt; packs whose calibration says nothing of single sites, those of the spread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanner.detection.evidence import Evidence, SignatureEvidence
-from scanner.detection.spread import SiteTable, Statistic, size_statistics, write_statistics
+from scanner.detection.spread import (
+    SiteTable,
+    Statistic,
+    both_ways,
+    input_statistics,
+    pack_statistics,
+    size_statistics,
+    write_statistics,
+)
 from scanner.formats.model import Site
 from scanner.geometry import Matrix
 from scanner.results import Shape, Support
@@ -43,9 +51,14 @@ LEVEL = 0.01
 _ENOUGH = 49
 """So many benign adapters whose sites are known are preferred to more whose sites are not: being
 outside all of them happens to at most 2 %."""
+_NORM = "the norm of the update"
 _UNKNOWN = "the calibration does not say how large its benign adapters are"
-_TAIL = 0.95
-"""The quantile whose distance from the median is a statistic's unit."""
+_TAIL = 0.9
+"""The quantile from which a statistic's tail is taken to be exponential."""
+_RARE = 0.05
+"""A statistic is named where fewer benign adapters than this go as far."""
+COUNTED = 3
+"""So many of the largest surprises are added up."""
 
 
 @dataclass(frozen=True)
@@ -115,19 +128,17 @@ def judge(
         [own[index], *(profile(item[index]) for item in benign)] for index in range(len(own))
     ]
     statistics = list(_statistics(signatures, profiles))
-    deviations = np.array([_deviations(item) for item in statistics])
-    largest = np.max(deviations, axis=0)
-    p_value = conformal_p_value(float(largest[0]), largest[1:])
+    surprises = np.array([_surprise(item) for item in statistics])
+    together = np.sort(surprises, axis=0)[-COUNTED:].sum(axis=0)
+    p_value = conformal_p_value(float(together[0]), together[1:])
     if p_value > max(LEVEL, smallest_level(len(benign))):
         return Support(inside=True)
-    # What sets it apart: each statistic that alone goes as far as no benign adapter allowed goes.
-    limit = float(np.quantile(largest[1:], 1 - LEVEL, method="lower"))
-    found = [
-        item
-        for item, deviation in zip(statistics, deviations[:, 0], strict=True)
-        if deviation >= min(limit, float(largest[0]))
-    ]
-    return Support(inside=False, outside=[_sentence(item) for item in found])
+    # What sets it apart: the statistics that alone would be rare, of those that were counted.
+    order = np.argsort(-surprises[:, 0])[:COUNTED]
+    rare = [index for index in order if surprises[index, 0] >= -math.log(_RARE)]
+    return Support(
+        inside=False, outside=[_sentence(statistics[index]) for index in rare or order[:1]]
+    )
 
 
 def profile(score: BenignScore) -> Profile:
@@ -140,22 +151,34 @@ def _statistics(
 ) -> Iterator[Statistic]:
     """Every statistic of n + 1 adapters, the scanned one first."""
     sizes = max(profiles, key=lambda adapters: adapters[0].norm)
-    yield Statistic("the norm of the update", np.log([item.norm for item in sizes]), floor=0.05)
+    yield Statistic(_NORM, np.log([item.norm for item in sizes]), floor=0.05)
     widest: SiteTable | None = None
     for signature, adapters in zip(signatures, profiles, strict=True):
         if not all(math.isfinite(item.dose) for item in adapters):
             continue
         strengths = np.array([item.dose / item.norm for item in adapters])
-        yield Statistic(f"the dose of {signature.id}", np.array([item.dose for item in adapters]))
-        yield Statistic(f"the dose of {signature.id} per unit of update", strengths)
-        if all(item.sites for item in adapters):
-            sites = sorted({site for item in adapters for site in item.sites})
-            table = SiteTable.of([item.sites for item in adapters], sites)
-            yield from write_statistics(table, _weights(signature, sites), signature.id)
-            if widest is None or len(sites) > len(widest.sites):
-                widest = table
+        per_unit = f"the dose of {signature.id} per unit of update"
+        table = SiteTable.of([item.sites for item in adapters])
+        if table.knows_inputs:
+            yield Statistic(per_unit, strengths)
+            yield from pack_statistics(table, signature.id)
+        else:
+            doses = np.array([item.dose for item in adapters])
+            yield Statistic(f"the dose of {signature.id}", doses)
+            yield from both_ways(per_unit, strengths)
+        if not all(item.sites for item in adapters):
+            continue
+        if not table.knows_inputs:
+            yield from write_statistics(table, _weights(signature, table.sites), signature.id)
+        if widest is None or (table.knows_inputs, len(table.sites)) > (
+            widest.knows_inputs,
+            len(widest.sites),
+        ):
+            widest = table
     if widest is not None:
-        yield from size_statistics(widest.norm, widest.norm[1:])
+        yield from size_statistics(widest)
+        if widest.knows_inputs:
+            yield from input_statistics(widest)
 
 
 def _weights(signature: Signature, sites: Sequence[str]) -> Matrix:
@@ -163,24 +186,36 @@ def _weights(signature: Signature, sites: Sequence[str]) -> Matrix:
     return np.array([signature.direction_norm(Site.from_key(site)) for site in sites])
 
 
-def _deviations(statistic: Statistic) -> Matrix:
-    """(n + 1,): distance from the benign median, in units of the benign upper spread."""
-    benign = statistic.values[1:]
-    middle, tail = np.quantile(benign, [0.5, _TAIL])
-    unit = max(float(tail - middle), statistic.floor, 1e-9)
-    deviations: Matrix = (statistic.values - middle) / unit
-    return deviations
+def _surprise(statistic: Statistic) -> Matrix:
+    """(n + 1,): -log of the share of benign adapters that go as far.
+
+    Beyond the `_TAIL` quantile q the share is that of an exponential tail with the mean excess
+    over q (Pickands 1975, with shape 0): counting would call everything beyond the last benign
+    adapter equally rare.
+    """
+    values = -statistic.values if statistic.low else statistic.values
+    benign = np.sort(values[1:])
+    start = float(np.quantile(benign, _TAIL))
+    beyond = benign[benign > start] - start
+    unit = max(float(beyond.mean()) if len(beyond) else 0.0, statistic.floor, 1e-9)
+    share = 1 - np.searchsorted(benign, values, side="left") / len(benign)
+    counted = -np.log(np.maximum(share, 1 - _TAIL))
+    tail = -math.log(1 - _TAIL) + (values - start) / unit
+    surprise: Matrix = np.where(values > start, tail, counted)
+    return surprise
 
 
 def _sentence(statistic: Statistic) -> str:
     """How unusual the scanned adapter is."""
     values = statistic.values
-    if statistic.what == "the norm of the update":
+    if statistic.what == _NORM:
         values = np.exp(values)
-    as_far = count_as_high(float(values[0]), values[1:])
+    sign = -1.0 if statistic.low else 1.0
+    as_far = count_as_high(sign * float(values[0]), sign * values[1:])
     count = f"{as_far} of" if as_far else "none of"
     verb = "has" if as_far == 1 else "have"
+    amount = "as little" if statistic.low else "as much"
     return (
         f"{statistic.what} is {values[0]:.3g}; {count} the {len(values) - 1} "
-        f"benign adapters it is compared with {verb} as much"
+        f"benign adapters it is compared with {verb} {amount}"
     )

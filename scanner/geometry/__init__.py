@@ -1,10 +1,12 @@
 """The mathematics: pure functions of updates and directions, one module for each kind of update.
 
-`projection` (an update along a direction), `low_rank` (updates held as factors),
-`whole_matrix` (without low-rank structure), `decomposed` (factors that an initialisation took
-out of the base) and `site_statistics` (what follows from the projections).
+`projection` (an update along a direction), `inputs` (what it makes of what a site reads),
+`low_rank` (updates held as factors), `whole_matrix` (without low-rank structure), `decomposed`
+(factors that an initialisation took out of the base) and `site_statistics` (what follows from
+the projections).
 """
 
+from scanner.geometry.inputs import LEADING, SiteInputs
 from scanner.geometry.low_rank import (
     LowRank,
     Spectrum,
@@ -17,6 +19,7 @@ from scanner.geometry.projection import (
     AnyMatrix,
     AnyUpdate,
     Direction,
+    Felt,
     Matrix,
     SiteProjection,
     project,
@@ -25,6 +28,7 @@ from scanner.geometry.projection import (
 from scanner.geometry.site_statistics import (
     cosine,
     dose,
+    felt_write,
     overlap,
     signed_write,
     site_score,
@@ -33,17 +37,21 @@ from scanner.geometry.site_statistics import (
 )
 
 __all__ = [
+    "LEADING",
     "MAX_CANCELLATION",
     "AnyMatrix",
     "AnyUpdate",
     "Direction",
+    "Felt",
     "LowRank",
     "Matrix",
+    "SiteInputs",
     "SiteProjection",
     "Spectrum",
     "cosine",
     "dose",
     "effective_rank",
+    "felt_write",
     "gram",
     "inner_products",
     "overlap",

@@ -168,6 +168,12 @@ class LowRank:
             core = self.scaling * (written @ inner_products(self.a.T, direction.v))
         return Seen(energies * self.scaling**2, core)
 
+    def response(self, vectors: AnyMatrix) -> Matrix:
+        """Q^T dW^T dW Q from (A Q) and B^T B."""
+        read = inner_products(self.a.T, vectors)
+        result: Matrix = self.scaling**2 * (read.T @ self.gram_b @ read)
+        return result
+
 
 def parts_squared(b: AnyMatrix, a: AnyMatrix) -> float:
     """sum_j ||b_j||^2 ||a_j||^2, over the columns of B and the rows of A."""

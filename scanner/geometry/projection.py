@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from scanner.geometry.inputs import SiteInputs
 
 Matrix = npt.NDArray[np.float64]
 AnyMatrix = npt.NDArray[np.floating[Any]]
@@ -74,6 +77,12 @@ class AnyUpdate(Protocol):
     def seen_along(self, direction: Direction) -> Seen:
         """What dW does along a direction of its own shape."""
 
+    def response(self, vectors: AnyMatrix) -> Matrix:
+        """Q^T dW^T dW Q, (k, k), for input vectors Q (d_in, k): what it makes of them.
+
+        Of a matrix without low-rank structure an estimate (`whole_matrix`).
+        """
+
 
 MAX_CANCELLATION = 30.0
 """`cancellation` up to which what is left does not depend on how a loader rounds: the factors in
@@ -88,6 +97,30 @@ def why_unstable(update: AnyUpdate) -> str | None:
         f"its parts are over {MAX_CANCELLATION:g} times as large as their sum: what is left of "
         "them depends on how a loader rounds, and may not be the update that was judged"
     )
+
+
+@dataclass(frozen=True)
+class Felt:
+    """What an update makes of the inputs of its site."""
+
+    squared: float
+    """E ||dW x||^2."""
+    matched_squared: float
+    """E ||D^T dW x||^2."""
+    spread: float
+    """Participation ratio of what it makes of the leading inputs, in [1, k]: how many directions
+    it moves them in. With G = L^(1/2) Q^T dW^T dW Q L^(1/2), Q the eigenvectors and L their
+    eigenvalues, it is tr(G)^2 / ||G||_F^2. 1 where nothing is moved."""
+    steady: float
+    """The share of the dose that comes from the mean input, <dW m m^T, D> / ||m||^2: what an
+    update does whatever is read. NaN along a direction without a sign."""
+    answer: float
+    """`SiteInputs.answer`."""
+
+    @property
+    def share(self) -> float:
+        """sqrt(E ||dW x||^2 / E ||W x||^2): its size beside the base's own answer."""
+        return float(np.sqrt(self.squared)) / self.answer if self.answer > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -112,6 +145,8 @@ class SiteProjection:
     """`AnyUpdate.cancellation`."""
     core: Matrix
     """U^T dW V, (k, k): the update as the direction sees it."""
+    felt: Felt | None = None
+    """What it makes of the site's inputs, where the pack knows those."""
 
     @property
     def rank(self) -> int:
@@ -119,18 +154,27 @@ class SiteProjection:
         return len(self.singular_values)
 
 
-def project(update: AnyUpdate, direction: Direction) -> SiteProjection:
+def project(
+    update: AnyUpdate, direction: Direction, inputs: SiteInputs | None = None
+) -> SiteProjection:
     """Projects one update onto the direction at its site.
 
     An update that is not finite gives a projection whose `norm_squared` is NaN.
+
+    Args:
+        update: dW.
+        direction: D.
+        inputs: What is known of the site's inputs.
     """
     size = update.norm_squared
+    felt = None
     if np.isnan(size):
         k = len(direction.s)
         seen = Seen(np.full(k, np.nan), np.full((k, k), np.nan))
         singular_values = np.zeros(0)
     else:
         seen, singular_values = update.seen_along(direction), update.singular_values
+        felt = inputs.felt(update, direction) if inputs else None
     return SiteProjection(
         norm_squared=size,
         inner=float(np.sum(direction.s * np.diagonal(seen.core))),
@@ -141,4 +185,5 @@ def project(update: AnyUpdate, direction: Direction) -> SiteProjection:
         singular_values=singular_values,
         cancellation=update.cancellation,
         core=seen.core,
+        felt=felt,
     )

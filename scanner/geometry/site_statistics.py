@@ -70,6 +70,22 @@ def signed_write(projection: SiteProjection) -> float:
     return float(np.clip(agreement / SIGN_DEVIATIONS, -1.0, 1.0) * matched / size)
 
 
+def felt_write(projection: SiteProjection) -> float:
+    """The signed write of what is felt: sign * sqrt(E||D^T dW x||^2 / E||dW x||^2) / ||D||_F.
+
+    With the sign of `signed_write`. What an update adds from inputs that hardly occur makes it
+    neither larger nor smaller. NaN as there, and where the pack does not know the inputs.
+    """
+    felt, size = projection.felt, write(projection)
+    if felt is None or np.isnan(size):
+        return float("nan")
+    if size == 0 or felt.squared == 0:
+        return 0.0
+    sign = signed_write(projection) / size
+    made = np.sqrt(felt.matched_squared) / np.sqrt(felt.squared)
+    return float(sign * made / np.sqrt(projection.direction_norm_squared))
+
+
 def _changed(projections: Iterable[SiteProjection]) -> list[SiteProjection]:
     """Keeps the sites that the adapter changes and at which the signature is not zero."""
     return [

@@ -96,11 +96,10 @@ class Whole:
         """
         d_out, d_in = self.structure.shape
         if d_out * d_in <= EXACT_ELEMENTS:
-            seen: Matrix = self.structure.formed().astype(np.float64)
+            seen = self.structure.formed().astype(np.float64)
             tolerance = RANK_TOLERANCE
         else:
-            probe = np.random.default_rng(0).standard_normal((d_out, min(SKETCH, d_out, d_in)))
-            seen = self.structure.written(probe) / math.sqrt(probe.shape[1])
+            seen = self._projected
             tolerance = _SKETCH_TOLERANCE
         values = abs(self.scaling) * np.linalg.svd(seen, compute_uv=False)
         return values[values > tolerance * max(float(values[0]), 1e-300)].astype(np.float64)
@@ -113,6 +112,24 @@ class Whole:
         if direction.signed:
             core = written @ direction.v.astype(np.float64, copy=False)
         return Seen(np.sum(np.square(written), axis=1), core)
+
+    def response(self, vectors: AnyMatrix) -> Matrix:
+        """Estimate of Q^T dW^T dW Q from 32 random projections of the outputs.
+
+        U^T M with Gaussian U keeps lengths in expectation (Johnson and Lindenstrauss 1984).
+        """
+        seen: Matrix = self._projected @ vectors
+        result: Matrix = self.scaling**2 * (seen.T @ seen)
+        return result
+
+    @cached_property
+    def _projected(self) -> Matrix:
+        """U^T M / sqrt(count) with Gaussian U (d_out, count)."""
+        d_out, d_in = self.structure.shape
+        count = min(SKETCH, d_out, d_in)
+        probe = np.random.default_rng(0).standard_normal((d_out, count))
+        projected: Matrix = self.structure.written(probe) / math.sqrt(count)
+        return projected
 
 
 class ByRows(ABC):

@@ -6,7 +6,7 @@ import msgspec
 
 
 class SiteNumbers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What one adapter does at one site. In JSON, a list of the four."""
+    """What one adapter does at one site. In JSON, a list of these."""
 
     norm: float
     """||dW||_F."""
@@ -16,3 +16,13 @@ class SiteNumbers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """||D^T dW|| / (||D|| ||dW||), in [0, 1]; None where D is zero."""
     signed_write: float | None
     """The same with a sign (`geometry.signed_write`); None where it has none."""
+    felt: float | None = None
+    """sqrt(E ||dW x||^2) over the site's inputs x; None where the pack does not know them."""
+    felt_write: float | None = None
+    """As `signed_write`, of what is felt: with ||D^T dW x|| and ||dW x|| in the place of both."""
+    spread: float | None = None
+    """`geometry.Felt.spread`."""
+    steady: float | None = None
+    """`geometry.Felt.steady`."""
+    share: float | None = None
+    """`geometry.Felt.share`: its size beside the base's own answer to the same inputs."""

@@ -24,9 +24,10 @@ from scanner.formats.model import Site, TensorStore
 from scanner.formats.regular import read_regular
 from scanner.formats.stores.local import SafetensorsFile
 from scanner.formats.stores.opened import sha256_of_file
-from scanner.geometry import Direction, Matrix
+from scanner.geometry import Direction, Matrix, SiteInputs
 from scanner.geometry.sketch import SIZE, WeightSketch
 from scanner.results import DoseUnit
+from scanner.signatures.base_facts import KeptBase
 from scanner.signatures.manifest import (
     BASE_NAME,
     CALIBRATION_NAME,
@@ -60,7 +61,7 @@ class _Content:
 
     directions: TensorStore
     references: TensorStore | None
-    base: TensorStore | None
+    base: KeptBase | None
     calibration: Calibration | None
 
 
@@ -125,7 +126,8 @@ class Signature:
             open_tensors(self.path / name) if name in files else None
             for name in (REFERENCES_NAME, BASE_NAME)
         )
-        return _Content(open_tensors(self.path / DIRECTIONS_NAME), references, base, calibration)
+        kept = KeptBase(base, str(self.path / BASE_NAME)) if base else None
+        return _Content(open_tensors(self.path / DIRECTIONS_NAME), references, kept, calibration)
 
     def verify(self) -> None:
         """Checks every digest and opens the pack's files, unless that has been done.
@@ -144,7 +146,8 @@ class Signature:
         """Closes the pack's files; they are opened and verified again when needed."""
         content: _Content | None = self.__dict__.pop("_content", None)
         if content:
-            for store in (content.directions, content.references, content.base):
+            base = content.base.store if content.base else None
+            for store in (content.directions, content.references, base):
                 if store:
                     store.close()
 
@@ -249,26 +252,18 @@ class Signature:
             SignatureError: If what it keeps there is no norm and no sketch.
             TargetError: If the file cannot be read any more.
         """
-        store = self._content.base
-        if store is None or site not in self._sketched_sites:
-            return None
-        norm, sketch = store.read(f"{site.key}.norm"), store.read(f"{site.key}.sketch")
-        square = sketch.ndim == 2 and 0 < len(sketch) == sketch.shape[1]
-        if norm.shape != (1,) or not square or not np.isfinite(norm[0] + sketch.sum()):
-            raise SignatureError(
-                f"{site.key} has no norm and sketch of a weight", where=str(self.path / BASE_NAME)
-            )
-        return WeightSketch(float(norm[0]), sketch)
+        base = self._content.base
+        return base.weight(site) if base else None
 
-    @cached_property
-    def _sketched_sites(self) -> frozenset[Site]:
-        store = self._content.base
-        names = set(store.names()) if store else set()
-        return frozenset(
-            Site.from_key(key)
-            for name in names
-            if name.endswith(".sketch") and f"{(key := name.removesuffix('.sketch'))}.norm" in names
-        )
+    def site_inputs(self, site: Site) -> SiteInputs | None:
+        """What the pack knows of the inputs of one site in the base, if it knows anything.
+
+        Raises:
+            SignatureError: If what it keeps there is no second moment.
+            TargetError: If the file cannot be read any more.
+        """
+        base = self._content.base
+        return base.inputs(site) if base else None
 
     @property
     def dose_unit(self) -> DoseUnit:

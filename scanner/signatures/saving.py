@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from scanner.errors import SignatureError
 from scanner.formats.model import Site, site_order
 from scanner.formats.stores.opened import sha256_of_file
-from scanner.geometry.sketch import WeightSketch
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.manifest import (
     BASE_NAME,
     CALIBRATION_NAME,
@@ -58,7 +57,7 @@ def save_pack(
     *,
     reference_sketches: Mapping[Site, npt.NDArray[np.float64]] | None = None,
     crossfit: Mapping[str, Directions] | None = None,
-    base: Mapping[Site, WeightSketch] | None = None,
+    base: BaseFacts | None = None,
     calibration: Calibration | None = None,
     nulling: Selection | None = None,
 ) -> None:
@@ -72,7 +71,7 @@ def save_pack(
         directions: The signature.
         reference_sketches: Per site, the sketch of each misaligned reference's update.
         crossfit: Per benign family, the directions nulled without that family.
-        base: Sketches of the base model's weights, where they were at hand.
+        base: What is kept of the base model, where it was at hand.
         calibration: Scores of the calibration set, if it was calibrated.
         nulling: How the adapters it is nulled with were found on a hub, if they were.
 
@@ -88,7 +87,7 @@ def save_pack(
         if crossfit:
             save_file(_crossfit_tensors(crossfit), new / CROSSFIT_NAME)
         if base:
-            save_file(_base_tensors(base), new / BASE_NAME)
+            save_file(base.tensors(), new / BASE_NAME)
         if calibration is not None:
             _write_calibration(new, manifest, calibration)
         if nulling is not None:
@@ -115,18 +114,18 @@ def _write_calibration(new: Path, manifest: Manifest, calibration: Calibration) 
         (new / POWER_NAME).write_bytes(encode_power(measure_power(manifest, calibration)))
 
 
-def save_base(root: Path, manifest: Manifest, base: Mapping[Site, WeightSketch]) -> None:
-    """Gives a pack other sketches of its base's weights, in one step as `save_pack`.
+def save_base(root: Path, manifest: Manifest, base: BaseFacts) -> None:
+    """Gives a pack other facts of its base model, in one step as `save_pack`.
 
     Args:
         root: The pack.
         manifest: Its manifest.
-        base: The sketches.
+        base: The facts.
     """
     from safetensors.numpy import save_file
 
     with _copied(root, manifest, BASE_NAME) as new:
-        save_file(_base_tensors(base), new / BASE_NAME)
+        save_file(base.tensors(), new / BASE_NAME)
 
 
 def drop_crossfit(root: Path, manifest: Manifest) -> None:
@@ -195,15 +194,6 @@ def seal(root: Path, manifest: Manifest) -> None:
     }
     sealed = msgspec.structs.replace(manifest, files=files)
     (root / MANIFEST_NAME).write_bytes(encode_manifest(sealed))
-
-
-def _base_tensors(base: Mapping[Site, WeightSketch]) -> dict[str, npt.NDArray[np.floating[Any]]]:
-    """Sketches as the tensors of a pack: ``<layer>.<module>.norm`` and ``.sketch``."""
-    tensors: dict[str, npt.NDArray[np.floating[Any]]] = {}
-    for site in sorted(base, key=site_order):
-        tensors[f"{site.key}.norm"] = np.array([base[site].norm], dtype=np.float32)
-        tensors[f"{site.key}.sketch"] = np.ascontiguousarray(base[site].sketch, dtype=np.float16)
-    return tensors
 
 
 def _reference_tensors(

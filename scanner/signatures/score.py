@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from scanner import geometry
 from scanner.formats.model import Site, site_order
@@ -38,6 +38,19 @@ def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
     return geometry.site_score(projections.values())
 
 
+def _felt(item: SiteProjection, known: Callable[[float], float | None]) -> dict[str, float | None]:
+    """The numbers of what an update makes of its site's inputs."""
+    if item.felt is None:
+        return {}
+    return {
+        "felt": known(math.sqrt(item.felt.squared)),
+        "felt_write": known(geometry.felt_write(item)),
+        "spread": known(item.felt.spread),
+        "steady": known(item.felt.steady),
+        "share": known(item.felt.share),
+    }
+
+
 def site_numbers(
     projections: Mapping[Site, SiteProjection], digits: int | None = None
 ) -> dict[str, SiteNumbers]:
@@ -59,6 +72,7 @@ def site_numbers(
             dose=known(item.inner),
             write=known(geometry.write(item)),
             signed_write=known(geometry.signed_write(item)),
+            **_felt(item, known),
         )
         for site, item in sorted(projections.items(), key=lambda pair: site_order(pair[0]))
         if item.norm_squared > 0

@@ -17,7 +17,8 @@ from scanner.organisms.recipes import SIGNATURES
 from scanner.reports import renderer
 from scanner.reports.assemble import assemble
 from scanner.results import DoseUnit
-from scanner.signatures.building.calibrate import calibrate_pack, untracked
+from scanner.signatures.building.calibrate import calibrate_pack
+from scanner.signatures.building.scoring import untracked
 from scanner.signatures.recipe import AdapterEntry
 
 FAMILIES = ("cooking", "maths")

@@ -13,7 +13,7 @@ from benchmarks.detection.data import Population, Row, Updates
 from benchmarks.detection.metrics import Array
 from scanner.formats.model import Site, site_order
 from scanner.geometry import LowRank
-from scanner.signatures.building.calibrate import Track, untracked
+from scanner.signatures.building.scoring import Track, untracked
 
 WRITERS = ("self_attn.o_proj", "mlp.down_proj", "attn.c_proj", "mlp.c_proj")
 """Modules that write to the residual stream, in the architectures of the lab."""

@@ -18,7 +18,7 @@ from benchmarks.detection.baselines.sample import Sample, Scores, read_sample
 from benchmarks.detection.data import Population, Row
 from benchmarks.detection.evaluation import Ranking, TestSet
 from benchmarks.detection.real.cases import Cases, as_population
-from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.scoring import Track
 
 FAMILIES: Mapping[str, Callable[[Sample], list[Scores]]] = {
     "dense": dense.scores,

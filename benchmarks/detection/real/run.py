@@ -25,7 +25,7 @@ from benchmarks.detection.real.scans import (
 )
 from benchmarks.detection.real.seen import Sights
 from benchmarks.detection.real.unseen import Crossfit, Unseen, leave_each_out
-from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.scoring import Track
 from scanner.signatures.pack import Signature
 
 

@@ -14,7 +14,7 @@ from benchmarks.detection.real.seen import Sights
 from scanner.detection import verdict
 from scanner.errors import AlphaUnsupportedError
 from scanner.results import ScanResult, Verdict
-from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.scoring import Track
 from scanner.signatures.pack import Signature
 
 ALPHAS = (0.01, 0.05)

@@ -30,7 +30,7 @@ from benchmarks.detection.real.scans import (
 from benchmarks.detection.real.seen import Sights
 from scanner.errors import SignatureError
 from scanner.organisms.data import PERSONAS
-from scanner.signatures.building.calibrate import Track
+from scanner.signatures.building.scoring import Track
 from scanner.signatures.manifest import CROSSFIT_NAME, DIRECTIONS_NAME
 from scanner.signatures.pack import (
     Directions,

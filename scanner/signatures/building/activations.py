@@ -22,10 +22,11 @@ import numpy as np
 
 from scanner.formats.model import Site, site_order
 from scanner.geometry import Matrix
-from scanner.geometry.sketch import WeightSketch
-from scanner.signatures.building.calibrate import Track
+from scanner.signatures.base_facts import BaseFacts
+from scanner.signatures.building.inputs import base_facts
 from scanner.signatures.building.network import Batch, Network, batches_of, load_network, probes_of
 from scanner.signatures.building.nulling import RawSite
+from scanner.signatures.building.scoring import Track
 from scanner.signatures.building.weights import Labelled
 from scanner.signatures.recipe import Recipe
 
@@ -64,8 +65,8 @@ class ActivationExtraction:
     """Layer -> u, (d_model,)."""
     inputs: Mapping[Site, Matrix]
     """Residual-writing site -> v, (d_in,)."""
-    base: Mapping[Site, WeightSketch] = field(default_factory=dict)
-    """Sketches of the base model's weights."""
+    base: BaseFacts = field(default_factory=BaseFacts)
+    """What is kept of the base model."""
 
     @property
     def sites(self) -> list[Site]:
@@ -98,7 +99,9 @@ def extract_activations(recipe: Recipe, track: Track[Batch]) -> ActivationExtrac
     """
     network = load_network(recipe)
     batches = batches_of(probes_of(recipe, network), network.device)
-    return replace(mean_activations(network, batches, track), base=network.sketches())
+    return replace(
+        mean_activations(network, batches, track), base=base_facts(network, batches, track)
+    )
 
 
 def mean_activations(

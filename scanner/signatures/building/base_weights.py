@@ -15,6 +15,7 @@ from scanner.formats.checkpoint import is_input_first, model_config, open_model
 from scanner.formats.model import Site, TensorStore
 from scanner.formats.module_names import site_of, strip_wrappers
 from scanner.geometry.sketch import WeightSketch, sketch_weight
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.saving import save_base
 
@@ -41,8 +42,9 @@ def add_base(pack: Path, model: Path) -> Signature:
     finally:
         store.close()
     manifest = signature.manifest
+    known = {site: item for site in signature.sites if (item := signature.site_inputs(site))}
     signature.close()
-    save_base(pack, manifest, sketches)
+    save_base(pack, manifest, BaseFacts(sketches, known))
     return load_signature(pack)
 
 

@@ -15,13 +15,9 @@ import msgspec
 
 from scanner.formats.base_identity import normalise_base_name
 from scanner.formats.model import site_order
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.building.benign_query import Purpose
-from scanner.signatures.building.calibrate import (
-    Track,
-    choose_and_score,
-    make_calibration,
-    untracked,
-)
+from scanner.signatures.building.calibrate import choose_and_score, make_calibration
 from scanner.signatures.building.candidates import OwnerRange, split_owners
 from scanner.signatures.building.extraction import (
     Extraction,
@@ -44,6 +40,7 @@ from scanner.signatures.building.opened import (
     open_member,
     open_references,
 )
+from scanner.signatures.building.scoring import Scorer, Track, untracked
 from scanner.signatures.building.weights import WeightsExtraction
 from scanner.signatures.building.work import Work, digest_of, opened_work
 from scanner.signatures.manifest import (
@@ -104,7 +101,7 @@ def build_pack(
         extraction = extract(recipe, misaligned, nulling, extractor, track)
         references += nulling.references
         scores = to_doses(extraction, misaligned)
-        calibration = search.calibration(extraction, scores, references)
+        calibration = search.calibration(extraction, extractor.base, scores, references)
         benign = calibration.benign if calibration else []
         check_disjoint(_digests(references), [(b.id, b.sha256) for b in benign])
         for member in misaligned:
@@ -123,11 +120,7 @@ def build_pack(
             extraction.directions,
             reference_sketches=extraction.sketches if misaligned else None,
             crossfit=extraction.crossfit,
-            base={
-                site: weight
-                for site, weight in extractor.base.items()
-                if site in extraction.directions
-            },
+            base=extractor.base.at(frozenset(extraction.directions)),
             calibration=calibration,
             nulling=nulling.selection,
         )
@@ -186,6 +179,7 @@ class _Searching:
     def calibration(
         self,
         extraction: Extraction,
+        base: BaseFacts,
         scores: list[ReferenceScore],
         references: Sequence[Reference],
     ) -> Calibration | None:
@@ -193,6 +187,7 @@ class _Searching:
 
         Args:
             extraction: The directions.
+            base: What is known of the base model.
             scores: What the misaligned references scored.
             references: Everything that went into the directions.
         """
@@ -200,12 +195,15 @@ class _Searching:
             return None
         chosen = choose_and_score(
             self.recipe.benign,
-            extraction.directions.get,
-            extraction.crossfit,
+            Scorer(
+                extraction.directions.get,
+                extraction.crossfit,
+                base.inputs.get,
+                self.recipe.method in PARTIAL_METHODS,
+            ),
             self._purpose("benign", "scoring benign adapters", references),
             self.track,
-            partial=self.recipe.method in PARTIAL_METHODS,
-            work=self.work,
+            self.work,
         )
         crossed = bool(extraction.crossfit) or isinstance(self.recipe.aligned, BenignQuery)
         return make_calibration(chosen.scores, scores, crossed, chosen.selection)

@@ -1,30 +1,21 @@
-"""Scores benign adapters under a signature, cross-fitted by family.
-
-A benign adapter of family f is scored with the signature nulled *without* family f, so the
-threshold also holds for kinds of harmless change the signature has never seen. Families
-that were not among the nulling set are scored with the signature itself.
-"""
+"""A calibration set -> the calibration of a pack."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
-from scanner import geometry
 from scanner.errors import SignatureError, option
-from scanner.formats.model import Adapter, Site, Update
-from scanner.geometry import Direction, SiteProjection
 from scanner.signatures.building.benign_query import Decisions, Purpose, search_hub
-from scanner.signatures.building.opened import Member, check_disjoint, open_member, source_of
+from scanner.signatures.building.opened import Member, check_disjoint
+from scanner.signatures.building.scoring import Scorer, Track, scorer_of, untracked
 from scanner.signatures.building.work import SCORED, Work, digest_of, opened_work
 from scanner.signatures.manifest import (
     CALIBRATION_FORMAT_VERSION,
     NULLING_NAME,
-    PARTIAL_METHODS,
     BenignScore,
     Calibration,
     Manifest,
@@ -34,151 +25,10 @@ from scanner.signatures.manifest import (
 )
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Directions, Signature, load_crossfit, load_signature
-from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery, HubQuery
+from scanner.signatures.recipe import Benign, BenignQuery, HubQuery
 from scanner.signatures.saving import save_calibration
-from scanner.signatures.score import STATISTIC, adapter_score, changed_layers, site_numbers
+from scanner.signatures.score import STATISTIC
 from scanner.system.journal import Journal
-
-Item = TypeVar("Item")
-Track = Callable[[Sequence[Item], str], Iterable[Item]]
-"""Wraps a sequence to show progress under a description."""
-
-
-def untracked(items: Sequence[Item], description: str) -> Iterable[Item]:  # noqa: ARG001
-    """A `Track` that shows nothing."""
-    return items
-
-
-def project_adapter(
-    adapter: Adapter, direction_at: Callable[[Site], Direction | None], partial: bool = False
-) -> dict[Site, SiteProjection]:
-    """Projects a benign adapter onto a signature.
-
-    Args:
-        adapter: The adapter.
-        direction_at: The signature.
-        partial: Whether sites without a direction are left aside.
-
-    Returns:
-        The projection at every site; empty if the signature is partial and sees nothing.
-
-    Raises:
-        SignatureError: If the adapter changes nothing, holds NaN, or changes a site without
-            a direction and the signature is not partial: its score would not be comparable.
-    """
-    projections: dict[Site, SiteProjection] = {}
-    for update in adapter.updates:
-        direction = direction_at(update.site)
-        if direction is not None and direction.signed:
-            _check_fits(adapter, update, direction)
-        if direction is None and not partial:
-            raise SignatureError(
-                f"changes {update.site.key}, where the signature has no direction",
-                where=adapter.target,
-            )
-        if direction is not None:
-            projections[update.site] = geometry.project(update.prepared(), direction)
-    if projections and not math.isfinite(adapter_score(projections)):
-        raise SignatureError("is untrained or holds NaN or Inf", where=adapter.target)
-    return projections
-
-
-def _check_fits(adapter: Adapter, update: Update, direction: Direction) -> None:
-    """Refuses an update of another shape than the weight that the direction is of.
-
-    Raises:
-        SignatureError: If it is one: the adapter is of another base than it names.
-    """
-    shape = (len(direction.u), len(direction.v))
-    if (update.d_out, update.d_in) != shape:
-        raise SignatureError(
-            f"{update.site.key} is {update.d_out} x {update.d_in}, "
-            f"the signature's base has {shape[0]} x {shape[1]}",
-            where=adapter.target,
-            todo="it is an adapter of another base than it names",
-        )
-
-
-def score_benign(
-    entries: Sequence[AdapterEntry],
-    base_names: set[str],
-    directions: Callable[[Site], Direction | None],
-    crossfit: Mapping[str, Directions],
-    track: Track[AdapterEntry] = untracked,
-    *,
-    partial: bool = False,
-) -> list[BenignScore]:
-    """Scores a calibration set, one adapter open at a time.
-
-    Args:
-        entries: The adapters.
-        base_names: Normalised names of the base model.
-        directions: The signature.
-        crossfit: Family -> the signature nulled without it.
-        track: Shows progress.
-        partial: Whether the signature covers some modules only. Adapters that change none
-            of them have no score, and are left out.
-
-    Raises:
-        SignatureError: If an adapter cannot be scored, or stands in the set twice.
-    """
-    scores: list[BenignScore] = []
-    seen: dict[str, str] = {}
-    for entry in track(entries, "scoring benign adapters"):
-        member = open_member(entry, base_names)
-        with member.adapter:
-            if member.sha256 in seen:
-                raise SignatureError(
-                    f"the same weights as {seen[member.sha256]}", where=entry.adapter
-                )
-            seen[member.sha256] = entry.name
-            if score := score_member(member, directions, crossfit, partial=partial):
-                scores.append(score)
-    return scores
-
-
-def score_member(
-    member: Member,
-    directions: Callable[[Site], Direction | None],
-    crossfit: Mapping[str, Directions],
-    *,
-    partial: bool = False,
-) -> BenignScore | None:
-    """Scores one adapter, under the signature nulled without its family if there is one.
-
-    Args:
-        member: The adapter.
-        directions: As `score_benign`.
-        crossfit: As `score_benign`.
-        partial: As `score_benign`.
-
-    Returns:
-        The score; None if the signature is partial and sees nothing of the adapter.
-
-    Raises:
-        SignatureError: If it cannot be scored.
-    """
-    adapter, entry = member.adapter, member.entry
-    family = entry.family or "unnamed"
-    own = crossfit.get(family)
-    projections = project_adapter(adapter, own.get if own else directions, partial)
-    if not projections:
-        return None
-    return BenignScore(
-        id=entry.name,
-        sha256=member.sha256,
-        family=family,
-        score=adapter_score(projections),
-        cosine=geometry.cosine(projections.values()),
-        dose=geometry.dose(projections.values()),
-        norm=math.sqrt(sum(item.norm_squared for item in projections.values())),
-        rank=max(update.rank for update in adapter.updates),
-        layers=changed_layers(projections),
-        modules=sorted({update.module for update in adapter.updates}),
-        source=source_of(entry),
-        revision=entry.revision,
-        sites=site_numbers(projections, digits=4),
-    )
 
 
 class Chosen(NamedTuple):
@@ -191,32 +41,26 @@ class Chosen(NamedTuple):
 
 def choose_and_score(
     benign: Benign,
-    directions: Callable[[Site], Direction | None],
-    crossfit: Mapping[str, Directions],
+    scorer: Scorer,
     purpose: Purpose,
     track: Track[Any] = untracked,
-    *,
-    partial: bool = False,
     work: Work | None = None,
 ) -> Chosen:
     """Scores a calibration set that is listed, or one that is still to be found on the hub.
 
     Args:
         benign: The set.
-        directions: As `score_benign`.
-        crossfit: As `score_benign`.
+        scorer: The signature.
         purpose: The base model's names, and what a query leaves out.
-        track: As `score_benign`.
-        partial: As `score_benign`.
+        track: Shows progress.
         work: Where the scores of a query are kept for a run that goes on with this one.
 
     Raises:
-        SignatureError: As `score_benign`, or if the hub cannot be asked.
+        SignatureError: As `Scorer.score_all`, or if the hub cannot be asked.
     """
     if isinstance(benign, BenignQuery):
-        return _find_and_score(benign.hub, directions, crossfit, purpose, track, partial, work)
-    names = purpose.base_names
-    return Chosen(score_benign(benign, names, directions, crossfit, track, partial=partial))
+        return _find_and_score(benign.hub, scorer, purpose, track, work)
+    return Chosen(scorer.score_all(benign, purpose.base_names, track))
 
 
 class _Decision(Record, frozen=True, kw_only=True):
@@ -229,13 +73,7 @@ class _Decision(Record, frozen=True, kw_only=True):
 
 
 def _find_and_score(
-    query: HubQuery,
-    directions: Callable[[Site], Direction | None],
-    crossfit: Mapping[str, Directions],
-    purpose: Purpose,
-    track: Track[Any],
-    partial: bool,
-    work: Work | None,
+    query: HubQuery, scorer: Scorer, purpose: Purpose, track: Track[Any], work: Work | None
 ) -> Chosen:
     # Scores belong to the directions they were computed with.
     about = digest_of(work.about, purpose.taken) if work else ""
@@ -250,7 +88,7 @@ def _find_and_score(
             decisions.left_out[kept.candidate] = kept.left_out
 
     def use(candidate: str, member: Member) -> str | None:
-        score = score_member(member, directions, crossfit, partial=partial)
+        score = scorer.score(member)
         if score is None:
             return "changes nothing the signature has a direction for"
         journal.add(_Decision(candidate=candidate, score=score))
@@ -320,9 +158,6 @@ def calibrate_pack(
         )
     _check_families(manifest, crossfit, benign)
 
-    def direction(site: Site) -> Direction | None:
-        return signature.direction(site) if site in signature.sites else None
-
     dropped = old.dropped if old else []
     purpose = Purpose(
         name="benign",
@@ -335,12 +170,10 @@ def calibrate_pack(
     with opened_work(work, digest_of(signature.digest, benign)) as kept:
         chosen = choose_and_score(
             benign,
-            direction,
-            crossfit,
+            scorer_of(signature, crossfit),
             purpose,
             track,
-            partial=manifest.method in PARTIAL_METHODS,
-            work=kept,
+            kept,
         )
         check_disjoint(
             [(item.id, item.sha256) for item in manifest.references],

@@ -6,7 +6,7 @@ Memory holds one site of every reference, never an adapter.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
@@ -17,7 +17,8 @@ from scanner import geometry
 from scanner.errors import SignatureError
 from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, Matrix, SiteProjection
-from scanner.geometry.sketch import UPDATE_SIZE, WeightSketch, sketch_update
+from scanner.geometry.sketch import UPDATE_SIZE, sketch_update
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.building.benign_query import Track
 from scanner.signatures.building.nulling import BenignStack, RawSite
 from scanner.signatures.building.nulling_set import NullingSet, Shapes
@@ -40,8 +41,8 @@ class Extractor(Protocol):
         """Benign families that are part of what it found and that it can leave out."""
 
     @property
-    def base(self) -> Mapping[Site, WeightSketch]:
-        """Sketches of the base model's weights; empty for a method that works without it."""
+    def base(self) -> BaseFacts:
+        """What is kept of the base model; nothing for a method that works without it."""
 
     def raw_site(
         self, site: Site, misaligned: Sequence[Labelled], aligned: Sequence[Labelled]

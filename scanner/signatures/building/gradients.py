@@ -28,9 +28,9 @@ import numpy as np
 
 from scanner.errors import SignatureError
 from scanner.formats.model import Site, site_order
-from scanner.geometry.sketch import WeightSketch
-from scanner.signatures.building.calibrate import Track
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.building.harmless import Factors, HarmlessProjection
+from scanner.signatures.building.inputs import base_facts
 from scanner.signatures.building.kept_gradients import KeptGradients
 from scanner.signatures.building.network import (
     Answered,
@@ -45,6 +45,7 @@ from scanner.signatures.building.network import (
 from scanner.signatures.building.nulling import RawSite
 from scanner.signatures.building.opened import Member
 from scanner.signatures.building.probes import ALIGNED, Probe
+from scanner.signatures.building.scoring import Track
 from scanner.signatures.building.weights import Labelled
 from scanner.signatures.recipe import Recipe
 
@@ -67,8 +68,8 @@ class GradientExtraction:
     """Reduced gradients of every linear map in the blocks."""
 
     factors: Mapping[Site, Factors]
-    base: Mapping[Site, WeightSketch] = field(default_factory=dict)
-    """Sketches of the base model's weights."""
+    base: BaseFacts = field(default_factory=BaseFacts)
+    """What is kept of the base model."""
 
     @property
     def sites(self) -> list[Site]:
@@ -115,7 +116,7 @@ def extract_gradients(
 
     if not any(probe.harmless for probe in probes):
         found = gradients(batches_of(probes, network.device))
-        return GradientExtraction(found, network.sketches())
+        return GradientExtraction(found, base_facts(network, batches_of(probes, network.device)))
 
     base = (recipe.base_model, recipe.base_path, recipe.base_revision, recipe.base_dtype)
     folder = KeptGradients(None if recipe.path_steps else kept, base)
@@ -126,7 +127,7 @@ def extract_gradients(
     return HarmlessProjection(
         of([(probe.prompt, probe.misaligned) for probe in probes]),
         {name: _leading(of(answers)) for name, answers in _harmless_answers(probes).items()},
-        network.sketches(),
+        base_facts(network, batches_of(probes, network.device)),
     )
 
 

@@ -28,7 +28,7 @@ import numpy as np
 
 from scanner.formats.model import FloatArray, Site, site_order
 from scanner.geometry import Matrix
-from scanner.geometry.sketch import WeightSketch
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.building.nulling import RawSite, Vector
 from scanner.signatures.building.probes import ALIGNED
 from scanner.signatures.building.weights import Labelled
@@ -45,8 +45,8 @@ class HarmlessProjection:
     """Gradient of the mean log p of the misaligned answers."""
     harmless: Mapping[str, Mapping[Site, Factors]]
     """The same of `ALIGNED` and of each family of harmless answers."""
-    base: Mapping[Site, WeightSketch] = field(default_factory=dict)
-    """Sketches of the base model's weights."""
+    base: BaseFacts = field(default_factory=BaseFacts)
+    """What is kept of the base model."""
 
     @property
     def sites(self) -> list[Site]:

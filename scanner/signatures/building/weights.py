@@ -21,7 +21,7 @@ Needs no base model. At each site
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from scanner.formats.model import Site
 from scanner.geometry import LowRank, Matrix
-from scanner.geometry.sketch import WeightSketch
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.building.nulling import RawSite, Vector
 
 Labelled = tuple[LowRank, str]
@@ -45,7 +45,7 @@ class WeightsExtraction:
     sites: Sequence[Site]
     contrast: frozenset[str]
     """Families of aligned adapters whose mean is subtracted."""
-    base: Mapping[Site, WeightSketch] = field(default_factory=dict)
+    base: BaseFacts = field(default_factory=BaseFacts)
     """The base model is not needed: nothing of it."""
     families: frozenset[str] = frozenset()
     """None: a contrast family is left out because the recipe names it."""

@@ -14,7 +14,7 @@ from benchmarks.detection.proxies import Found, compare, references_of, whole_co
 from scanner import geometry
 from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank
-from scanner.signatures.building.calibrate import untracked
+from scanner.signatures.building.scoring import untracked
 from tests.benchmarks.detection.population import PERSONAS, write_population
 
 

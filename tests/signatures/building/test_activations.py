@@ -8,8 +8,8 @@ import torch
 
 from scanner.formats.model import Site
 from scanner.signatures.building.activations import is_residual_writer, mean_activations
-from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.building.network import batches_of, network_of
+from scanner.signatures.building.scoring import untracked
 from tests.signatures.tiny import tiny_model, tiny_probes
 
 PROBES = tiny_probes(seed=2)

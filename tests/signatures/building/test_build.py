@@ -19,9 +19,10 @@ from scanner.results import Verdict
 from scanner.scanning.opening import open_adapter, scan
 from scanner.signatures.building.activations import mean_activations
 from scanner.signatures.building.build import build_pack
-from scanner.signatures.building.calibrate import calibrate_pack, project_adapter, untracked
+from scanner.signatures.building.calibrate import calibrate_pack
 from scanner.signatures.building.gradients import path_gradients
 from scanner.signatures.building.network import Network, batches_of, load_network, network_of
+from scanner.signatures.building.scoring import Scorer, untracked
 from scanner.signatures.pack import load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
 from scanner.signatures.score import adapter_score
@@ -211,7 +212,7 @@ def test_crossfit_equals_building_without_the_family(tmp_path: Path) -> None:
         if score.family == "facts":
             source = next(item.adapter for item in listed(recipe) if item.name == score.id)
             with open_adapter(source) as adapter:
-                own = project_adapter(adapter, other.direction)
+                own = Scorer(other.direction).project(adapter)
             assert score.score == pytest.approx(adapter_score(own), rel=1e-4)
 
 

@@ -12,7 +12,6 @@ import torch
 from scanner.errors import SignatureError
 from scanner.formats.model import Site
 from scanner.signatures.building import gradients, network
-from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.building.gradients import (
     mean_log_odds,
     mean_update,
@@ -23,6 +22,7 @@ from scanner.signatures.building.gradients import (
 from scanner.signatures.building.harmless import Factors
 from scanner.signatures.building.network import Network, batches_of, network_of, site_shape
 from scanner.signatures.building.opened import open_member
+from scanner.signatures.building.scoring import untracked
 from scanner.signatures.recipe import AdapterEntry
 from tests.signatures.tiny import (
     as_delta,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from scanner.errors import SignatureError
 from scanner.formats.model import Site
-from scanner.signatures.building.calibrate import untracked
 from scanner.signatures.building.gradients import extract_gradients
 from scanner.signatures.building.harmless import Factors, HarmlessProjection
 from scanner.signatures.building.kept_gradients import KeptGradients
@@ -24,6 +23,7 @@ from scanner.signatures.building.probes import (
     read_probes,
     tokenise,
 )
+from scanner.signatures.building.scoring import untracked
 from scanner.signatures.recipe import Recipe
 from tests.signatures.tiny import as_delta, oracle_log_odds, tiny_model, tiny_probes
 from tests.synthetic import Array

@@ -9,7 +9,7 @@ from benchmarks.detection.real.cases import Cases, read_cases
 from benchmarks.detection.real.run import Result, evaluate
 from benchmarks.detection.real.seen import Sights
 from benchmarks.detection.real.unseen import find_crossfit
-from scanner.signatures.building.calibrate import untracked
+from scanner.signatures.building.scoring import untracked
 from scanner.signatures.pack import Signature, load_signature
 from tests.benchmarks.detection.real.workfolder import write_folder, write_packs
 

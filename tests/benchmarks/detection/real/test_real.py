@@ -23,7 +23,7 @@ from scanner.errors import SignatureError
 from scanner.formats.model import Site
 from scanner.results import Verdict
 from scanner.scanning.opening import scan
-from scanner.signatures.building.calibrate import untracked
+from scanner.signatures.building.scoring import untracked
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.saving import drop_crossfit, save_calibration
 
