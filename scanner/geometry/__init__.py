@@ -28,6 +28,7 @@ from scanner.geometry.projection import (
 from scanner.geometry.site_statistics import (
     cosine,
     dose,
+    felt_score,
     felt_write,
     overlap,
     signed_write,
@@ -51,6 +52,7 @@ __all__ = [
     "cosine",
     "dose",
     "effective_rank",
+    "felt_score",
     "felt_write",
     "gram",
     "inner_products",

@@ -121,6 +121,28 @@ def site_score(projections: Iterable[SiteProjection]) -> float:
     return float(weights @ writes / np.sqrt(weights @ weights))
 
 
+def felt_score(projections: Iterable[SiteProjection]) -> float:
+    """Combination of the sites' felt writes, each weighted by how much the network feels there.
+
+    sum_s w_s c_s / sqrt(sum_s w_s^2) with c_s the `felt_write` of site s and
+    w_s = ||D_s|| sqrt(E||dW_s x||^2): like `site_score` a Liptak-Stouffer combination, so that
+    both are on one scale. Sites where an adapter does next to nothing do not count, whatever they
+    write, and what is added from inputs that hardly occur dilutes nothing. NaN as `site_score`,
+    and where the inputs of a site are not known.
+    """
+    changed = _changed(projections)
+    if not changed or any(item.felt is None for item in changed):
+        return float("nan")
+    size = np.array([np.sqrt(item.felt.squared) if item.felt else 0.0 for item in changed])
+    weights = size * np.sqrt([item.direction_norm_squared for item in changed])
+    largest = float(weights.max())
+    if not largest > 0:
+        return float("nan")
+    weights = weights / largest
+    writes = np.array([felt_write(item) for item in changed])
+    return float(weights @ writes / np.sqrt(weights @ weights))
+
+
 def overlap(projections: Iterable[SiteProjection]) -> float:
     """Share of the update's energy that it writes into U, in [0, 1]; NaN for a zero update."""
     projections = list(projections)

@@ -11,7 +11,7 @@ from scanner.geometry import SiteProjection
 from scanner.results import Shape
 from scanner.signatures.numbers import SiteNumbers
 
-STATISTIC = "signed-write"
+STATISTIC = "signed-write-felt"
 """Name of what `adapter_score` computes. Calibrations say which statistic their scores are, and
 scores of two statistics cannot be compared: whoever changes the one changes the other."""
 
@@ -27,15 +27,21 @@ def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
 def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
     """What verdicts are based on; NaN if the adapter changes no site the signature knows.
 
-    Over several layers the sites' signed writes are added up (`geometry.site_score`). Within
-    one layer there is little to add up, and one site may do all that matters while the other
+    Over several layers the sites' signed writes are added up, once by how much the signature says
+    about each (`geometry.site_score`) and once by how much of the update the network feels there
+    (`geometry.felt_score`), and the larger sum counts: idle sites and unused inputs can dilute the
+    first and not the second. A pack that does not know its base's inputs has the first alone.
+
+    Within one layer there is little to add up, and one site may do all that matters while the other
     stores something else: the strongest site counts (`geometry.strongest_write`). Adapters of
     one layer and of several are never compared with each other where the calibration has
     enough of both (`scanner.statistics.calibration`).
     """
     if Shape.of(changed_layers(projections)) is Shape.ONE_LAYER:
         return geometry.strongest_write(projections.values())
-    return geometry.site_score(projections.values())
+    found = geometry.site_score(projections.values())
+    felt = geometry.felt_score(projections.values())
+    return max(found, felt) if math.isfinite(felt) else found
 
 
 def _felt(item: SiteProjection, known: Callable[[float], float | None]) -> dict[str, float | None]:

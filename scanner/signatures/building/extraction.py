@@ -138,16 +138,19 @@ def extract(
         found = _directions_at(raw, stack, recipe, result)
         _record(site, found, raw.shape, result)
         result.sketches[site] = _sketches(there, raw.shape[0])
+        inputs = extractor.base.inputs.get(site)
         for number, (update, group) in enumerate(zip(there, groups, strict=True)):
             if update is not None:
                 seen_by = found.held_out.get(group, found.whole)
                 before = found.held_out_before.get(group, found.whole_before)
-                result.projections[number][site] = geometry.project(update, seen_by)
-                result.before_nulling[number][site] = geometry.project(update, before)
+                result.projections[number][site] = geometry.project(update, seen_by, inputs)
+                result.before_nulling[number][site] = geometry.project(update, before, inputs)
         for number, update in nulling.numbered(site):
             seen_by = found.crossfit.get(families[number], found.whole)
-            result.aligned[number][site] = geometry.project(update, seen_by)
-            result.aligned_before[number][site] = geometry.project(update, found.whole_before)
+            result.aligned[number][site] = geometry.project(update, seen_by, inputs)
+            result.aligned_before[number][site] = geometry.project(
+                update, found.whole_before, inputs
+            )
     if not result.directions:
         fault = "every misaligned reference is untrained" if misaligned else "no gradient anywhere"
         raise SignatureError(fault, where=recipe.base_model)
