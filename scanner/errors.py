@@ -20,7 +20,7 @@ def name_options_by_flag() -> None:
     _BY_FLAG = True
 
 
-def option(name: str, value: str = "") -> str:
+def option(name: str, value: str | int | None = None) -> str:
     """An option as whoever reads the message gives it.
 
     Args:
@@ -31,8 +31,9 @@ def option(name: str, value: str = "") -> str:
         ``--first-index block0`` on the command line, ``first_index='block0'`` in Python.
     """
     if _BY_FLAG:
-        return f"--{name.replace('_', '-')} {value}".rstrip()
-    return f"{name}={value!r}" if value else name
+        flag = f"--{name.replace('_', '-')}"
+        return flag if value is None else f"{flag} {value}"
+    return name if value is None else f"{name}={value!r}"
 
 
 class AdapterScannerError(Exception):

@@ -284,7 +284,21 @@ def sign(pack: str, key: Path) -> None:
     help="What index 0 of a stack is: the embeddings (then direction l, the output of block l, "
     "is index l+1), or the output of block 0. GGUF control vectors name their blocks.",
 )
-@click.option("--key", metavar="NAME", help="Which tensor of the file, if it holds several stacks.")
+@click.option(
+    "--layer",
+    type=click.IntRange(0, 9999),
+    metavar="L",
+    help="For a single vector: the block, from 0, at whose output it lies.",
+)
+@click.option(
+    "--position",
+    type=int,
+    metavar="N",
+    help="Which token position of a (positions, layers, d) stack; -1 is the last.",
+)
+@click.option(
+    "--key", metavar="NAME", help="Which tensor, or dict of them, if the file holds several sets."
+)
 @click.option("--id", "pack_id", metavar="NAME", help="The pack's name.")
 @click.option(
     "--inputs",
@@ -308,6 +322,8 @@ def import_vectors(
     base_model: str,
     output: str,
     first_index: str | None,
+    layer: int | None,
+    position: int | None,
     key: str | None,
     pack_id: str | None,
     inputs: Path | None,
@@ -317,22 +333,24 @@ def import_vectors(
 ) -> None:
     """Make a pack from steering vectors: .pt, .npz, .npy, .safetensors or a GGUF control vector.
 
+    FILE holds a stack of vectors, one per layer, a dict of them by layer, a stack by token position
+    and layer, or a single vector. Where it leaves something open, the error says what it holds.
+
     Residual-stream directions say something about modules that write to the residual stream
     only (o_proj, down_proj and their like).
     """
     from scanner.signatures.building.imported import ImportOptions, import_pack
+    from scanner.signatures.building.vectors import VectorOptions
 
     signature = import_pack(
         file,
         Path(output),
         ImportOptions(
             base_model=base_model,
-            first_index=first_index,
-            key=key,
+            vectors=VectorOptions(first_index, key, layer, position, reverse),
             pack_id=pack_id,
             inputs=inputs,
             modules=modules,
-            reverse=reverse,
             licence=licence,
         ),
     )

@@ -16,6 +16,7 @@ from scanner.reports.pack_article import pack_view
 from scanner.reports.pack_drawing import power_curve, roc_curve, signature_map
 from scanner.reports.pack_html import render
 from scanner.signatures.building.imported import ImportOptions, import_pack
+from scanner.signatures.building.vectors import VectorOptions
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.saving import save_calibration
 from scanner.statistics.roc import area_interval, roc
@@ -90,7 +91,7 @@ def test_references_in_sample_are_called_so(faint: Signature, tmp_path: Path) ->
 
 def test_a_pack_without_a_calibration_says_so(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.ones((2, 16), np.float32))
-    options = ImportOptions(base_model="a/b", first_index="block0")
+    options = ImportOptions("a/b", VectorOptions("block0"))
     text = Page(render(import_pack(tmp_path / "v.npy", tmp_path / "pack", options))).text
     assert "It is not calibrated: every verdict is inconclusive." in text
     assert "What tells them apart" not in text

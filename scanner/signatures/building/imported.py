@@ -1,16 +1,7 @@
 """Packs from published steering vectors, persona vectors and control vectors.
 
-Such a file holds one residual-stream direction u per layer and nothing else. Conventions
-that are met, and what is made of them:
-
-- A stack (n, d) in .pt, .npz, .npy or .safetensors. Persona vectors have n = layers + 1 and
-  index 0 is the embeddings (hidden_states of transformers): direction l, the *output of block
-  l*, is index l+1. Others have index l = block l. Shapes cannot tell: it must be said.
-- A GGUF control vector: tensors ``direction.N``. llama.cpp adds direction.N to the output of
-  block N and has none for block 0 (src/llama-adapter.cpp), so N is the block. Files from
-  llama.cpp's own generator are measured one block earlier than they are applied
-  (tools/cvector-generator labels block i's output ``direction.<i+1>``): for these say that the
-  first index is the embeddings.
+Such a file holds one residual-stream direction u per layer and nothing else;
+`scanner.signatures.building.vectors` reads it.
 
 A direction u compares only with modules that write to the residual stream, and alone it has
 no sign: u^T dW x depends on the input x. With the mean input v of each module (`inputs`) the
@@ -20,18 +11,18 @@ it shows which share of an update is written along u, and neither clears nor fla
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from scanner.errors import MissingExtraError, SignatureError, TargetError, option
-from scanner.formats.model import FloatArray, Site, TensorStore
+from scanner.errors import SignatureError
+from scanner.formats.model import FloatArray, Site
 from scanner.formats.stores.opened import sha256_of_file
-from scanner.formats.stores.sniff import open_store
 from scanner.geometry import Direction
+from scanner.signatures.building.vector_files import read_arrays
+from scanner.signatures.building.vectors import VectorOptions, read_vectors
 from scanner.signatures.manifest import (
     FORMAT_VERSION,
     LAYER_CONVENTION,
@@ -50,25 +41,19 @@ UNSIGNED_LIMIT = (
 DEFAULT_MODULES = ("self_attn.o_proj", "mlp.down_proj")
 """Residual-writing modules of Llama, Qwen, Mistral, Gemma and their like."""
 
-_CONTROL = re.compile(r"^direction\.(\d{1,4})$", re.ASCII)
-
 
 @dataclass(frozen=True)
 class ImportOptions:
     """How a file is to be understood."""
 
     base_model: str
-    first_index: str | None = None
-    """``embeddings`` or ``block0``: what index 0 of a stack is."""
-    key: str | None = None
-    """Which tensor, if the file holds several stacks."""
+    vectors: VectorOptions = field(default_factory=VectorOptions)
+    """How the file of vectors is to be understood."""
     pack_id: str | None = None
     inputs: Path | None = None
     """Mean inputs of the modules, keyed as ``12.mlp.down_proj``; None for an unsigned pack."""
     modules: tuple[str, ...] = DEFAULT_MODULES
     """Residual-writing modules, for an unsigned pack."""
-    reverse: bool = False
-    """Whether the vectors point to the aligned side."""
     licence: str = "unknown"
 
 
@@ -86,7 +71,7 @@ def import_pack(file: Path, root: Path, options: ImportOptions) -> Signature:
     Raises:
         SignatureError: If the file is not what it should be, or leaves something open.
     """
-    vectors = read_vectors(file, options)
+    vectors = read_vectors(file, options.vectors)
     directions = (
         _unsigned(vectors, options.modules)
         if options.inputs is None
@@ -114,108 +99,6 @@ def import_pack(file: Path, root: Path, options: ImportOptions) -> Signature:
     return load_signature(root)
 
 
-def read_vectors(file: Path, options: ImportOptions) -> dict[int, FloatArray]:
-    """Reads a file of vectors.
-
-    Returns:
-        Block -> the direction at its output, (d,); zero directions are left out.
-
-    Raises:
-        SignatureError: If the file is not what it should be, or leaves something open.
-    """
-    names = _read_arrays(file)
-    numbered = {int(m[1]): array for name, array in names.items() if (m := _CONTROL.match(name))}
-    offset = 1 if options.first_index == "embeddings" else 0
-    if numbered:
-        stack = dict(sorted(numbered.items()))
-    else:
-        if options.first_index is None:
-            raise SignatureError(
-                "a stack of vectors does not say what its first index is",
-                where=str(file),
-                todo=f"say {option('first_index', 'embeddings')} (layers + 1 vectors, as persona "
-                f"vectors), or {option('first_index', 'block0')}",
-            )
-        stack = dict(enumerate(_one_stack(file, names, options.key)))
-    found: dict[int, FloatArray] = {}
-    for index, vector in stack.items():
-        if vector.shape != next(iter(stack.values())).shape or vector.ndim != 1:
-            raise SignatureError(f"vector {index} has shape {vector.shape}", where=str(file))
-        if not np.isfinite(vector).all():
-            raise SignatureError(f"NaN or Inf in vector {index}", where=str(file))
-        if index >= offset and vector.any():
-            found[index - offset] = -vector if options.reverse else vector
-    if not found:
-        raise SignatureError("every vector is zero", where=str(file))
-    return found
-
-
-def _read_arrays(file: Path) -> dict[str, FloatArray]:
-    """Every floating-point array of a file, by name; a bare array is named ``""``."""
-    try:
-        if file.suffix == ".npy":
-            array = np.load(file, allow_pickle=False)
-            return {"": np.asarray(array, dtype=np.float32)}
-        if file.suffix in (".pt", ".pth", ".bin"):
-            return _read_pickle(file)
-        store = open_store(file)
-        return {name: store.read(name) for name in store.names() if _is_floating(store, name)}
-    except TargetError as error:
-        raise SignatureError(error.what, where=error.where, todo=error.todo) from None
-    except (OSError, ValueError) as error:
-        raise SignatureError(f"cannot be read: {error}", where=str(file)) from None
-
-
-def _is_floating(store: TensorStore, name: str) -> bool:
-    return store.info(name).dtype.startswith(("F", "BF"))
-
-
-def _read_pickle(file: Path) -> dict[str, FloatArray]:
-    """A tensor, a list of tensors (one per layer), or a dict of tensors, by torch."""
-    try:
-        import torch
-    except ImportError:
-        raise MissingExtraError(
-            "a pickled file, and torch is not installed",
-            where=str(file),
-            todo="pip install 'adapter-scanner[torch]', or convert the file to safetensors",
-        ) from None
-    try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types here, zipfile's and struct's among them
-        raise ValueError(f"torch refuses the pickle ({type(error).__name__})") from None
-    if isinstance(loaded, (list, tuple)) and all(torch.is_tensor(item) for item in loaded):
-        loaded = torch.stack([item.flatten() for item in loaded])
-    items = loaded if isinstance(loaded, dict) else {"": loaded}
-    return {
-        str(name): value.float().numpy()
-        for name, value in items.items()
-        if torch.is_tensor(value) and value.is_floating_point()
-    }
-
-
-def _one_stack(file: Path, arrays: Mapping[str, FloatArray], key: str | None) -> FloatArray:
-    """The (n, d) array that is meant.
-
-    Raises:
-        SignatureError: If there is none, or which one is not clear.
-    """
-    stacks = {name: array for name, array in arrays.items() if array.ndim == 2}
-    if key is not None:
-        if key not in stacks:
-            raise SignatureError(
-                f"holds no stack {key!r}, but {sorted(stacks)}", where=str(file), todo="name one"
-            )
-        return stacks[key]
-    if len(stacks) != 1:
-        raise SignatureError(
-            f"holds {len(stacks)} stacks of vectors (n, d): {sorted(stacks)}",
-            where=str(file),
-            todo=f"name one with {option('key')}",
-        )
-    return next(iter(stacks.values()))
-
-
 def _read_inputs(file: Path) -> dict[Site, FloatArray]:
     """Mean module inputs by site.
 
@@ -223,7 +106,7 @@ def _read_inputs(file: Path) -> dict[Site, FloatArray]:
         SignatureError: If a key names no block, or an input is no finite vector.
     """
     inputs: dict[Site, FloatArray] = {}
-    for name, array in _read_arrays(file).items():
+    for name, array in read_arrays(file).arrays.items():
         site = Site.from_key(name)
         if site.layer is None:
             raise SignatureError(

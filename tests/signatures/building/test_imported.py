@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from scanner.formats.model import Site
 from scanner.results import Verdict
 from scanner.scanning.opening import scan
 from scanner.signatures.building.calibrate import calibrate_pack
-from scanner.signatures.building.imported import ImportOptions, import_pack, read_vectors
+from scanner.signatures.building.imported import ImportOptions, import_pack
+from scanner.signatures.building.vectors import VectorOptions, read_vectors
 from tests.synthetic import BASE, LAYERS, SHAPES, Array, entry, random_factors, write_adapter
 
 VECTORS_BESIDE = Path(__file__).resolve().parents[4] / "shared" / "data" / "vectors"
@@ -53,13 +55,19 @@ def write_stack(path: Path, stack: Array) -> Path:
 
 
 def options(**fields: object) -> ImportOptions:
-    return ImportOptions(base_model=BASE, **fields)  # type: ignore[arg-type]
+    names = VectorOptions.__dataclass_fields__
+    vectors = {name: fields.pop(name) for name in list(fields) if name in names}
+    return ImportOptions(BASE, VectorOptions(**vectors), **fields)  # type: ignore[arg-type]
+
+
+def read(file: Path, **fields: object) -> dict[int, Array]:
+    return dict(read_vectors(file, VectorOptions(**fields)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".npy", ".npz", ".safetensors"])
 def test_a_stack_that_starts_at_the_embeddings(tmp_path: Path, suffix: str) -> None:
     file = write_stack(tmp_path / f"v{suffix}", WITH_EMBEDDINGS)
-    found = read_vectors(file, options(first_index="embeddings"))
+    found = read(file, first_index="embeddings")
     assert list(found) == list(range(LAYERS))
     for layer, vector in found.items():
         np.testing.assert_array_equal(vector, STACK[layer])
@@ -67,35 +75,168 @@ def test_a_stack_that_starts_at_the_embeddings(tmp_path: Path, suffix: str) -> N
 
 def test_a_stack_that_starts_at_block_0_and_points_the_other_way(tmp_path: Path) -> None:
     file = write_stack(tmp_path / "v.npy", STACK)
-    found = read_vectors(file, options(first_index="block0", reverse=True))
+    found = read(file, first_index="block0", reverse=True)
     np.testing.assert_array_equal(found[1], -STACK[1])
 
 
 def test_a_list_of_tensors(tmp_path: Path) -> None:
     torch.save(list(torch.from_numpy(STACK)), tmp_path / "v.pt")
-    found = read_vectors(tmp_path / "v.pt", options(first_index="block0"))
+    found = read(tmp_path / "v.pt", first_index="block0")
     np.testing.assert_array_equal(found[0], STACK[0])
 
 
 def test_a_control_vector_names_the_block_it_is_added_to(tmp_path: Path) -> None:
     file = tmp_path / "v.gguf"
     file.write_bytes(gguf_bytes({"direction.1": STACK[1]}))
-    assert list(read_vectors(file, options())) == [1]
+    assert list(read(file)) == [1]
     # As measured by llama.cpp's own generator: one block earlier.
-    assert list(read_vectors(file, options(first_index="embeddings"))) == [0]
+    assert list(read(file, first_index="embeddings")) == [0]
 
 
 def test_what_is_left_open_is_refused(tmp_path: Path) -> None:
     file = write_stack(tmp_path / "v.npy", STACK)
     with pytest.raises(SignatureError, match="does not say what its first index is"):
-        read_vectors(file, options())
+        read(file)
     np.savez(tmp_path / "two.npz", a=STACK, b=STACK)
-    with pytest.raises(SignatureError, match="2 stacks"):
-        read_vectors(tmp_path / "two.npz", options(first_index="block0"))
-    found = read_vectors(tmp_path / "two.npz", options(first_index="block0", key="b"))
+    with pytest.raises(SignatureError, match="2 sets of vectors may be meant: a, b"):
+        read(tmp_path / "two.npz", first_index="block0")
+    found = read(tmp_path / "two.npz", first_index="block0", key="b")
     assert len(found) == LAYERS
-    with pytest.raises(SignatureError, match="no stack 'c'"):
-        read_vectors(tmp_path / "two.npz", options(first_index="block0", key="c"))
+    with pytest.raises(SignatureError, match="no vectors called 'c', but a"):
+        read(tmp_path / "two.npz", first_index="block0", key="c")
+
+
+BY_LAYER = {
+    "numbers": {index: STACK[index] for index in range(LAYERS)},
+    "texts": {f"{index}": STACK[index] for index in range(LAYERS)},
+    "words": {f"layer_{index}": STACK[index] for index in range(LAYERS)},
+    "within": {"evil": {f"layer {index}": STACK[index] for index in range(LAYERS)}},
+    "deep": {"a": {"b": [{"vectors": dict(enumerate(STACK))}]}, "model": "x", "epochs": 3},
+    "rows": {f"layer.{index}": STACK[index : index + 1] for index in range(LAYERS)},
+    "list": [*STACK],
+    "short": {f"evil.L{index}": STACK[index] for index in range(LAYERS)},
+}
+
+
+@pytest.mark.parametrize("form", BY_LAYER)
+@pytest.mark.parametrize("arrays", [True, False])
+def test_vectors_by_layer(tmp_path: Path, form: str, arrays: bool) -> None:
+    """As tensors and as numpy's arrays, in the containers that people save them in."""
+
+    def saved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: saved(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [saved(inner) for inner in value]
+        return torch.from_numpy(value) if isinstance(value, np.ndarray) and not arrays else value
+
+    torch.save(saved(BY_LAYER[form]), tmp_path / "v.pt")
+    found = read(tmp_path / "v.pt", first_index="block0")
+    assert list(found) == list(range(LAYERS))
+    for layer, vector in found.items():
+        np.testing.assert_array_equal(vector, STACK[layer])
+    shifted = read(tmp_path / "v.pt", first_index="embeddings")
+    np.testing.assert_array_equal(shifted[0], STACK[1])
+    with pytest.raises(SignatureError, match=r"does not say what its first index is \(it holds"):
+        read(tmp_path / "v.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "offset"),
+    [
+        ("model.layers.{}", 0),
+        ("transformer.h.{}", 0),
+        ("blocks.{}.hook_resid_post", 0),
+        ("blocks.{}.hook_resid_pre", 1),
+        ("direction.{}", 0),
+    ],
+)
+def test_names_of_blocks_say_where_a_vector_lies(tmp_path: Path, name: str, offset: int) -> None:
+    save_file({name.format(7): STACK[0], name.format(9): STACK[1]}, tmp_path / "v.safetensors")
+    found = read(tmp_path / "v.safetensors")
+    assert list(found) == [7 - offset, 9 - offset]
+    np.testing.assert_array_equal(found[9 - offset], STACK[1])
+
+
+@pytest.mark.parametrize("shape", [(WIDTH,), (1, WIDTH)])
+def test_a_single_vector_wants_its_layer(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    vector = STACK[0].reshape(shape)
+    np.save(tmp_path / "v.npy", vector)
+    torch.save({"vector": torch.from_numpy(vector), "layer": 24, "pos": -1}, tmp_path / "v.pt")
+    for file in ("v.npy", "v.pt"):
+        found = read(tmp_path / file, layer=12, reverse=True)
+        assert list(found) == [12]
+        np.testing.assert_array_equal(found[12], -STACK[0])
+    with pytest.raises(SignatureError, match=r"layer = 24.*; say layer=12"):
+        read(tmp_path / "v.pt")
+    pack = import_pack(tmp_path / "v.npy", tmp_path / "pack", options(layer=1))
+    assert {site.layer for site in pack.sites} == {1}
+
+
+def test_one_of_several_single_vectors_is_chosen_by_name(tmp_path: Path) -> None:
+    """A number that is no layer's is not taken for one."""
+    save_file({"evil_v2": STACK[0], "sycophancy": STACK[1]}, tmp_path / "v.safetensors")
+    with pytest.raises(SignatureError, match="2 sets of vectors may be meant: evil_v2, syco"):
+        read(tmp_path / "v.safetensors", layer=3)
+    found = read(tmp_path / "v.safetensors", layer=3, key="evil_v2")
+    np.testing.assert_array_equal(found[3], STACK[0])
+
+
+def test_a_stack_by_position_and_layer(tmp_path: Path) -> None:
+    positions = np.stack([STACK, 2 * STACK, 3 * STACK])
+    np.save(tmp_path / "v.npy", positions)
+    for position, factor in ((0, 1), (2, 3), (-1, 3), (-3, 1)):
+        found = read(tmp_path / "v.npy", first_index="block0", position=position)
+        np.testing.assert_array_equal(found[1], factor * STACK[1])
+    with pytest.raises(SignatureError, match=r"3 token positions .*\(3, 2, 16\).*position=-1"):
+        read(tmp_path / "v.npy", first_index="block0")
+    with pytest.raises(SignatureError, match="has 3 positions, not one numbered 3"):
+        read(tmp_path / "v.npy", first_index="block0", position=3)
+    np.save(tmp_path / "one.npy", positions[:1])
+    assert len(read(tmp_path / "one.npy", first_index="block0")) == LAYERS
+
+
+def test_one_dict_of_several_is_chosen_by_its_name(tmp_path: Path) -> None:
+    by_layer = {layer: torch.from_numpy(STACK[layer]) for layer in range(LAYERS)}
+    held = {"question": by_layer, "answer": {k: 2 * v for k, v in by_layer.items()}}
+    torch.save({"evil": held}, tmp_path / "v.pt")
+    with pytest.raises(SignatureError, match="may be meant: evil/question, evil/answer"):
+        read(tmp_path / "v.pt", first_index="block0")
+    found = read(tmp_path / "v.pt", first_index="block0", key="evil/answer")
+    np.testing.assert_array_equal(found[1], 2 * STACK[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"a": np.zeros((2, 2, 2, 2))}, r"holds no vectors, but a \(2, 2, 2, 2\)"),
+        ({"ids": np.arange(3), "name": "evil"}, "holds no vectors, but ids .*, name = 'evil'"),
+        ({}, "holds no vectors, but nothing"),
+        ({f"x{i}": np.zeros((1, 1, 1, 1)) for i in range(20)}, "and 12 more"),
+    ],
+)
+def test_where_nothing_can_be_made_of_it_the_error_says_what_it_holds(
+    tmp_path: Path, content: dict[str, Any], says: str
+) -> None:
+    torch.save(content, tmp_path / "v.pt")
+    with pytest.raises(SignatureError, match=says):
+        read(tmp_path / "v.pt", first_index="block0")
+
+
+def test_layers_of_different_widths_are_refused(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(4), 1: torch.ones(5)}, tmp_path / "v.pt")
+    with pytest.raises(SignatureError, match=r"vector 1 has shape \(5,\)"):
+        read(tmp_path / "v.pt", first_index="block0")
+
+
+class ControlVector:
+    """Stands for a class of somebody else's package."""
+
+
+def test_a_pickled_object_is_refused_by_its_name(tmp_path: Path) -> None:
+    torch.save(ControlVector(), tmp_path / "v.pt")
+    with pytest.raises(SignatureError, match=r"holds a .*ControlVector.*export_gguf"):
+        read(tmp_path / "v.pt", first_index="block0")
 
 
 @pytest.mark.parametrize(
@@ -104,16 +245,16 @@ def test_what_is_left_open_is_refused(tmp_path: Path) -> None:
 def test_unusable_vectors_are_refused(tmp_path: Path, value: float, says: str) -> None:
     file = write_stack(tmp_path / "v.npy", np.full((2, WIDTH), value, np.float32))
     with pytest.raises(SignatureError, match=says):
-        read_vectors(file, options(first_index="block0"))
+        read(file, first_index="block0")
 
 
 def test_hostile_pickles_and_objects_are_refused(tmp_path: Path) -> None:
     (tmp_path / "v.pt").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     with pytest.raises(SignatureError, match="refuses the pickle"):
-        read_vectors(tmp_path / "v.pt", options(first_index="block0"))
+        read(tmp_path / "v.pt", first_index="block0")
     np.save(tmp_path / "o.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(SignatureError, match="cannot be read"):
-        read_vectors(tmp_path / "o.npy", options(first_index="block0"))
+        read(tmp_path / "o.npy", first_index="block0")
 
 
 def inputs_file(path: Path) -> Path:
