@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -111,8 +113,21 @@ def _submit(attacker: Attacker, attack: Attack, adapter: Adapter, step: int, fac
 _attacker: Attacker | None = None
 
 
+def _end_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however it went.
+
+    A pool's processes wait for work on a pipe that they hold open themselves: killed, their
+    parent would leave them, and their share of the GPU, behind.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
 def _start(job: Job) -> None:
     global _attacker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
     _attacker = Attacker(job.load())
 
