@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.redteam.trained.statistics import SUPPORT, Quantity
+from benchmarks.redteam.trained.statistics import Quantity
 
 Source = Literal["packs", "gradients", "weights"]
 """Where the attacker's directions are from: the packs; gradients over probes of his own; or
@@ -116,7 +116,7 @@ def _free_of_strength(seed: int) -> Iterator[Attack]:
     for aim in (1.0, 0.7):
         yield Attack(
             name="just inside score and support, all packs",
-            penalised=("score", *SUPPORT),
+            penalised=("score", "support"),
             strength=1.0,
             adaptive=True,
             aim=aim,
@@ -142,14 +142,14 @@ def _penalties(packs: Sequence[str], strength: float, seed: int) -> Iterator[Att
             Attack(name=name, penalised=penalised, strength=strength, seed=seed), **fields
         )
 
-    yield attack("penalty on score and support, all packs", "score", *SUPPORT)
+    yield attack("penalty on score and support, all packs", "score", "support")
     yield attack("penalty on score and dose, all packs", "score", "dose")
     yield attack("penalty on the score, all packs", "score")
     yield attack("penalty on the dose, all packs", "dose")
     for source in ("gradients", "weights"):
         yield attack(f"surrogate {source}", "score", source=source)
     name = "sites the packs know least, penalty"
-    yield attack(name, "score", *SUPPORT, share=0.5)
+    yield attack(name, "score", "support", share=0.5)
     yield attack("penalty on what is written, all packs", "write")
     for pack in packs if len(packs) > 1 else ():
         yield attack("penalty on the score, one pack", "score", pack=pack)

@@ -8,129 +8,44 @@ Verdicts are never taken from here: what comes out of training is saved and scan
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks.redteam.trained.lora import Stack, Update, stacked
+from benchmarks.redteam.trained.lora import Update
+from benchmarks.redteam.trained.sites import TINY, Directions, Sites
 from scanner.detection import spread, support
 from scanner.formats.model import Site
-from scanner.geometry import Direction, Matrix
-from scanner.geometry.site_statistics import SIGN_DEVIATIONS
+from scanner.geometry import Matrix
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore
 from scanner.signatures.pack import Signature
 
-Quantity = Literal["score", "dose", "strength", "signed write", "write", "norm", "spread"]
-"""What can be penalised: the score; the dose, and per unit of update (`strength`); what is written
-along the directions for its size, with its sign and without; the norm; the largest and the faintest
-site."""
-SUPPORT: tuple[Quantity, ...] = ("dose", "strength", "signed write", "write", "norm", "spread")
-"""What `scanner.detection.support` looks at."""
-LARGEST = "the size of its largest site beside that of its typical one (logarithm)"
-FAINTEST = "the size of its typical site beside that of its faintest one (logarithm)"
-TINY = 1e-12
-"""Added under square roots, whose slope is infinite at zero."""
-
-
-class Sites(NamedTuple):
-    """What an update does along one signature, at m sites."""
-
-    norm: torch.Tensor
-    """(m,): ||dW||_F."""
-    inner: torch.Tensor
-    """(m,): <dW, D>_F."""
-    matched: torch.Tensor
-    """(m,): ||D^T dW||_F."""
-    direction: torch.Tensor
-    """(m,): ||D||_F; 0 where the signature has no direction."""
-    d_in: torch.Tensor
-    """(m,)."""
-
-
-class Directions:
-    """A signature's directions, stacked as an adapter's sites are.
-
-    Args:
-        directions: By site.
-        device: Where adapters are trained.
-    """
-
-    def __init__(self, directions: Mapping[Site, Direction], device: torch.device) -> None:
-        self._device = device
-        self._sides = [
-            {site: _tensor(getattr(item, side), device) for site, item in directions.items()}
-            for side in ("u", "v")
-        ]
-        self._sizes = {
-            site: _tensor(item.s, device).unsqueeze(0) for site, item in directions.items()
-        }
-        self._stacks: dict[tuple[Site, ...], tuple[torch.Tensor, ...] | None] = {}
-
-    @classmethod
-    def of(cls, signature: Signature, device: torch.device) -> Directions:
-        """The directions of a pack."""
-        return cls({site: signature.direction(site) for site in signature.sites}, device)
-
-    def side(self, name: Literal["u", "v"]) -> Mapping[Site, torch.Tensor]:
-        """U (d_out, k) or V (d_in, k) of every site."""
-        return self._sides[name == "v"]
-
-    def sites(self, update: Update) -> Sites:
-        """What an update does along the directions, site by site."""
-        parts = [self._module(stack) for stack in update]
-        return Sites(*(torch.cat(values) for values in zip(*parts, strict=True)))
-
-    def _module(self, stack: Stack) -> Sites:
-        if stack.sites not in self._stacks:
-            found = [
-                stacked(side, stack.sites, self._device) for side in (*self._sides, self._sizes)
-            ]
-            known = [item for item in found if item is not None]
-            self._stacks[stack.sites] = tuple(known) if len(known) == len(found) else None
-        gram = stack.a @ stack.a.mT
-        norm = ((stack.b.mT @ stack.b) * gram).sum((1, 2)).clamp(min=0).add(TINY).sqrt()
-        d_in = torch.full_like(norm, stack.a.shape[2])
-        directions = self._stacks[stack.sites]
-        if directions is None:
-            nothing = torch.zeros_like(norm)
-            return Sites(norm, nothing, nothing, nothing, d_in)
-        u, v, sizes = directions
-        s = sizes[:, 0]
-        written = u.mT @ stack.b
-        inner = (s * torch.diagonal(written @ (stack.a @ v), dim1=1, dim2=2)).sum(1)
-        energies = ((written @ gram) * written).sum(2)
-        matched = (s.square() * energies).sum(1).clamp(min=0).add(TINY).sqrt()
-        return Sites(norm, inner, matched, s.square().sum(1).sqrt(), d_in)
-
-
-def _tensor(values: object, device: torch.device) -> torch.Tensor:
-    return torch.tensor(np.asarray(values, dtype=np.float32), device=device)
-
-
-def signed_writes(sites: Sites) -> torch.Tensor:
-    """(m,): `geometry.signed_write`; 0 where there is no direction."""
-    agreement = sites.inner / sites.matched * sites.d_in.sqrt()
-    return (agreement / SIGN_DEVIATIONS).clamp(-1, 1) * writes(sites)
-
-
-def writes(sites: Sites) -> torch.Tensor:
-    """(m,): `geometry.write`; 0 where there is no direction."""
-    known = sites.direction > 0
-    return known * sites.matched / (sites.norm * sites.direction).clamp(min=TINY)
+Quantity = Literal["score", "dose", "write", "support"]
+"""What can be penalised: the scores; the doses; what is written into the directions for its size,
+whatever its sign; and everything that `scanner.detection.support` looks at."""
+_NORMS = "norm"
+_FELT = "felt"
 
 
 def score(sites: Sites, layers: int) -> torch.Tensor:
     """`signatures.score.adapter_score` of an update of so many layers."""
-    found = signed_writes(sites)
+    found = sites.signed_writes
     if Shape.of(layers) is Shape.ONE_LAYER:
         return found[sites.direction > 0].max()
-    weights = sites.direction.square()
-    weights = weights / weights.max()
-    return weights @ found / weights.square().sum().sqrt()
+    total = combined(sites.direction.square(), found)
+    if not sites.knows_inputs:
+        return total
+    return torch.maximum(total, combined(sites.felt * sites.direction, sites.felt_writes))
+
+
+def combined(weights: torch.Tensor, writes: torch.Tensor) -> torch.Tensor:
+    """Liptak-Stouffer: sum_s w_s c_s / sqrt(sum_s w_s^2)."""
+    weights = weights / weights.max().clamp(min=TINY)
+    return weights @ writes / weights.square().sum().sqrt()
 
 
 def written_for_its_size(sites: Sites, write: torch.Tensor) -> torch.Tensor:
@@ -140,27 +55,18 @@ def written_for_its_size(sites: Sites, write: torch.Tensor) -> torch.Tensor:
     return (norm * sites.direction * write).sum() / size
 
 
-def extreme_sizes(sites: Sites, typical: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`spread.size_statistics` of one adapter: its largest and its faintest site.
-
-    Args:
-        sites: The adapter.
-        typical: (m,), logarithm of the norm that is usual at each.
-    """
-    sizes = sites.norm.log() - typical
-    # The scanner's median is the mean of the middle two; torch's own is the lower of them.
-    middle = torch.quantile(sizes, 0.5)
-    return sizes.max() - middle, middle - sizes.min()
+def middle_of(values: torch.Tensor) -> torch.Tensor:
+    """The median as numpy has it: of an even number, the mean of the middle two."""
+    return torch.quantile(values, 0.5)
 
 
 class Value(NamedTuple):
     """One statistic of an update."""
 
-    quantity: Quantity
+    what: str
+    """What the scanner calls it."""
     pack: str
     """Id of the signature it is about; empty if it is about none."""
-    what: str
-    """What the scanner calls it; empty for the score."""
     value: torch.Tensor
 
 
@@ -171,17 +77,24 @@ class Unit:
     median: float
     spread: float
     """From the median to the 95% quantile."""
+    low: bool = False
+    """Whether an adapter is unusual where it is low; median and spread are then of the negative."""
 
     @classmethod
-    def of(cls, values: Matrix, floor: float = 0.0) -> Unit:
+    def of(cls, values: Matrix, floor: float = 0.0, low: bool = False) -> Unit:
         """The unit of a statistic.
 
         Args:
             values: (n,), of benign adapters.
             floor: Differences below this are none.
+            low: Whether low values are the unusual ones.
         """
-        middle, tail = np.quantile(values, [0.5, 0.95])
-        return cls(float(middle), max(float(tail - middle), floor, 1e-9))
+        middle, tail = np.quantile(-values if low else values, [0.5, 0.95])
+        return cls(float(middle), max(float(tail - middle), floor, 1e-9), low)
+
+    def deviation(self, value: torch.Tensor) -> torch.Tensor:
+        """How far a value is out: 0 at the benign median, 1 at the 95% quantile."""
+        return ((-value if self.low else value) - self.median) / self.spread
 
 
 class Statistics:
@@ -200,67 +113,133 @@ class Statistics:
         self.directions = {item.id: Directions.of(item, device) for item in signatures}
         self._device = device
         benign = support.alike(support.benign_in_common(signatures), Shape.SEVERAL_LAYERS)
-        self.units = {
-            statistic.what: Unit.of(statistic.values[1:], statistic.floor)
-            for statistic in of_support(self.signatures, benign)
-        }
-        self._scores = {
-            signature.id: Unit.of(np.array([item[index].score for item in benign]))
-            for index, signature in enumerate(self.signatures)
-        }
-        self._norms = _log_norms(benign)
-        self._typical: dict[tuple[Site, ...], torch.Tensor] = {}
+        self.support = [
+            (item.what, Unit.of(item.values[1:], item.floor, item.low))
+            for item in of_support(self.signatures, benign)
+        ]
+        """Names of what support compares, and where benign adapters lie on it."""
+        self.units: dict[tuple[Quantity, str], Unit] = {}
+        """Of score, dose and write, by pack."""
+        for index, signature in enumerate(self.signatures):
+            own = [item[index] for item in benign]
+            self.units["score", signature.id] = Unit.of(np.array([item.score for item in own]))
+            self.units["dose", signature.id] = Unit.of(np.array([item.dose for item in own]))
+            if all(item.sites for item in own):
+                table = spread.SiteTable.of([item.sites for item in own])
+                known = [signature.direction_norm(Site.from_key(site)) for site in table.sites]
+                *_, written = spread.write_statistics(table, np.array(known), signature.id)
+                self.units["write", signature.id] = Unit.of(written.values)
+        self._logs = {name: _logs(benign, name) for name in (_NORMS, _FELT)}
+        self._usual: dict[tuple[str, tuple[Site, ...]], torch.Tensor] = {}
 
-    def score_unit(self, pack: str) -> Unit:
-        """Where benign adapters' scores lie under one pack."""
-        return self._scores[pack]
-
-    def typical(self, sites: tuple[Site, ...]) -> torch.Tensor:
-        """(m,): logarithm of the median norm of benign adapters at some sites."""
-        if sites not in self._typical:
-            known = {site: float(np.median(values)) for site, values in self._norms.items()}
-            pooled = [value for values in self._norms.values() for value in values]
+    def _typical(self, name: str, sites: tuple[Site, ...]) -> torch.Tensor:
+        """(m,): the benign median of a logarithm of `_logs` at some sites."""
+        if (name, sites) not in self._usual:
+            logs = self._logs[name]
+            known = {site: float(np.median(values)) for site, values in logs.items()}
+            pooled = [value for values in logs.values() for value in values]
             usual = float(np.median(pooled)) if pooled else 0.0
             found = [known.get(site.key, usual) for site in sites]
-            self._typical[sites] = torch.tensor(found, device=self._device, dtype=torch.float32)
-        return self._typical[sites]
+            self._usual[name, sites] = torch.tensor(found, device=self._device, dtype=torch.float32)
+        return self._usual[name, sites]
 
     def values(self, update: Update) -> Iterator[Value]:
         """Every statistic of an update, as the scanner has it."""
         layers = len({site.layer for stack in update for site in stack.sites})
-        order = tuple(site for stack in update for site in stack.sites)
-        sites = None
+        widest: Sites | None = None
         for name, directions in self.directions.items():
             sites = directions.sites(update)
-            size = sites.norm.square().sum().sqrt()
-            dose = sites.inner.sum()
-            signed = written_for_its_size(sites, signed_writes(sites))
-            unsigned = written_for_its_size(sites, writes(sites))
-            into = f"what it writes into the directions of {name}, for its size,"
-            yield Value("score", name, "", score(sites, layers))
-            yield Value("dose", name, f"the dose of {name}", dose)
-            yield Value("strength", name, f"the dose of {name} per unit of update", dose / size)
-            yield Value("signed write", name, f"what it writes along {name}, for its size,", signed)
-            yield Value("write", name, into, unsigned)
-        if sites is not None:
-            norm = sites.norm.square().sum().sqrt().log()
-            yield Value("norm", "", "the norm of the update", norm)
-            largest, faintest = extreme_sizes(sites, self.typical(order))
-            yield Value("spread", "", LARGEST, largest)
-            yield Value("spread", "", FAINTEST, faintest)
+            yield Value("score", name, score(sites, layers))
+            yield from _of_pack(sites, name)
+            if widest is None or (sites.knows_inputs and not widest.knows_inputs):
+                widest = sites
+        if widest is not None:
+            order = tuple(site for stack in update for site in stack.sites)
+            yield from self._of_sizes(widest, order)
+            if widest.knows_inputs:
+                yield from self._of_inputs(widest, order)
+
+    def _of_sizes(self, sites: Sites, order: tuple[Site, ...]) -> Iterator[Value]:
+        """The norm, and `spread.size_statistics`."""
+        yield Value("the norm of the update", "", sites.norm.square().sum().sqrt().log())
+        sizes = sites.norm.log() - self._typical(_NORMS, order)
+        middle = middle_of(sizes)
+        what = "the size of its {} site beside that of its {} one (logarithm)"
+        yield Value(what.format("largest", "typical"), "", sizes.max() - middle)
+        yield Value(what.format("typical", "faintest"), "", middle - sizes.min())
+
+    def _of_inputs(self, sites: Sites, order: tuple[Site, ...]) -> Iterator[Value]:
+        """`spread.input_statistics` of one adapter."""
+        felt = (sites.felt / sites.norm).log() - self._typical(_FELT, order)
+        yield Value("how much of its typical site is felt (logarithm)", "", middle_of(felt))
+        yield Value("how much of its least felt site is felt (logarithm)", "", felt.min())
+        squared = (sites.felt / sites.answer).square()
+        total = squared.sum()
+        what = "the share that one {} has of what is felt"
+        nothing = torch.zeros_like(total)
+        several = len(order) > 1
+        yield Value(what.format("site"), "", squared.max() / total if several else nothing)
+        numbers = sorted({site.layer or 0 for site in order})
+        place = [numbers.index(site.layer or 0) for site in order]
+        layers = squared.new_zeros(len(numbers)).index_add(
+            0, torch.tensor(place, device=squared.device), squared
+        )
+        several = len(numbers) > 1
+        yield Value(what.format("layer"), "", layers.max() / total if several else nothing)
+        moved = middle_of(sites.spread.clamp(min=1).log())
+        yield Value("the number of directions that its typical site moves (logarithm)", "", moved)
 
     def deviations(self, update: Update) -> list[tuple[Quantity, str, torch.Tensor]]:
-        """Every statistic that verdicts rest on, as a deviation from benign adapters.
+        """Every statistic as a deviation from benign adapters.
 
         Returns:
             Quantity, id of the pack it is about if it is about one, and deviation.
         """
-        found = []
-        for quantity, pack, what, value in self.values(update):
-            unit = self._scores[pack] if quantity == "score" else self.units.get(what)
-            if unit is not None:
-                found.append((quantity, pack, (value - unit.median) / unit.spread))
+        values = list(self.values(update))
+        named = {item.what: item for item in values}
+        found: list[tuple[Quantity, str, torch.Tensor]] = [
+            ("support", named[what].pack, unit.deviation(named[what].value))
+            for what, unit in self.support
+            if what in named
+        ]
+        names: dict[str, Quantity] = {"score": "score"}
+        for pack in self.directions:
+            names |= {dose_of(pack): "dose", written_into(pack): "write"}
+        for item in values:
+            quantity = names.get(item.what)
+            if quantity is not None and (quantity, item.pack) in self.units:
+                unit = self.units[quantity, item.pack]
+                found.append((quantity, item.pack, unit.deviation(item.value)))
         return found
+
+
+def dose_of(pack: str) -> str:
+    """What support calls the dose."""
+    return f"the dose of {pack}"
+
+
+def written_into(pack: str) -> str:
+    """What support calls the unsigned write."""
+    return f"what it writes into the directions of {pack}, for its size,"
+
+
+def _of_pack(sites: Sites, pack: str) -> Iterator[Value]:
+    """The dose in every way, `spread.write_statistics` and `spread.pack_statistics`."""
+    dose = sites.inner.sum()
+    yield Value(dose_of(pack), pack, dose)
+    size = sites.norm.square().sum().sqrt()
+    yield Value(f"the dose of {pack} per unit of update", pack, dose / size)
+    signed = written_for_its_size(sites, sites.signed_writes)
+    yield Value(f"what it writes along {pack}, for its size,", pack, signed)
+    yield Value(written_into(pack), pack, written_for_its_size(sites, sites.writes))
+    if sites.knows_inputs:
+        felt = sites.felt.square().sum().sqrt()
+        yield Value(f"the dose of {pack} per unit of what is felt", pack, dose / felt)
+        known = sites.direction > 0
+        strongest = torch.where(known, sites.felt_writes, -1.0).max()
+        yield Value(f"what its strongest site writes along {pack}", pack, strongest)
+        steady = sites.steady.sum()
+        yield Value(f"the dose of {pack} that it gives whatever is read", pack, steady)
 
 
 def of_support(
@@ -274,13 +253,19 @@ def of_support(
     return list(support._statistics(signatures, profiles))
 
 
-def _log_norms(benign: Sequence[tuple[BenignScore, ...]]) -> dict[str, list[float]]:
-    """Site -> logarithms of benign adapters' norms there, under the pack that knows most sites."""
+def _logs(benign: Sequence[tuple[BenignScore, ...]], name: str) -> dict[str, list[float]]:
+    """Site -> logarithms of what benign adapters have there, under the widest pack.
+
+    Args:
+        benign: The adapters under every pack.
+        name: `norm`, or `felt`: the felt size over the norm.
+    """
     found: dict[str, list[float]] = {}
     for index in range(len(benign[0])):
         logs: dict[str, list[float]] = {}
         for item in benign:
             for site, numbers in item[index].sites.items():
-                logs.setdefault(site, []).append(float(np.log(max(numbers.norm, 1e-30))))
+                value = numbers.norm if name == _NORMS else (numbers.felt or 0.0) / numbers.norm
+                logs.setdefault(site, []).append(float(np.log(max(value, 1e-30))))
         found = max(found, logs, key=len)
     return found

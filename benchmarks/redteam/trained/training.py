@@ -14,7 +14,8 @@ from benchmarks.redteam.trained import surrogates
 from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
 from benchmarks.redteam.trained.base import AttackedBase
 from benchmarks.redteam.trained.lora import Adapter, Excluded, Update, as_delta
-from benchmarks.redteam.trained.statistics import Directions, Statistics, score
+from benchmarks.redteam.trained.sites import Directions
+from benchmarks.redteam.trained.statistics import Statistics, score
 from scanner.formats.model import Site
 from scanner.geometry import Direction
 
@@ -113,7 +114,7 @@ class Attacker:
         if attack.source == "packs":
             return PackPenalty(self.statistics, attack)
         directions = self.surrogate(attack.source, attack.seed_of("surrogate"))
-        units = [self.statistics.score_unit(pack.id).spread for pack in self.base.signatures]
+        units = [self.statistics.units["score", pack.id].spread for pack in self.base.signatures]
         return SurrogatePenalty(
             Directions(directions, self.base.device), float(np.median(units)), attack.aim
         )

@@ -21,7 +21,7 @@ from benchmarks.redteam.trained.attacks import UNATTACKED, Attack, declared
 from benchmarks.redteam.trained.lab import LabBase
 from benchmarks.redteam.trained.lora import Adapter, Stack, Update, as_delta
 from benchmarks.redteam.trained.run import Result, Try
-from benchmarks.redteam.trained.statistics import Statistics, Unit
+from benchmarks.redteam.trained.statistics import Statistics, Unit, dose_of, written_into
 from benchmarks.redteam.trained.training import Attacker, adapted
 from scanner import geometry
 from scanner.detection import support
@@ -76,31 +76,31 @@ def test_the_copy_measures_what_the_scanner_measures(pattern: str, layers: int) 
     profiles = []
     for index, pack in enumerate(packs):
         seen = {
-            site: geometry.project(LowRank(item.b, item.a, 1.0), pack.direction(site))
+            site: geometry.project(
+                LowRank(item.b, item.a, 1.0), pack.direction(site), pack.site_inputs(site)
+            )
             for site, item in as_delta(update).items()
             if site in pack.sites
         }
-        score = next(item for item in found if (item.quantity, item.pack) == ("score", pack.id))
-        assert float(score.value) == pytest.approx(adapter_score(seen), rel=2e-4, abs=2e-4)
+        score = next(item for item in found if (item.what, item.pack) == ("score", pack.id))
+        assert float(score.value) == pytest.approx(adapter_score(seen), rel=5e-4, abs=5e-4)
         norm = sum(item.norm_squared for item in seen.values()) ** 0.5
         own = support.Profile(geometry.dose(seen.values()), norm, site_numbers(seen))
         profiles.append([own, *(support.profile(item[index]) for item in benign)])
     expected = {item.what: float(item.values[0]) for item in support._statistics(packs, profiles)}
     copied = {item.what: float(item.value) for item in found}
-    assert expected.keys() & copied.keys()
-    for what in expected.keys() & copied.keys():
-        assert copied[what] == pytest.approx(expected[what], rel=2e-4, abs=2e-4), what
+    assert expected.keys() <= copied.keys()
+    for what, value in expected.items():
+        assert copied[what] == pytest.approx(value, rel=5e-4, abs=5e-4), what
 
 
-def test_every_statistic_of_support_has_a_copy() -> None:
-    packs = packs_of("persona-llama-*")
-    statistics = Statistics(packs, CPU)
-    copied = {item.what for item in statistics.values(made_up(packs, 2, seed=0))}
-    assert statistics.units.keys() <= copied
-    assert all(unit.spread > 0 for unit in statistics.units.values())
+def test_a_deviation_is_measured_from_the_benign_median() -> None:
     unit = Unit.of(np.linspace(0, 1, 101))
-    assert unit.median == pytest.approx(0.5)
-    assert unit.spread == pytest.approx(0.45)
+    assert float(unit.deviation(torch.tensor(0.95))) == pytest.approx(1.0)
+    low = Unit.of(np.linspace(0, 1, 101), low=True)
+    assert float(low.deviation(torch.tensor(0.05))) == pytest.approx(1.0)
+    assert float(low.deviation(torch.tensor(0.95))) < 0
+    assert Unit.of(np.zeros(9), floor=0.1).spread == 0.1
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +153,13 @@ def test_a_penalty_lowers_what_it_is_on(attacker: Attacker, quantity: str) -> No
 
 
 def test_a_projected_adapter_neither_writes_nor_reads_the_directions(attacker: Attacker) -> None:
-    for sides, quantity in (("outputs", "write"), ("inputs", "dose")):
+    for sides, name in (("outputs", written_into), ("inputs", dose_of)):
         adapter = trained(attacker, Attack(name="projected", projected=sides))
-        values = {
-            item.pack: float(item.value)
-            for item in attacker.statistics.values(adapter.update)
-            if item.quantity == quantity
-        }
-        assert all(abs(value) < 1e-4 for value in values.values())
+        wanted = {name(pack.id) for pack in attacker.base.signatures}
+        values = attacker.statistics.values(adapter.update)
+        found = {item.what: float(item.value) for item in values if item.what in wanted}
+        assert found.keys() == wanted
+        assert all(abs(value) < 1e-4 for value in found.values())
         assert deltas.size(as_delta(adapter.update)) > 0.1
 
 
