@@ -10,7 +10,18 @@
 set -euo pipefail
 
 weights='(^|/)adapter_config\.json$|\.(safetensors|bin|pt|pth|ckpt|gguf|npz|nemo)$|\.(safetensors|bin)\.index\.json$'
-mapfile -t args < <(printf '%s' "${SCAN_ARGS:-}" | sed '/^[[:space:]]*$/d')
+# Words as a shell splits them, quotes and all, without a shell that would run anything in them.
+args=()
+SCAN_ARGS=${SCAN_ARGS:-}
+if [ -n "${SCAN_ARGS//[[:space:]]/}" ]; then
+  words=$(mktemp)
+  if ! printf '%s\n' "$SCAN_ARGS" | xargs printf '%s\0' > "$words"; then
+    echo "args: a quote that does not end" >&2
+    echo "status=2" >> "$GITHUB_OUTPUT"
+    exit 0
+  fi
+  mapfile -d '' -t args < "$words"
+fi
 mapfile -t targets < <(printf '%s\n' "${SCAN_PATHS:-.}" | sed '/^[[:space:]]*$/d')
 mode=()
 reports="${RUNNER_TEMP:-$(mktemp -d)}"

@@ -54,8 +54,10 @@ def write(
     from datetime import date, timedelta
 
     from scanner.cli.scan import contents_of, scan_found
+    from scanner.reports.terminal import printable
     from scanner.results import Verdict
     from scanner.scanning import baseline as accepted
+    from scanner.scanning.exclusion import Exclusion
     from scanner.scanning.targets import find_all
 
     if not reason.strip():
@@ -67,7 +69,10 @@ def write(
     in_force = resolve_settings(config, flags, targets)
     path = output or Path(in_force.settings.baseline or _NAME)
     in_force.trees.refuse(path, where="-o")
-    found = find_all(targets)
+    exclusion = Exclusion(in_force.settings.exclude)
+    found = find_all(targets, exclusion)
+    if said := exclusion.in_words():
+        click.echo(f"adapter-scanner: {printable(said)}", err=True)
     results = scan_found(found, chosen_packs(in_force), in_force)
     contents = contents_of(found, in_force)
     new = accepted.accept(

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from scanner.scanning.targets import ScanOptions
     from scanner.scanning.trust import InForce
 
-_NOT_POLICY = ("compose", "baseline", "fail_on", "cache", "progress")
+_NOT_POLICY = ("compose", "baseline", "fail_on", "exclude", "cache", "progress")
 """Settings of a scan that must not weaken a gate, or mean nothing to it."""
-_NOT_FOR_VERSIONS = ("compose", "baseline", "cache", "progress")
+_NOT_FOR_VERSIONS = ("compose", "baseline", "exclude", "cache", "progress")
 
 _KEY = click.option(
     "--key",

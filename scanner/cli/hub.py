@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER = "adapter-scanner-ledger.db"
 
-_NOT_FOR_SWEEPS = ("format", "output", "base_model", "compose", "baseline", "cache", "jobs")
+_NOT_FOR_SWEEPS = (
+    "format",
+    "output",
+    "base_model",
+    "compose",
+    "baseline",
+    "exclude",
+    "cache",
+    "jobs",
+)
 _TABLES = ("csv", "parquet")
 _REPORT_FORMATS = (*get_args(FormatName), *_TABLES)
 _TOP = 5

@@ -95,8 +95,9 @@ def resolve_settings(
     given = {name: value for name, value in flags.items() if value not in (None, ())}
     isolated = bool(given.pop("isolated", False))
     trees = ScannedTrees.of(targets, given.pop("untrusted", ()))
-    if "signature" in given:
-        given["signature"] = list(given["signature"])
+    for name in ("signature", "exclude"):
+        if name in given:
+            given[name] = list(given[name])
     in_force = settings_in_force(config, given, trees, isolated=isolated, unused=unused)
     for line in in_force.passed_over:
         click.echo(f"adapter-scanner: {line}", err=True)

@@ -11,13 +11,15 @@ from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_report
 from scanner.cli.packs import chosen_packs
 from scanner.cli.progress import Progress
-from scanner.cli.status import exit_status
+from scanner.cli.status import EXIT_INCONCLUSIVE, exit_status
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
+    from scanner.reports.text_report import Detail
     from scanner.results import Report, ScanResult, StaleAcceptance
     from scanner.scanning.cache import ResultCache
     from scanner.scanning.contents import Contents
+    from scanner.scanning.settings import Settings
     from scanner.scanning.targets import Found
     from scanner.scanning.trust import InForce
     from scanner.signatures.pack import Signature
@@ -57,6 +59,12 @@ Examples:
 """
 
 
+_HOOK_HINT = """\
+The commit is stopped because not everything could be judged. To stop flagged adapters alone, write
+"fail-on: flagged" into .adapter-scanner.yaml, or "args: [--fail-on, flagged]" under the hook.
+Adapters that nothing is known about then pass, unreadable ones too."""
+
+
 @click.command("scan", epilog=_EPILOG)
 @click.argument("targets", nargs=-1, metavar="TARGET...")
 @settings_flags()
@@ -68,6 +76,18 @@ Examples:
     type=click.Path(exists=True, path_type=Path),
     help="The targets are full fine-tunes: scan their difference from this base model.",
 )
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Text: show only what is not clear, and no notes. Standard error: errors alone.",
+)
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Text: show what is known of every adapter, whatever its verdict.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -76,6 +96,8 @@ def command(
     config: Path | None,
     hook: bool,
     base_weights: Path | None,
+    quiet: bool,
+    verbose: bool,
     **flags: Any,
 ) -> None:
     """Scan adapters for known misalignment directions.
@@ -85,34 +107,56 @@ def command(
     """
     if not targets and not hook:
         raise click.UsageError("missing argument 'TARGET...'", ctx)
+    if quiet and verbose:
+        raise UsageError("one of them says less, the other more", where="-q -v")
     # A hook runs for the owner of the repository, whose configuration it is.
     in_force = resolve_settings(config, flags, () if hook else targets)
     settings = in_force.settings
     if hook and settings.compose:
         raise UsageError("--hook scans each adapter by itself", where="--compose")
 
-    from scanner.reports import is_for_machines, renderer
+    from scanner.reports.terminal import printable
     from scanner.scanning.configuration import check_unread
+    from scanner.scanning.exclusion import Exclusion
     from scanner.scanning.hook import changed_adapters
     from scanner.scanning.targets import against_base, find_all
 
-    found = changed_adapters(targets) if hook else find_all(targets)
+    exclusion = Exclusion(settings.exclude)
+    found = changed_adapters(targets, exclusion) if hook else find_all(targets, exclusion)
+    if not quiet and (said := exclusion.in_words()):
+        click.echo(f"adapter-scanner: {printable(said)}", err=True)
     if hook and not found:
         return
     if in_force.passed_over and all(item.files is None for item in found):
         check_unread(Path.cwd())
     if base_weights is not None:
         found = against_base(found, base_weights)
-    report = make_report(found, chosen_packs(in_force), in_force)
-    write_report(
-        renderer(settings.format)(report),
-        Path(settings.output) if settings.output else None,
-        for_machines=is_for_machines(settings.format),
-    )
-    ctx.exit(exit_status(report.open_verdicts, settings.fail_on))
+    report = make_report(found, chosen_packs(in_force), in_force, quiet=quiet)
+    _write(report, settings, "quiet" if quiet else "verbose" if verbose else "usual")
+    status = exit_status(report.open_verdicts, settings.fail_on)
+    if hook and status == EXIT_INCONCLUSIVE:
+        click.echo(_HOOK_HINT, err=True)
+    ctx.exit(status)
 
 
-def make_report(found: list[Found], signatures: list[Signature], in_force: InForce) -> Report:
+def _write(report: Report, settings: Settings, detail: Detail) -> None:
+    """Writes the report where the settings say."""
+    output = Path(settings.output) if settings.output else None
+    if settings.format == "text":
+        from scanner.reports.terminal import UNLIMITED, Screen, standard_output
+        from scanner.reports.text_report import render
+
+        screen = standard_output() if output is None else Screen(width=UNLIMITED)
+        write_report(render(report, screen, detail), output)
+        return
+    from scanner.reports import renderer
+
+    write_report(renderer(settings.format)(report), output, for_machines=True)
+
+
+def make_report(
+    found: list[Found], signatures: list[Signature], in_force: InForce, *, quiet: bool = False
+) -> Report:
     """Scans what was found, marks what the baseline accepts, and assembles the report.
 
     Raises:
@@ -125,7 +169,7 @@ def make_report(found: list[Found], signatures: list[Signature], in_force: InFor
 
     path = in_force.settings.baseline
     baseline = load_baseline(Path(path)) if path else None
-    results = scan_found(found, signatures, in_force)
+    results = scan_found(found, signatures, in_force, quiet=quiet)
     stale: list[StaleAcceptance] = []
     if path is not None and baseline is not None:
         contents = contents_of(found, in_force)
@@ -146,7 +190,7 @@ def contents_of(found: list[Found], in_force: InForce) -> list[Contents]:
 
 
 def scan_found(
-    found: list[Found], signatures: list[Signature], in_force: InForce
+    found: list[Found], signatures: list[Signature], in_force: InForce, *, quiet: bool = False
 ) -> list[ScanResult]:
     """One result per adapter, or one for the sum of all."""
     from scanner.scanning.targets import ScanOptions, scan_each, scan_sum
@@ -156,7 +200,7 @@ def scan_found(
     options = ScanOptions(signatures, settings.alpha, settings.base_model, settings.jobs, cache)
     if settings.compose:
         return [scan_sum(found, options)]
-    progress = Progress(settings.progress)
+    progress = Progress(settings.progress and not quiet)
     return [result for item in progress(found, "scanning") for result in scan_each([item], options)]
 
 

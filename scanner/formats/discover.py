@@ -8,7 +8,7 @@ keeps its content in).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,8 +45,20 @@ class AdapterFiles:
     """Why the files cannot be read; None if they can."""
 
 
-def find_adapters(target: Path) -> list[AdapterFiles]:
+LeaveOut = Callable[[Path, Path], bool]
+"""Whether a file or folder (first) below a target (second) is left alone."""
+
+
+def _nothing(path: Path, root: Path) -> bool:  # noqa: ARG001
+    return False
+
+
+def find_adapters(target: Path, leave_out: LeaveOut = _nothing) -> list[AdapterFiles]:
     """Finds every adapter in a target, sorted by path.
+
+    Args:
+        target: A file or a directory.
+        leave_out: What is not searched; the target itself always is.
 
     Raises:
         UnreadableFileError: If the target does not exist.
@@ -56,7 +68,7 @@ def find_adapters(target: Path) -> list[AdapterFiles]:
         raise UnreadableFileError("no such file or directory", where=str(target))
     if target.is_file():
         return [_around_file(target)]
-    found = [files for directory in _walk(target) for files in directory]
+    found = [files for directory in _walk(target, leave_out) for files in directory]
     if not found:
         raise NothingToScanError(
             "no adapter in this directory",
@@ -81,7 +93,7 @@ def adapters_in(directory: Path) -> list[AdapterFiles]:
     return _in_directory(directory, names, directory)
 
 
-def _walk(target: Path) -> Iterator[list[AdapterFiles]]:
+def _walk(target: Path, leave_out: LeaveOut) -> Iterator[list[AdapterFiles]]:
     """What lies in each directory, from the top, in order; however deep they are nested."""
     waiting = [target]
     while waiting:
@@ -95,7 +107,11 @@ def _walk(target: Path) -> Iterator[list[AdapterFiles]]:
             yield [AdapterFiles(directory, None, None, problem=problem)]
             continue
         folders = [
-            entry for entry in listed if _is_folder(entry) and entry.name not in SKIPPED_FOLDERS
+            entry
+            for entry in listed
+            if _is_folder(entry)
+            and entry.name not in SKIPPED_FOLDERS
+            and not leave_out(Path(entry.path), target)
         ]
         links = [Path(entry.path) for entry in folders if entry.is_symlink()]
         yield [
@@ -103,7 +119,13 @@ def _walk(target: Path) -> Iterator[list[AdapterFiles]]:
             for path in links
             if not _stays_inside(path, target)
         ]
-        names = [entry.name for entry in listed if not _is_folder(entry)]
+        names = [
+            entry.name
+            for entry in listed
+            if not _is_folder(entry)
+            and is_adapter_file(entry.name)
+            and not leave_out(Path(entry.path), target)
+        ]
         yield _in_directory(directory, names, target)
         waiting += [Path(entry.path) for entry in reversed(folders) if not entry.is_symlink()]
 

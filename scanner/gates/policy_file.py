@@ -20,6 +20,7 @@ from scanner.formats.regular import read_regular
 from scanner.formats.yamlfile import line_of, parse_yaml
 from scanner.gates.keys import PublicKey, parse_public_key
 from scanner.gates.policy import Keys, Policy, Rule
+from scanner.system.validation import with_allowed
 
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
@@ -56,7 +57,7 @@ def load_policy(path: Path) -> LoadedPolicy:
 
 def _with_line(error: msgspec.ValidationError, root: Any, path: Path) -> UsageError:
     """The validator's message, at the line of what it is about."""
-    what, _, place = str(error).partition(" - at `")
+    what, _, place = with_allowed(error, Policy).partition(" - at `")
     node = _node_at(root, place.rstrip("`"))
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
     what = what.replace("`", "")

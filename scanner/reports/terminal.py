@@ -16,7 +16,8 @@ from dataclasses import dataclass
 _SGR = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "magenta": "35"}
 _WIDEST = 100
 _NARROWEST = 40
-_UNLIMITED = 10_000
+UNLIMITED = 10_000
+"""Columns of what is no terminal: nothing is wrapped."""
 DEFAULT_WIDTH = 80
 
 _COLON_COMMAND = re.compile(r"(?<!\S):(?=:)")
@@ -63,14 +64,14 @@ class Screen:
 def standard_output() -> Screen:
     """The screen behind standard output.
 
-    Colours only on a terminal that wants them; lines are wrapped only there, or where COLUMNS
+    Colours as `wants_color` says; lines are wrapped only there, or where COLUMNS
     says how wide they may be, so that what goes through a pipe can be searched.
     """
     terminal = sys.stdout.isatty()
-    columns = shutil.get_terminal_size((DEFAULT_WIDTH if terminal else _UNLIMITED, 24)).columns
+    columns = shutil.get_terminal_size((DEFAULT_WIDTH if terminal else UNLIMITED, 24)).columns
     return Screen(
         width=max(_NARROWEST, min(columns, _WIDEST) if terminal else columns),
-        color=terminal and _wants_color(),
+        color=wants_color(terminal),
         unicode=_encodes("█│", sys.stdout.encoding),
     )
 
@@ -78,14 +79,25 @@ def standard_output() -> Screen:
 def standard_error() -> Screen:
     """The screen behind standard error, for single lines: none is wrapped."""
     return Screen(
-        width=_UNLIMITED,
-        color=sys.stderr.isatty() and _wants_color(),
+        width=UNLIMITED,
+        color=wants_color(sys.stderr.isatty()),
         unicode=_encodes("█│", sys.stderr.encoding),
     )
 
 
-def _wants_color() -> bool:
-    return os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
+def wants_color(terminal: bool) -> bool:
+    """Whether the user wants colours: NO_COLOR says no, FORCE_COLOR yes, else a terminal decides.
+
+    Sources: no-color.org and force-color.org; a variable that is set to nothing says nothing.
+
+    Args:
+        terminal: Whether the text goes to one.
+    """
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return terminal and os.environ.get("TERM") != "dumb"
 
 
 def _encodes(text: str, encoding: str | None) -> bool:

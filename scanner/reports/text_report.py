@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from scanner.reports.terminal import DEFAULT_WIDTH, Screen, printable, standard_output
 from scanner.reports.wording import (
@@ -43,24 +44,39 @@ _NOT_ALIGNED = (
 )
 
 
-def render(report: Report, screen: Screen | None = None) -> str:
+Detail = Literal["quiet", "usual", "verbose"]
+"""How much is shown: what is not clear; that with its evidence; the evidence of everything."""
+_NAMED = 5
+"""Targets that a line about several names at most."""
+
+
+def render(report: Report, screen: Screen | None = None, detail: Detail = "usual") -> str:
     """The report as text.
 
     Args:
         report: The report.
         screen: What it is written to; standard output if not given.
+        detail: How much is shown.
     """
     screen = screen or standard_output()
+    if detail == "quiet":
+        open_ones = [result for result in report.results if result.verdict is not Verdict.CLEAR]
+        lines = [line for group in _alike(open_ones) for line in _group_lines(group, screen)]
+        return "".join(f"{line}\n" for line in [*lines, *_stale_lines(report, screen)])
     ordered = sorted(report.results, key=lambda result: -ORDER.index(result.verdict))
     clear = [result for result in ordered if result.verdict is Verdict.CLEAR]
-    common = common_reasons([item for item in ordered if item.verdict is not Verdict.CLEAR])
-    lines = list(_clear_lines(clear, screen))
+    lines = [] if detail == "verbose" else list(_clear_lines(clear, screen))
+    rest = ordered if detail == "verbose" else ordered[len(clear) :]
+    groups = [[result] for result in rest] if detail == "verbose" else _alike(rest)
+    common = common_reasons([group[0] for group in groups if group[0].verdict is not Verdict.CLEAR])
     for reason in common:
         lines += screen.wrap(f"all of the following: {printable(reason)}", "  ", "")
-    for result in ordered[len(clear) :]:
+    for group in groups:
         if lines:
             lines.append("")
-        lines += _result_lines(result, screen, common)
+        lines += _group_lines(group, screen, common)
+        if detail == "verbose":
+            lines += _coverage_lines(group[0], screen)
     lines += _stale_lines(report, screen)
     lines += ["", *_signature_lines(report, screen), *_configuration_lines(report, screen)]
     lines += _summary_lines(report, screen)
@@ -112,8 +128,52 @@ def _result_lines(result: ScanResult, screen: Screen, said: Sequence[str]) -> It
     yield from _evidence_lines(result, screen)
     if result.nearest_reference is not None:
         yield from _wrapped("nearest", nearest_words(result.nearest_reference), screen)
-    if result.verdict is Verdict.FLAGGED:
+    if result.verdict in (Verdict.FLAGGED, Verdict.CLEAR):
         yield from _site_lines(result, screen)
+
+
+def _alike(results: Sequence[ScanResult]) -> list[list[ScanResult]]:
+    """Results in order; those that say the very same, and nothing but a reason, stand together."""
+    groups: dict[object, list[ScanResult]] = {}
+    for index, result in enumerate(results):
+        plain = result.score is None and not result.dose and result.accepted is None
+        said = tuple(reason.removeprefix(result.target) for reason in result.reasons)
+        groups.setdefault((result.verdict, said) if plain else index, []).append(result)
+    return list(groups.values())
+
+
+def _group_lines(
+    group: Sequence[ScanResult], screen: Screen, common: Sequence[str] = ()
+) -> Iterator[str]:
+    """What is said of one result, or once of several, without the reasons that were said before."""
+    if len(group) == 1:
+        yield from _result_lines(group[0], screen, common)
+        return
+    first, more = group[0], len(group) - _NAMED
+    named = ", ".join(printable(result.target) for result in group[:_NAMED])
+    count = f"{len(group)} adapters: {named}" + (f" and {more:,} more" if more > 0 else "")
+    label = first.verdict.value
+    head = screen.style(label, *_STYLES[first.verdict]) + " " * (_VERDICT_COLUMN - len(label))
+    lines = screen.wrap(count, " " * _VERDICT_COLUMN)
+    yield head + screen.style(lines[0].lstrip(), "bold")
+    yield from (screen.style(line, "bold") for line in lines[1:])
+    for reason in (reason for reason in first.reasons if reason not in common):
+        text = reason.removeprefix(first.target).lstrip("/: ") or reason
+        yield from screen.wrap(printable(text), "    ", "  ")
+
+
+def _coverage_lines(result: ScanResult, screen: Screen) -> Iterator[str]:
+    """What was read, and every tensor that was not judged."""
+    facts = [result.format, result.base_model and f"base {result.base_model}"]
+    facts += [result.sha256 and f"sha256 {result.sha256}"]
+    if known := [printable(fact) for fact in facts if fact]:
+        yield from _wrapped("read", ", ".join(known), screen)
+    coverage = result.coverage
+    if coverage.sites:
+        yield _labelled("covered", f"{coverage.covered_sites} of {coverage.sites} sites")
+    for index, item in enumerate(coverage.uncovered):
+        text = printable(f"{item.tensor}: {item.reason}")
+        yield from _wrapped("not judged" if index == 0 else "", text, screen)
 
 
 def _labelled(label: str, text: str) -> str:

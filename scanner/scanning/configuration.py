@@ -144,7 +144,9 @@ def load_config(path: Path) -> Settings:
                 where=f"{path}:{lines(path).get(str(key), 1)}",
             ) from None
         except msgspec.ValidationError as error:
-            what = str(error).split(" - at ")[0].replace("`", "")
+            from scanner.system.validation import with_allowed
+
+            what = with_allowed(error, Settings).split(" - at ")[0].replace("`", "")
             raise UsageError(
                 f"{key}: {what[:1].lower()}{what[1:]}",
                 where=f"{path}:{lines(path).get(str(key), 1)}",

@@ -12,6 +12,7 @@ from pathlib import Path
 from scanner.errors import TargetError
 from scanner.formats.discover import adapters_in
 from scanner.formats.rules import is_adapter_file
+from scanner.scanning.exclusion import Exclusion
 from scanner.scanning.targets import Found
 
 
@@ -20,12 +21,17 @@ def belongs_to_adapter(path: Path) -> bool:
     return is_adapter_file(path.name)
 
 
-def changed_adapters(files: Sequence[str]) -> list[Found]:
+def changed_adapters(files: Sequence[str], exclusion: Exclusion | None = None) -> list[Found]:
     """One entry per directory that holds a changed adapter, in order.
 
     A directory that cannot be searched is itself an entry with an error.
+
+    Args:
+        files: The changed files.
+        exclusion: Which of them are left alone.
     """
-    directories = {Path(name).parent for name in files if belongs_to_adapter(Path(name))}
+    changed = [Path(name) for name in files if belongs_to_adapter(Path(name))]
+    directories = {path.parent for path in changed if not (exclusion and exclusion.holds(path))}
     found: list[Found] = []
     for directory in sorted(directories):
         try:

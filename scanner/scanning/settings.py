@@ -97,6 +97,16 @@ class Settings(
             looser=bool,
         ),
     ] = None
+    exclude: Annotated[
+        list[str],
+        About(
+            "Leave files and folders of this name alone, or of this path if it has a slash "
+            "(repeatable). Virtual environments, node_modules and caches are always left alone; "
+            "a target that is named never is.",
+            metavar="GLOB",
+            looser=bool,
+        ),
+    ] = []
     jobs: Annotated[
         Annotated[int, Meta(ge=1, le=256)] | None, About("Threads. Default: up to 4")
     ] = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from scanner.detection.verdict import check_alpha, scan_adapter
 from scanner.errors import DEBUG_VARIABLE, TargetError, UsageError, unforeseen
 from scanner.formats.compose import compose
-from scanner.formats.discover import AdapterFiles, find_adapters
+from scanner.formats.discover import AdapterFiles, LeaveOut, find_adapters
 from scanner.formats.model import Adapter
 from scanner.formats.opening import ShapesOf, open_files
 from scanner.hub.address import is_address, parse_address, refuse_mistaken
@@ -112,8 +112,12 @@ def error_result(target: str, error: Exception) -> ScanResult:
     return ScanResult(target=target, verdict=Verdict.ERROR, reasons=[unforeseen(error)])
 
 
-def find_all(targets: Sequence[str]) -> list[Found]:
+def find_all(targets: Sequence[str], leave_out: LeaveOut | None = None) -> list[Found]:
     """Every adapter in the targets; a target without any is itself an entry with an error.
+
+    Args:
+        targets: Paths and addresses on the hub.
+        leave_out: What is not searched on this machine; nothing if not given.
 
     Raises:
         UsageError: If a target that starts with hf:// is no address.
@@ -121,7 +125,7 @@ def find_all(targets: Sequence[str]) -> list[Found]:
     found: list[Found] = []
     for target in targets:
         try:
-            found += _on_hub(target) if is_address(target) else _on_disk(target)
+            found += _on_hub(target) if is_address(target) else _on_disk(target, leave_out)
         except UsageError:
             raise
         except Exception as error:  # one bad target never ends the run
@@ -129,9 +133,11 @@ def find_all(targets: Sequence[str]) -> list[Found]:
     return found
 
 
-def _on_disk(target: str) -> list[Found]:
+def _on_disk(target: str, leave_out: LeaveOut | None) -> list[Found]:
     refuse_mistaken(target)
-    return [Found(str(files.target), files) for files in find_adapters(Path(target))]
+    path = Path(target)
+    each = find_adapters(path, leave_out) if leave_out else find_adapters(path)
+    return [Found(str(files.target), files) for files in each]
 
 
 def _on_hub(target: str) -> list[Found]:

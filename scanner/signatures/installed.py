@@ -12,6 +12,7 @@ from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.pack import Signature, pack_names, read_signature
 from scanner.signatures.recipe import load_recipe
 from scanner.system.folders import more_pack_folders, packs_folder
+from scanner.system.spelling import nearest
 
 
 def shipped_root() -> Path:
@@ -32,12 +33,23 @@ def installed_packs() -> list[Path]:
 
 
 def find_pack(name: str) -> Path:
-    """The pack a user means: a directory, or the directory name of an installed pack."""
-    if not Path(name).is_dir() and os.sep not in name:
-        for pack in installed_packs():
-            if pack.name == name:
-                return pack
-    return Path(name)
+    """The pack a user means: a directory, or the directory name of an installed pack.
+
+    Raises:
+        SignatureError: If there is neither.
+    """
+    if Path(name).is_dir():
+        return Path(name)
+    installed = {pack.name: pack for pack in installed_packs()}
+    if name in installed:
+        return installed[name]
+    near = nearest(name, installed)
+    known = ", ".join(near or installed) or "none"
+    raise SignatureError(
+        "no such directory, and no pack of this name is installed",
+        where=name,
+        todo=f"{'nearest' if near else 'installed'}: {known}",
+    )
 
 
 def installed_signatures(

@@ -244,7 +244,9 @@ def _converted(value: object, record: type[Document], where: Path) -> Document:
     try:
         return msgspec.convert(value, record)
     except msgspec.ValidationError as error:
-        raise SignatureError(str(error), where=str(where)) from None
+        from scanner.system.validation import with_allowed
+
+        raise SignatureError(with_allowed(error, record), where=str(where)) from None
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

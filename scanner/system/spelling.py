@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import SequenceMatcher
 
 _LIKE = 0.6
 """Share of characters in common from which two names are alike; difflib's own default."""
@@ -17,6 +16,8 @@ def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
         known: What there is.
         most: How many at most.
     """
+    from difflib import SequenceMatcher  # only who errs waits for it
+
     wanted = name.lower()
     scored = [
         (SequenceMatcher(None, wanted, other.lower()).ratio(), other)
