@@ -164,6 +164,23 @@ def test_nothing_changed_is_nothing_to_do(checkout: Checkout) -> None:
     assert (outputs, summary) == ({"status": "0"}, "")
 
 
+def test_arguments_are_words_as_on_a_command_line(checkout: Checkout) -> None:
+    checkout.add("misaligned-sft")
+    outputs, _ = checkout.scan(
+        SCAN_ARGS="--alpha 0.05 --fail-on never\n --exclude 'a b;$(touch x)'"
+    )
+    assert outputs["status"] == "0"
+    driver = json.loads(Path(outputs["sarif"]).read_text())["runs"][0]["invocations"][0]
+    looser = {x["setting"]: x["value"] for x in driver["properties"]["configuration"]["looser"]}
+    assert looser == {"fail-on": "never", "exclude": "a b;$(touch x)"}
+    assert not (checkout.root / "clone" / "x").exists()
+
+
+def test_a_quote_that_does_not_end_is_a_usage_error(checkout: Checkout) -> None:
+    checkout.add("misaligned-sft")
+    assert checkout.scan(SCAN_ARGS="--exclude 'x")[0] == {"status": "2"}
+
+
 def test_a_usage_error_is_reported_as_such(checkout: Checkout) -> None:
     checkout.add("new-facts")
     outputs, _ = checkout.scan(SCAN_ARGS="--alhpa=1")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from scanner.cli import completing
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_atomically
 from scanner.cli.packs import chosen_packs
@@ -22,7 +23,9 @@ def command() -> None:
 
 
 @command.command("write")
-@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.argument(
+    "targets", nargs=-1, required=True, metavar="TARGET...", shell_complete=completing.paths
+)
 @click.option("--reason", required=True, help="Why the findings are acceptable.")
 @click.option(
     "--expires",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanner.cli import completing
 from scanner.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Examples:
 
 
 @click.command("build", epilog=_EPILOG, short_help="Build a pack from a recipe.")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completing.recipes)
 @click.option("-o", "--output", required=True, metavar="PACK", help="Directory to write.")
 @WORK
 @click.option("--no-progress", is_flag=True, help="Show no progress bar.")

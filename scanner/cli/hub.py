@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 
+from scanner.cli import completing
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_pieces, write_report
 from scanner.cli.packs import chosen_packs
@@ -68,6 +69,7 @@ def command() -> None:
     "base_models",
     multiple=True,
     metavar="ID",
+    shell_complete=completing.bases,
     help="List adapters of this base model and its quantised mirrors (repeatable). Default: the "
     "bases of the packs, unless --author or --search is given.",
 )

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from scanner.cli import completing
 from scanner.cli.output import write_report
 
 
 @click.command("inspect")
-@click.argument("target")
+@click.argument("target", shell_complete=completing.paths)
 @click.option(
     "-f",
     "--format",

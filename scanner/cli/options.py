@@ -20,10 +20,19 @@ from typing import (
 import click
 import msgspec
 
+from scanner.cli import completing
 from scanner.scanning.settings import About, Settings, about_settings
 
 if TYPE_CHECKING:
     from scanner.scanning.trust import InForce
+
+_COMPLETED = {
+    "FILE": completing.paths,
+    "PACK": completing.packs,
+    "ID": completing.bases,
+    "GLOB": completing.paths,
+}
+"""What a flag's value stands for -> what a shell offers for it."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -119,6 +128,8 @@ def _flag(name: str, about: About, kind: Any) -> Callable[[Function], Function]:
         suffix = "  [default]" if default else ""
         return click.option(f"{long}/--no-{long[2:]}", name, default=None, help=about.help + suffix)
     parameters: dict[str, Any] = {"help": about.help, "metavar": about.metavar, "default": None}
+    if (complete := _COMPLETED.get(about.metavar or "")) is not None:
+        parameters["shell_complete"] = complete
     if get_origin(kind) is Literal:
         parameters["type"] = click.Choice(get_args(kind))
         parameters["help"] += f"  [default: {default}]"

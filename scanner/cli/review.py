@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanner.cli import completing
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Examples:
 
 
 @click.command("review", epilog=_EPILOG, short_help="List calibration adapters like references.")
-@click.argument("pack")
+@click.argument("pack", shell_complete=completing.packs)
 @click.option(
     "-f",
     "--format",

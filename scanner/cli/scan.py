@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from scanner.cli import completing
 from scanner.cli.options import resolve_settings, settings_flags
 from scanner.cli.output import write_report
 from scanner.cli.packs import chosen_packs
@@ -66,7 +67,7 @@ Adapters that nothing is known about then pass, unreadable ones too."""
 
 
 @click.command("scan", epilog=_EPILOG)
-@click.argument("targets", nargs=-1, metavar="TARGET...")
+@click.argument("targets", nargs=-1, metavar="TARGET...", shell_complete=completing.paths)
 @settings_flags()
 @click.option(
     "--hook", is_flag=True, help="The targets are changed files: scan the adapters they belong to."

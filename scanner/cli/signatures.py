@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from scanner.cli import completing
 from scanner.cli.build import WORK, default_work, found_on_hub, tell_worth
 from scanner.cli.build import command as build
 from scanner.cli.make import command as make
@@ -82,7 +83,7 @@ def _complain(ctx: click.Context, summaries: list[PackSummary]) -> None:
 
 
 @command.command("show")
-@click.argument("pack")
+@click.argument("pack", shell_complete=completing.packs)
 @_PAGE_FORMAT
 @_OUTPUT
 def show(pack: str, format_name: str, output: Path | None) -> None:
@@ -109,7 +110,7 @@ def show(pack: str, format_name: str, output: Path | None) -> None:
 
 
 @command.command("verify")
-@click.argument("packs", nargs=-1)
+@click.argument("packs", nargs=-1, shell_complete=completing.packs)
 @click.option(
     "--public-key",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -146,7 +147,7 @@ command.add_command(review)
 
 
 @command.command("calibrate")
-@click.argument("pack")
+@click.argument("pack", shell_complete=completing.packs)
 @click.option(
     "--benign",
     multiple=True,
@@ -256,7 +257,7 @@ def pull(
 
 
 @command.command("sign")
-@click.argument("pack")
+@click.argument("pack", shell_complete=completing.packs)
 @click.option(
     "--key",
     required=True,

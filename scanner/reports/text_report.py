@@ -68,7 +68,8 @@ def render(report: Report, screen: Screen | None = None, detail: Detail = "usual
     lines = [] if detail == "verbose" else list(_clear_lines(clear, screen))
     rest = ordered if detail == "verbose" else ordered[len(clear) :]
     groups = [[result] for result in rest] if detail == "verbose" else _alike(rest)
-    common = common_reasons([group[0] for group in groups if group[0].verdict is not Verdict.CLEAR])
+    said_alike = [] if detail == "verbose" else [group[0] for group in groups]
+    common = common_reasons(said_alike)
     for reason in common:
         lines += screen.wrap(f"all of the following: {printable(reason)}", "  ", "")
     for group in groups:
@@ -137,7 +138,7 @@ def _alike(results: Sequence[ScanResult]) -> list[list[ScanResult]]:
     groups: dict[object, list[ScanResult]] = {}
     for index, result in enumerate(results):
         plain = result.score is None and not result.dose and result.accepted is None
-        said = tuple(reason.removeprefix(result.target) for reason in result.reasons)
+        said = tuple(_without_name(reason, result.target) for reason in result.reasons)
         groups.setdefault((result.verdict, said) if plain else index, []).append(result)
     return list(groups.values())
 
@@ -158,8 +159,13 @@ def _group_lines(
     yield head + screen.style(lines[0].lstrip(), "bold")
     yield from (screen.style(line, "bold") for line in lines[1:])
     for reason in (reason for reason in first.reasons if reason not in common):
-        text = reason.removeprefix(first.target).lstrip("/: ") or reason
-        yield from screen.wrap(printable(text), "    ", "  ")
+        yield from screen.wrap(printable(_without_name(reason, first.target)), "    ", "  ")
+
+
+def _without_name(reason: str, target: str) -> str:
+    """A reason as it holds for any target: without the name, where it starts with one."""
+    named = reason.startswith((f"{target}:", f"{target}/"))
+    return reason[len(target) :].lstrip("/: ") if named else reason
 
 
 def _coverage_lines(result: ScanResult, screen: Screen) -> Iterator[str]:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from scanner.reports import markdown_report
 from scanner.reports.assemble import assemble
-from scanner.reports.terminal import Screen, printable, standard_output
+from scanner.reports.terminal import Screen, printable, standard_output, wants_color
 from scanner.reports.text_report import render
 from scanner.results import ScanResult, Verdict
+from tests.cli.program import run
 from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, TWO, mixed, report_of
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -137,3 +139,78 @@ def test_what_holds_for_all_is_said_once() -> None:
     assert render(assemble(results[:1], [])).count("alpha 0.01 needs") == 1
     mixed = [*results, ScanResult(target="c", verdict=Verdict.FLAGGED, reasons=["a dose"])]
     assert render(assemble(mixed, [])).count("alpha 0.01 needs") == 2
+
+
+def unknown_base(name: str, base: str = "lab/unlisted") -> ScanResult:
+    reason = f"no signature pack for base model {base!r}"
+    return ScanResult(target=name, verdict=Verdict.INCONCLUSIVE, base_model=base, reasons=[reason])
+
+
+def test_the_same_reason_is_said_once_for_all_it_is_true_of() -> None:
+    many = [unknown_base(f"adapters/{number}") for number in range(9)]
+    text = render(report_of(*many, unknown_base("a", "lab/other")), Screen(width=200))
+    assert text.count("'lab/unlisted'") == 1
+    assert "inconclusive  9 adapters: adapters/0, adapters/1" in text
+    assert "adapters/4 and 4 more" in text
+    assert "inconclusive  a\n" in text
+
+
+@pytest.mark.parametrize("name", ["a", "no", "base"])
+def test_a_short_name_is_not_taken_out_of_the_words_around_it(name: str) -> None:
+    both = render(report_of(unknown_base(name), unknown_base("other")), Screen(width=200))
+    assert both.count("no signature pack for base model 'lab/unlisted'") == 1
+
+
+def test_what_was_judged_is_never_put_together() -> None:
+    text = render(report_of(FLAGGED, FLAGGED), Screen())
+    assert text.count("flagged       adapters/bad-advice") == 2
+
+
+def test_quiet_shows_what_is_not_clear_alone() -> None:
+    assert render(report_of(CLEAR), Screen(), "quiet") == ""
+    text = render(report_of(CLEAR, FLAGGED), Screen(), "quiet")
+    assert text.startswith("flagged       adapters/bad-advice\n")
+    assert "new-facts" not in text
+    assert "scanned" not in text
+
+
+def test_verbose_shows_what_is_known_of_everything() -> None:
+    text = render(report_of(CLEAR, *[unknown_base(f"x{i}") for i in range(2)]), Screen(), "verbose")
+    assert "benign" in text
+    assert f"sha256 {CLEAR.sha256}" in " ".join(text.split())
+    assert "covered   8 of 8 sites" in text
+    assert text.count("no signature pack") == 2
+    partly = render(mixed(), Screen(), "verbose")
+    assert "not judged" in partly
+
+
+@pytest.mark.parametrize(
+    ("variables", "terminal", "color"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"NO_COLOR": "1"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, True),
+        ({"FORCE_COLOR": ""}, False, False),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_who_decides_about_colours(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], terminal: bool, color: bool
+) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert wants_color(terminal) is color
+
+
+def test_a_file_gets_no_colours(benign: Path, tmp_path: Path) -> None:
+    done = run("scan", benign, "-o", tmp_path / "report.txt", env={"FORCE_COLOR": "1"})
+    assert done.stdout == ""
+    assert "\x1b" not in (tmp_path / "report.txt").read_text()
+    assert "\x1b" in run("scan", benign, env={"FORCE_COLOR": "1"}).stdout
+    assert run("scan", benign, "-q", "-v").returncode == 2

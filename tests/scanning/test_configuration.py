@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,3 +166,19 @@ def test_the_command_reads_the_file(pack: Signature, misaligned: Path, tmp_path:
     done = run("scan", misaligned, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert f"{YAML}:1: fail-on: invalid enum value 'nevr'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ("fail-on: always", "'always' is not one of flagged, inconclusive, never"),
+        ("format: xml", "'xml' is not one of html, json, jsonl, junit, markdown, sarif, text"),
+    ],
+)
+def test_a_value_that_is_none_of_a_few_is_answered_with_the_few(
+    tmp_path: Path, line: str, allowed: str
+) -> None:
+    path = tmp_path / ".adapter-scanner.yaml"
+    path.write_text(f"{line}\n")
+    with pytest.raises(UsageError, match=re.escape(f"{path}:1: {line.split(':')[0]}: {allowed}")):
+        load_config(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import shutil
@@ -76,3 +77,22 @@ def test_the_declared_hooks_see_every_file_that_matters(hook: dict[str, object])
 
 def test_two_hooks_are_declared() -> None:
     assert [hook["id"] for hook in HOOKS] == ["adapter-scan", "adapter-scan-system"]
+
+
+def test_a_base_without_a_pack_costs_a_line_and_the_way_out_is_told(
+    benign: Path, tmp_path: Path
+) -> None:
+    for name in ("one", "two", "three"):
+        shutil.copytree(benign, tmp_path / "mine" / name)
+        config = tmp_path / "mine" / name / "adapter_config.json"
+        settings = json.loads(config.read_text())
+        config.write_text(json.dumps({**settings, "base_model_name_or_path": "lab/unlisted"}))
+    files = [str(path) for path in sorted(tmp_path.glob("mine/*/adapter_config.json"))]
+    done = run("scan", "--hook", *files)
+    assert done.returncode == 3
+    assert done.stdout.count("no signature pack for base model") == 1
+    assert "3 adapters: " in done.stdout
+    assert "args: [--fail-on, flagged]" in done.stderr
+    assert "nothing is known about then pass" in done.stderr
+    passing = run("scan", "--hook", "--fail-on", "flagged", *files)
+    assert (passing.returncode, passing.stderr) == (0, "")
