@@ -1,6 +1,6 @@
 """Builds the documentation site and checks that it can be read without a network.
 
-    python -m tools.check_site
+    python -m tools.check_site [--keep FOLDER]
 
 The build is strict: a link or an anchor that leads nowhere, or a page that is in no menu, ends it.
 Then every built page is read: what it loads, and what it links to within the site, must be there.
@@ -92,8 +92,9 @@ def _unreachable(page: Path, address: str, pages: dict[Path, Page]) -> str | Non
 
 def main() -> int:
     """Builds and checks; 1 if anything is wrong."""
+    keep = sys.argv[2] if sys.argv[1:2] == ["--keep"] else None
     with tempfile.TemporaryDirectory() as folder:
-        site = Path(folder).resolve()
+        site = Path(keep or folder).resolve()
         if not build(site):
             return 1
         found = problems(site)

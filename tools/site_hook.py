@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
+    "RELEASE.md": "release.md",
     "SECURITY.md": "security.md",
     "benchmarks/organisms/README.md": "lab.md",
     "benchmarks/organisms/RESULTS.md": "lab-results.md",

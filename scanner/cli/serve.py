@@ -182,6 +182,7 @@ def command(**flags: Any) -> None:
 
     Runs until it is stopped. Needs the extra: pip install 'adapter-scanner[serve]'.
     """
+    _require_posix()
     _require_extra()
     from scanner.gates.policy import DEFAULT_POLICY
     from scanner.gates.policy_file import load_policy
@@ -229,6 +230,17 @@ def command(**flags: Any) -> None:
             f" or {HUB_SECRET_VARIABLE}",
         )
     serve(settings, make_writers(settings, flags["key"]))
+
+
+def _require_posix() -> None:
+    try:
+        import fcntl  # noqa: F401
+        import resource  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "the server needs Linux or macOS: it limits and locks what it runs by means of POSIX",
+            todo="start it in a container or in WSL; scanning needs neither",
+        ) from None
 
 
 def _require_extra() -> None:

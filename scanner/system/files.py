@@ -54,7 +54,7 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield scratch
         if durable:
-            with scratch.open("rb") as file:
+            with scratch.open("rb+") as file:  # Windows flushes only what it may write
                 os.fsync(file.fileno())
         scratch.chmod(0o666 & ~_umask())
         os.replace(scratch, path)

@@ -7,7 +7,6 @@ first), type and offset; padding to the alignment; the data.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from scanner.formats.limits import (
 )
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
 from scanner.formats.stores.opened import OpenedFile
+from scanner.system.positional import read_at
 
 _MAX_DIMENSIONS = 4
 _MAX_STRING_BYTES = 4 * 2**20
@@ -110,7 +110,7 @@ class GgufFile:
     def _parse(self) -> tuple[dict[str, str], dict[str, _Entry]]:
         descriptor = self._file.descriptor
         size = self._file.size
-        cursor = _Cursor(os.pread(descriptor, MAX_HEADER_BYTES, 0), self._where)
+        cursor = _Cursor(read_at(descriptor, MAX_HEADER_BYTES, 0), self._where)
         if cursor.take(4) != b"GGUF":
             raise MalformedFileError("does not start with GGUF", where=self._where)
         version = cursor.whole("<I")
@@ -222,7 +222,7 @@ class GgufFile:
 
     def _bytes(self, name: str) -> npt.NDArray[np.uint8]:
         entry = self._entries[name]
-        raw = os.pread(self._file.descriptor, entry.info.nbytes, entry.offset)
+        raw = read_at(self._file.descriptor, entry.info.nbytes, entry.offset)
         if len(raw) != entry.info.nbytes:
             raise UnreadableFileError(
                 f"ends in the middle of tensor {name[:200]!r}", where=self._where

@@ -7,7 +7,6 @@ kills the process instead of raising an error.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from scanner.formats.stores.header import (
     refuse_lfs_pointer,
 )
 from scanner.formats.stores.opened import OpenedFile
+from scanner.system.positional import read_at, read_into
 
 
 class SafetensorsFile:
@@ -54,15 +54,15 @@ class SafetensorsFile:
     def _read_header(self) -> Header:
         descriptor = self._file.descriptor
         size = self._file.size
-        refuse_lfs_pointer(os.pread(descriptor, 1024, 0), self._where)
-        length = header_length(os.pread(descriptor, PREFIX_BYTES, 0), self._where)
+        refuse_lfs_pointer(read_at(descriptor, 1024, 0), self._where)
+        length = header_length(read_at(descriptor, PREFIX_BYTES, 0), self._where)
         if PREFIX_BYTES + length > size:
             raise MalformedFileError(
                 f"truncated: the header alone claims {length:,} bytes, the file has {size:,}",
                 where=self._where,
                 todo="fetch the file again",
             )
-        raw = os.pread(descriptor, length, PREFIX_BYTES)
+        raw = read_at(descriptor, length, PREFIX_BYTES)
         return parse_header(raw, size - PREFIX_BYTES - length, self._where)
 
     def _cross_check(self, path: Path) -> None:
@@ -132,7 +132,7 @@ class SafetensorsFile:
         view = memoryview(raw.data)
         done = 0
         while done < len(raw):
-            count = os.preadv(self._file.descriptor, [view[done:]], entry.offset + done)
+            count = read_into(self._file.descriptor, view[done:], entry.offset + done)
             if count == 0:
                 raise UnreadableFileError(
                     f"ends in the middle of tensor {name[:200]!r}", where=self._where

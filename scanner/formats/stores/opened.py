@@ -15,6 +15,7 @@ from pathlib import Path
 from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
 from scanner.formats.limits import MAX_FILE_BYTES
 from scanner.formats.regular import open_regular
+from scanner.system.positional import read_at
 
 _BLOCK_BYTES = 4 * 2**20
 
@@ -113,6 +114,6 @@ def sha256_of_descriptor(descriptor: int) -> str:
 def blocks_of_descriptor(descriptor: int) -> Iterator[bytes]:
     """The content of an open file in blocks, from its start whatever its position."""
     position = 0
-    while block := os.pread(descriptor, _BLOCK_BYTES, position):
+    while block := read_at(descriptor, _BLOCK_BYTES, position):
         yield block
         position += len(block)

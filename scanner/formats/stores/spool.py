@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 from scanner.errors import HubAnswerError, HubUnavailableError
 from scanner.formats.stores.digest import ContentDigest
 from scanner.formats.stores.opened import blocks_of_descriptor, sha256_of_descriptor
+from scanner.system.positional import read_at
 
 REQUEST_BYTES = 4 * 2**20
 """What one request costs, in bytes that could be transferred instead.
@@ -141,7 +142,7 @@ class Spool:
         """The file's first bytes, fetched if they are not here."""
         end = min(count, self._source.size)
         self.fetch([Range(0, end)])
-        return os.pread(self._descriptor, end, 0)
+        return read_at(self._descriptor, end, 0)
 
     def fetch(self, wanted: Iterable[Range]) -> None:
         """Fetches what is wanted and not here, in as few requests as pays.
