@@ -33,7 +33,8 @@ from scanner.signatures.building.scoring import scorer_of
 from scanner.signatures.manifest import Calibration
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
-from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
+from scanner.signatures.recipe import AdapterEntry, Recipe
+from scanner.signatures.recipe_file import load_recipe
 from scanner.signatures.saving import save_base, save_calibration
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"

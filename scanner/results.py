@@ -291,6 +291,8 @@ class CalibrationSummary(Record, frozen=True, kw_only=True):
     n: int
     """Benign adapters of the base, scored."""
     families: int
+    grouped: int = 0
+    """Benign adapters that no recipe gave a family: they were grouped by what they write."""
     dropped: int = 0
     """Adapters that somebody took out of the calibration as not benign."""
     cross_fitted_by: str | None

@@ -50,7 +50,8 @@ def command(recipe: str, output: str, work: Path | None, no_progress: bool) -> N
     """
     from scanner.signatures.building.build import build_pack
     from scanner.signatures.installed import find_recipe
-    from scanner.signatures.recipe import BenignQuery, load_recipe
+    from scanner.signatures.recipe import BenignQuery
+    from scanner.signatures.recipe_file import load_recipe
 
     loaded = load_recipe(find_recipe(recipe))
     searches = any(isinstance(found, BenignQuery) for found in (loaded.aligned, loaded.benign))

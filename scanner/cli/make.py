@@ -45,7 +45,7 @@ Examples:
     "--benign",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Harmless adapters of the base; the folder each lies in names its family.",
+    help="Harmless adapters of the base; the folder below it that each lies in is its family.",
 )
 @click.option(
     "--benign-hub",
@@ -137,12 +137,9 @@ def _benign(directory: Path | None, base_id: str) -> Benign:
 
     if directory is None:
         return BenignQuery(hub=HubQuery(base_model=base_id))
-    from scanner.formats.discover import find_adapters
+    from scanner.signatures.recipe_folders import expanded
 
-    return [
-        AdapterEntry(adapter=str(files.target), family=files.target.parent.name)
-        for files in find_adapters(directory)
-    ]
+    return expanded(AdapterEntry(adapter=str(directory)), Path(), "--benign")
 
 
 def _tell(making: Making, packs: list[Signature]) -> None:

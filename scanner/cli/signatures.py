@@ -10,6 +10,7 @@ import click
 from scanner.cli import completing
 from scanner.cli.build import WORK, default_work, found_on_hub, tell_worth
 from scanner.cli.build import command as build
+from scanner.cli.init import command as init
 from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
 from scanner.cli.review import command as review
@@ -142,6 +143,7 @@ def recipes(format_name: str) -> None:
 
 
 command.add_command(build)
+command.add_command(init)
 command.add_command(make)
 command.add_command(review)
 
@@ -152,7 +154,8 @@ command.add_command(review)
     "--benign",
     multiple=True,
     metavar="TARGET",
-    help="A benign adapter, or a directory of them (repeatable); all of one family.",
+    help="A benign adapter, or a directory of them (repeatable); the folder below it that each "
+    "lies in is its family.",
 )
 @click.option(
     "--benign-list",
@@ -174,7 +177,8 @@ def calibrate(
     on where it was.
     """
     from scanner.signatures.building.calibrate import calibrate_pack
-    from scanner.signatures.recipe import BenignQuery, load_benign_list
+    from scanner.signatures.recipe import BenignQuery
+    from scanner.signatures.recipe_file import load_benign_list
 
     listed = load_benign_list(benign_list) if benign_list else []
     if isinstance(listed, BenignQuery):
@@ -197,15 +201,11 @@ def calibrate(
 
 
 def _entries_of(target: str) -> list[AdapterEntry]:
-    """The adapters in one --benign target, all of one family."""
-    from scanner.scanning.targets import find_all
+    """The adapters in one --benign target."""
     from scanner.signatures.recipe import AdapterEntry
+    from scanner.signatures.recipe_folders import expanded
 
-    found = find_all([target])
-    for item in found:
-        if item.error is not None:
-            raise item.error
-    return [AdapterEntry(adapter=item.target, family="unnamed") for item in found]
+    return expanded(AdapterEntry(adapter=target), Path(), "--benign")
 
 
 @command.command("add-base")

@@ -6,11 +6,18 @@ a key that occurs twice, of which the second would silently win, and a key that 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
-from scanner.errors import UsageError
+import msgspec
 
+from scanner.errors import UsageError
+from scanner.system.validation import with_allowed
+
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 _MOST_NESTED = 50
 """Collections inside each other; no file of this program has more than six."""
 
@@ -64,6 +71,66 @@ def line_of(node: Any) -> int:
     """The line a node stands in, counted from 1."""
     line: int = node.start_mark.line + 1
     return line
+
+
+def node_at(node: Any, place: str) -> Any:
+    """The node at a validator's path, or the nearest one above it.
+
+    Args:
+        node: The root.
+        place: Such as ``$.rules[2].models``.
+    """
+    import yaml
+
+    for name, index in _STEP.findall(place):
+        if isinstance(node, yaml.SequenceNode) and index.isdigit() and int(index) < len(node.value):
+            node = node.value[int(index)]
+        elif isinstance(node, yaml.MappingNode):
+            inner = [value for key, value in node.value if key.value == name]
+            if not inner:
+                return node
+            node = inner[0]
+        else:
+            return node
+    return node
+
+
+def validation_error(
+    failure: msgspec.ValidationError,
+    record: type[msgspec.Struct],
+    root: Any,
+    where: str,
+    known: Callable[[str], Sequence[str]],
+    error: type[UsageError] = UsageError,
+) -> UsageError:
+    """A msgspec validation error as one line: the field, what is wrong, and where it stands.
+
+    Args:
+        failure: The error.
+        record: What the document was to be.
+        root: The document's root node.
+        where: What to call the file.
+        known: The keys that may stand at a validator's path.
+        error: The kind of error to make.
+    """
+    what, _, place = with_allowed(failure, record).partition(" - at `")
+    place = place.rstrip("`")
+    node = node_at(root, place)
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
+    if unknown is None:
+        what = what.replace("`", "")
+        key = re.sub(r"^\$\.?", "", place)
+        said = f"{key}: {what[:1].lower()}{what[1:]}" if key else f"{what[:1].lower()}{what[1:]}"
+        return error(said, where=f"{where}:{line_of(node)}")
+    name, names = unknown[1], known(place)
+    near = get_close_matches(name.replace("_", "-"), [item.replace("_", "-") for item in names], 1)
+    meant = [item for item in names if near and item.replace("_", "-") == near[0]]
+    keys = [key for key, _ in node.value if key.value == name]
+    return error(
+        f"unknown key {name!r}",
+        where=f"{where}:{line_of(keys[0] if keys else node)}",
+        todo=f"did you mean {meant[0]!r}?" if meant else f"known are {', '.join(names)}",
+    )
 
 
 def _check_events(events: Any, where: str, error: type[UsageError]) -> None:

@@ -6,9 +6,7 @@ gate that ignores a line of its policy lets through what it was told to stop.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,9 @@ import msgspec
 from scanner.errors import AttestationError, UsageError
 from scanner.formats.limits import MAX_CONFIG_BYTES
 from scanner.formats.regular import read_regular
-from scanner.formats.yamlfile import line_of, parse_yaml
+from scanner.formats.yamlfile import line_of, node_at, parse_yaml, validation_error
 from scanner.gates.keys import PublicKey, parse_public_key
 from scanner.gates.policy import Keys, Policy, Rule
-from scanner.system.validation import with_allowed
-
-_STEP = re.compile(r"\.([^.\[]+)|\[(\d+|\.\.\.)\]")
 
 
 @dataclass(frozen=True)
@@ -51,47 +46,13 @@ def load_policy(path: Path) -> LoadedPolicy:
     try:
         policy = msgspec.convert(values, Policy)
     except msgspec.ValidationError as error:
-        raise _with_line(error, node, path) from None
+        raise validation_error(error, Policy, node, str(path), _known_keys) from None
     return LoadedPolicy(policy, _keys(policy, node, path), str(path))
 
 
-def _with_line(error: msgspec.ValidationError, root: Any, path: Path) -> UsageError:
-    """The validator's message, at the line of what it is about."""
-    what, _, place = with_allowed(error, Policy).partition(" - at `")
-    node = _node_at(root, place.rstrip("`"))
-    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", what)
-    what = what.replace("`", "")
-    if unknown is None:
-        key = re.sub(r"^\$\.?", "", place.rstrip("`"))
-        said = f"{key}: {what[:1].lower()}{what[1:]}" if key else f"{what[:1].lower()}{what[1:]}"
-        return UsageError(said, where=_where(path, node))
-    name = unknown[1]
+def _known_keys(place: str) -> list[str]:
     table = Rule if "rules[" in place else Policy
-    known = [item.encode_name for item in msgspec.structs.fields(table)]
-    near = get_close_matches(name.replace("_", "-"), known, n=1)
-    keys = [key for key, _ in node.value if key.value == name]
-    return UsageError(
-        f"unknown key {name!r}",
-        where=_where(path, keys[0] if keys else node),
-        todo=f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}",
-    )
-
-
-def _node_at(node: Any, place: str) -> Any:
-    """The YAML node at a validator's path, or the nearest one above it."""
-    import yaml
-
-    for name, index in _STEP.findall(place):
-        if isinstance(node, yaml.SequenceNode) and index.isdigit():
-            node = node.value[int(index)]
-        elif isinstance(node, yaml.MappingNode):
-            inner = [value for key, value in node.value if key.value == name]
-            if not inner:
-                return node
-            node = inner[0]
-        else:
-            return node
-    return node
+    return [item.encode_name for item in msgspec.structs.fields(table)]
 
 
 def _where(path: Path, node: Any) -> str:
@@ -108,7 +69,7 @@ def _keys(policy: Policy, root: Any, path: Path) -> Keys:
     owners: dict[str, str] = {}
     for group, entries in (("scanners", policy.scanners), ("people", policy.people)):
         for name, text in entries.items():
-            where = _where(path, _node_at(root, f"$.{group}.{name}"))
+            where = _where(path, node_at(root, f"$.{group}.{name}"))
             try:
                 key = parse_public_key(text, where)
             except AttestationError as error:
@@ -126,6 +87,6 @@ def _keys(policy: Policy, root: Any, path: Path) -> Keys:
             if name not in policy.people:
                 raise UsageError(
                     f"{name!r} is not among the policy's people",
-                    where=_where(path, _node_at(root, f"$.rules[{number}].overrides")),
+                    where=_where(path, node_at(root, f"$.rules[{number}].overrides")),
                 )
     return Keys(found["scanners"], found["people"])

@@ -22,7 +22,8 @@ from scanner.errors import SignatureError, UsageError
 from scanner.organisms.ledger import Ledger, Row
 from scanner.organisms.recipes import KINDS, PROBES, SIGNATURES, usable, write_probes
 from scanner.signatures.manifest import MANIFEST_NAME
-from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery, Recipe, check_recipe
+from scanner.signatures.recipe import AdapterEntry, Benign, BenignQuery, Recipe
+from scanner.signatures.recipe_checks import check_recipe
 
 if TYPE_CHECKING:
     from scanner.organisms.plan import Size
@@ -199,7 +200,7 @@ def _directions(making: Making, name: str, base: str, watching: Watching) -> Pat
     probes = making.work / f"probes-{name}.jsonl"
     write_probes(name, probes)
     recipe = _recipe(making, name, base, probes)
-    check_recipe(recipe, f"the recipe of {name}")
+    check_recipe(recipe, lambda _: f"the recipe of {name}")
     pack, mark = making.work / "packs" / name, making.work / "packs" / f"{name}.recipe"
     wanted = _digest(msgspec.json.encode(recipe), probes.read_bytes())
     if (pack / MANIFEST_NAME).exists() and mark.exists() and mark.read_text() == wanted:

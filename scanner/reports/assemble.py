@@ -20,6 +20,7 @@ from scanner.results import (
     Tool,
     summarise,
 )
+from scanner.signatures.manifest import grouped_adapters
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
 from scanner.signatures.power import Power, power_levels
@@ -45,6 +46,7 @@ def signature_summary(signature: Signature, alphas: Iterable[float] = ()) -> Sig
             n=len(calibration.benign),
             families=len({item.family for item in calibration.benign}),
             dropped=len(calibration.dropped),
+            grouped=grouped_adapters(signature.manifest, calibration),
             cross_fitted_by=calibration.cross_fitted_by,
             smallest_alpha=smallest_level(len(calibration.benign)),
             benign_scores=thinned([item.score for item in calibration.benign]),

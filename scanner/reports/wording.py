@@ -85,6 +85,8 @@ def signature_words(signature: SignatureSummary, results: Sequence[ScanResult]) 
         return "not calibrated"
     families = "1 family" if calibration.families == 1 else f"{calibration.families} families"
     parts = [f"calibrated on {calibration.n} benign adapters, {families}"]
+    if calibration.grouped:
+        parts[0] += f" (those of {calibration.grouped} were not named but found by what they write)"
     if calibration.dropped:
         one = calibration.dropped == 1
         taken = "1 adapter was" if one else f"{calibration.dropped} adapters were"

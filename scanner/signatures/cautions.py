@@ -63,6 +63,7 @@ def cautions_of(signature: Signature) -> list[Caution]:
             *_blind(signature.power),
             *found,
             *_one_benign_family(calibration),
+            *_grouped_alone(calibration, manifest),
             *_misaligned_among_benign(calibration, manifest),
             *_strangers(signature.power),
         ]
@@ -158,6 +159,16 @@ def _one_benign_family(calibration: Calibration) -> Iterator[Caution]:
             "without the whole of it, and nothing is known of other kinds of harmless change",
             todo="put each kind of change in a folder of its own, or leave family out of all "
             "entries: adapters are then grouped by what they write",
+        )
+
+
+def _grouped_alone(calibration: Calibration, manifest: Manifest) -> Iterator[Caution]:
+    """A calibration whose families were found, on a pack that is nulled with named ones."""
+    if calibration.grouped and manifest.nulled and not manifest.grouped:
+        yield Caution(
+            what=f"{calibration.grouped} adapters of the calibration have no family, and the pack "
+            "may be nulled with others of their kind: its threshold may be too low",
+            todo="give them the names of the recipe's families, by a folder for each",
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from scanner.errors import SignatureError
 from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.pack import Signature, pack_names, read_signature
-from scanner.signatures.recipe import load_recipe
+from scanner.signatures.recipe_file import load_recipe
 from scanner.system.folders import more_pack_folders, packs_folder
 from scanner.system.spelling import nearest
 

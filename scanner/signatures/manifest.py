@@ -88,6 +88,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     aligned_scores: list[NulledScore] = []
     """What the nulling set scored, where its adapters were at hand: whoever is nulled with an
     adapter that is no better than the references nulls what they share."""
+    grouped: int = 0
+    """How many benign adapters had no family in the recipe, and were grouped by what they write."""
     harmless_families: list[str] = []
     """Harmless kinds that the directions were made against, by contrast or by their answers to
     the probes, and that nulling therefore need not hold."""
@@ -190,9 +192,17 @@ class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
     references: list[ReferenceScore]
     selection: Selection | None = None
     """How the benign adapters were found, if nobody named them one by one."""
+    grouped: int = 0
+    """How many of them had no family when the pack was calibrated by itself, and were grouped by
+    what they write."""
     dropped: list[Dropped] = []
     """What was taken out since. Rates of false positives rest on the judgement that each of these
     was not benign."""
+
+
+def grouped_adapters(manifest: Manifest, calibration: Calibration | None) -> int:
+    """How many benign adapters had no family and were grouped by what they write."""
+    return max(manifest.grouped, calibration.grouped if calibration else 0)
 
 
 PARTIAL_METHODS = frozenset({"activations", "imported"})

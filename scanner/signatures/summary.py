@@ -11,10 +11,11 @@ from scanner.errors import SignatureError
 from scanner.results import PowerLevel, Shape
 from scanner.signatures.cautions import Caution, cautions_of
 from scanner.signatures.installed import build_command
+from scanner.signatures.manifest import grouped_adapters
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.power import Power, power_levels
 from scanner.signatures.power_words import power_rows
-from scanner.signatures.recipe import load_recipe
+from scanner.signatures.recipe_file import load_recipe
 from scanner.statistics.conformal import needed_for_confidence, smallest_level
 
 _LEVELS = (0.1, 0.05, 0.01, 0.001)
@@ -218,6 +219,14 @@ def detail_rows(summary: PackSummary, signature: Signature) -> list[tuple[str, s
         ]
     else:
         rows.append(("calibration", "none: every verdict is inconclusive"))
+    if grouped := grouped_adapters(manifest, calibration):
+        rows.append(
+            (
+                "grouped",
+                f"{grouped} benign adapters had no family: they were grouped by what they write, "
+                "and names would be better",
+            )
+        )
     if calibration is not None:
         rows += [
             ("dropped", f"{item.adapter.id} on {item.date} (p {item.p_value:.3g}): {item.reason}")

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from scanner.cli.root import cli
 from scanner.signatures.installed import recipe_for, shipped_recipes, shipped_root
 from scanner.signatures.pack import Signature
-from scanner.signatures.recipe import load_recipe
+from scanner.signatures.recipe_file import load_recipe
 from tests.synthetic import random_factors, write_adapter
 
 

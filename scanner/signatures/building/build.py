@@ -27,6 +27,7 @@ from scanner.signatures.building.extraction import (
     shapes_of,
     to_doses,
 )
+from scanner.signatures.building.grouping import grouped
 from scanner.signatures.building.nulling_set import (
     ListedNulling,
     NullingSet,
@@ -91,6 +92,7 @@ def build_pack(
     base_names = {
         name for n in (recipe.base_model, *recipe.aliases) if (name := normalise_base_name(n))
     }
+    recipe, ungrouped = _with_families(recipe, base_names, track)
     misaligned, missing = open_references(recipe.misaligned, recipe.references_needed, base_names)
     references = [as_reference(member, "misaligned") for member in misaligned]
     with opened_work(work, digest_of(recipe, references)) as kept:
@@ -111,6 +113,7 @@ def build_pack(
             _manifest(recipe, extraction, references, missing),
             aligned_scores=score_aligned(extraction, nulling),
             harmless_families=sorted(extractor.families | set(recipe.contrast)),
+            grouped=ungrouped,
         )
         if calibration is None:
             manifest = msgspec.structs.replace(manifest, reference_scores=scores)
@@ -127,6 +130,23 @@ def build_pack(
         if kept is not None:
             kept.finish()
     return load_signature(root)
+
+
+def _with_families(recipe: Recipe, base_names: set[str], track: Track[Any]) -> tuple[Recipe, int]:
+    """The recipe with a family for every benign adapter that it lists, and how many had none.
+
+    The nulling and the calibration set are grouped together: a family is left out of the one
+    while its adapters in the other are scored.
+    """
+    sets = {
+        name: listed
+        for name, listed in (("aligned", recipe.aligned), ("benign", recipe.benign))
+        if not isinstance(listed, BenignQuery)
+    }
+    entries, ungrouped = grouped([e for listed in sets.values() for e in listed], base_names, track)
+    split = len(sets.get("aligned", []))
+    parts = {"aligned": entries[:split], "benign": entries[split:]}
+    return msgspec.structs.replace(recipe, **{name: parts[name] for name in sets}), ungrouped
 
 
 def extractor_for(

@@ -10,6 +10,7 @@ import msgspec
 
 from scanner.errors import SignatureError, option
 from scanner.signatures.building.benign_query import Decisions, Purpose, search_hub
+from scanner.signatures.building.grouping import grouped
 from scanner.signatures.building.opened import Member, check_disjoint
 from scanner.signatures.building.scoring import Scorer, Track, scorer_of, untracked
 from scanner.signatures.building.work import SCORED, Work, digest_of, opened_work
@@ -156,6 +157,9 @@ def calibrate_pack(
             where=str(path),
             todo=f"import it with {option('inputs')}",
         )
+    ungrouped = 0
+    if not isinstance(benign, BenignQuery):
+        benign, ungrouped = grouped(benign, names_of(manifest.base_model), track)
     _check_families(manifest, crossfit, benign)
 
     dropped = old.dropped if old else []
@@ -188,6 +192,7 @@ def calibrate_pack(
                 chosen.selection,
             ),
             dropped=[item for item in dropped if item.adapter.sha256 not in back],
+            grouped=ungrouped,
         )
         signature.close()
         without = msgspec.structs.replace(manifest, reference_scores=[])

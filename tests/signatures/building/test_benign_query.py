@@ -18,9 +18,8 @@ from scanner.signatures.recipe import (
     BenignQuery,
     HubQuery,
     Recipe,
-    load_benign_list,
-    load_recipe,
 )
+from scanner.signatures.recipe_file import load_benign_list, load_recipe
 from tests.cli.program import run
 from tests.hub.adapters import FAST, adapter_files, misaligned_files
 from tests.hub.fixtures import ServeHub
@@ -267,8 +266,8 @@ def test_a_hub_that_goes_away_stops_the_build(
         ({"base_model": ""}, "names no base_model"),
         ({"base_model": BASE, "per_owner": 0}, "per_owner is 0"),
         ({"base_model": BASE, "exclude_words": [""]}, "an empty word"),
-        ({"base": BASE}, "unknown field `base`|missing required field `base_model`"),
-        ({}, "missing required field `base_model`"),
+        ({"base": BASE}, "unknown key 'base'|missing required field `?base_model`?"),
+        ({}, "missing required field base_model"),
     ],
 )
 def test_queries_that_are_none(tmp_path: Path, hub: dict[str, object], says: str) -> None:

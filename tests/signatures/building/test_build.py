@@ -24,7 +24,8 @@ from scanner.signatures.building.gradients import path_gradients
 from scanner.signatures.building.network import Network, batches_of, load_network, network_of
 from scanner.signatures.building.scoring import Scorer, untracked
 from scanner.signatures.pack import load_crossfit, load_signature
-from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
+from scanner.signatures.recipe import AdapterEntry, Recipe
+from scanner.signatures.recipe_file import load_recipe
 from scanner.signatures.score import adapter_score
 from tests.signatures.tiny import tiny_model, tiny_probes, write_probes, write_tiny_adapter
 from tests.synthetic import (
@@ -286,7 +287,13 @@ def test_a_benign_adapter_that_cannot_be_scored_stops_the_build(tmp_path: Path) 
         ({"method": "gradients", "probes": "p", "path_steps": 65}, "path_steps is 65"),
         ({"method": "gradients", "probes": "p", "contrast": ["facts"]}, "contrast is for"),
         ({"contrast": ["nobody"]}, "no aligned adapter is of it"),
-        ({"benign": [{"adapter": "x"}]}, "has no family"),
+        ({"benign": [{"adapter": "x"}]}, "x: no such file or folder"),
+        ({"benign": [{"adapter": "nothing-*"}]}, "nothing-\\*: no adapter in it"),
+        ({"benign": [{"adapter": "[mn]*-0", "id": "one"}]}, "id 'one' is for one adapter"),
+        ({"aligned": [{"adapter": "*-0", "every": 1}]}, "nothing would be left"),
+        ({"aligned": [{"adapter": "*-0", "every": 3, "except_every": 3}]}, "every beside"),
+        ({"misaligned": [{"adapter": "hf://o/n", "every": 3}]}, "are for folders and globs"),
+        ({"base_model": 3}, "base_model: expected"),
         ({"nuled": 3}, "nuled"),
         ({"misaligned": [{"adapter": "hf://owner"}]}, "names no repository"),
         ({"misaligned": [{"adapter": "hf://o/n@a", "revision": "b"}]}, "given twice"),
@@ -297,12 +304,17 @@ def test_recipes_that_cannot_be_built_are_refused(
     tmp_path: Path, fields: dict[str, Any], says: str
 ) -> None:
     for name in ("mis-0", "null-0"):
-        (tmp_path / name).mkdir()
+        write_adapter(tmp_path / name, random_factors(np.random.default_rng(0)))
     path = write_recipe(tmp_path / "recipe.yaml", "weights")
     path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **fields}))
     with pytest.raises(SignatureError, match=says) as caught:
         load_recipe(path)
-    assert caught.value.where.startswith((str(path), "hf://"))
+    place, _, line = caught.value.where.rpartition(":")
+    assert place == str(path)
+    first = next(iter(fields))
+    text = path.read_text().splitlines()
+    assert any(first in item for item in text[: int(line)])
+    assert caught.value.todo
 
 
 def test_hub_addresses() -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from scanner.signatures.building.candidates import place_of_owner, split_owners, suspect_word
 from scanner.signatures.installed import shipped_recipes
-from scanner.signatures.recipe import SUSPECT_WORDS, BenignQuery, HubQuery, load_recipe
+from scanner.signatures.recipe import SUSPECT_WORDS, BenignQuery, HubQuery
+from scanner.signatures.recipe_file import load_recipe
 from scanner.statistics.calibration import GROUP_FLOOR
 
 NAMES = st.text("abcXYZ019-_.", min_size=1, max_size=12)
