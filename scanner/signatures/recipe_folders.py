@@ -20,7 +20,7 @@ from scanner.errors import SignatureError, TargetError
 from scanner.formats.base_identity import normalise_base_name
 from scanner.formats.discover import adapters_in
 from scanner.formats.opening import open_path
-from scanner.formats.rules import SKIPPED_FOLDERS, is_adapter_file
+from scanner.formats.rules import SKIPPED_FOLDERS
 from scanner.signatures.recipe import AdapterEntry
 
 MISALIGNED, BENIGN = "misaligned", "benign"
@@ -231,11 +231,16 @@ def _matching(pattern: str, root: Path) -> list[Found]:
     found = []
     for match in sorted(Path(name) for name in glob.glob(str(root / pattern), recursive=True)):
         inner = list(_walk(match)) if match.is_dir() else []
-        inner += [match] if match.is_file() and is_adapter_file(match.name) else []
+        inner += [match] if match.is_file() and _is_one(match) else []
         for path in inner:
             below = path.relative_to(fixed).parts
             found.append(Found(path, below[0] if len(below) > 1 else None))
     return list(dict.fromkeys(found))
+
+
+def _is_one(file: Path) -> bool:
+    """Whether a file is an adapter by itself, and not a part of the one that its folder is."""
+    return any(found.target == file for found in adapters_in(file.parent))
 
 
 def _chosen(entry: AdapterEntry, found: Sequence[Found], where: str) -> list[Found]:
