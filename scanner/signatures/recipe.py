@@ -59,7 +59,9 @@ class AdapterEntry(Record, frozen=True, kw_only=True):
         except UsageError as error:
             raise SignatureError(error.what, where=error.where, todo=error.todo) from None
         if address.revision and self.revision:
-            raise SignatureError("the revision is given twice", where=self.adapter)
+            raise SignatureError(
+                "the revision is given twice", where=self.adapter, todo="keep one of them"
+            )
         return address.at(self.revision or address.revision)
 
     @property

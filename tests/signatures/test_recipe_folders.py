@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,8 @@ def test_init_says_what_is_missing(
     tmp_path: Path, make: dict[str, str | None], where: str, says: str
 ) -> None:
     for place, base in make.items():
-        changes = {} if base is None else {"base_model_name_or_path": base or None}
+        changes: dict[str, Any] = {"base_model_name_or_path": base or None}
+        changes = changes if base is not None else {}
         factors = random_factors(np.random.default_rng(0))
         write_adapter(tmp_path / "a" / place, factors, **changes)
     (tmp_path / "a").mkdir(exist_ok=True)

@@ -237,7 +237,7 @@ def test_benign_targets_may_be_addresses(hub: HubServer, tmp_path: Path) -> None
     assert found.returncode == 0, found.stderr
     assert "calibrated on 1 benign adapters" in found.stdout
     absent = run(*command, "hf://two/absent")
-    assert absent.returncode == 3
+    assert absent.returncode == 2
     assert "no such repository" in absent.stderr
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scanner.signatures.building.calibrate import untracked
+from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.building.grouping import ALIKE, complete_linkage, grouped, overlaps
 from scanner.signatures.building.opened import open_member
+from scanner.signatures.building.scoring import untracked
 from scanner.signatures.recipe import AdapterEntry
 from tests.synthetic import BASE, Factors, entry, module_paths, random_factors, write_adapter
 
-NAMES = {BASE}
+NAMES = {str(normalise_base_name(BASE))}
 
 
 def taught(
@@ -69,9 +70,7 @@ def test_the_overlap_is_that_of_the_written_covariances(kinds: list[AdapterEntry
     expected = []
     for site in members[0].by_site:
         first, second = (
-            delta @ delta.T
-            for m in members
-            if (u := m.at(site)) and (delta := u.delta()) is not None
+            delta @ delta.T for member in members for delta in [member.by_site[site].delta()]
         )
         sizes = np.linalg.norm(first) * np.linalg.norm(second)
         expected.append(np.sum(first * second) / sizes)
