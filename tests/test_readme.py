@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from tools import check_readme
+from tests.tools import require
+from tools import check_readme, command_line
 
 
 def test_readme_and_docs_are_in_step() -> None:
@@ -35,3 +39,23 @@ def test_a_block_is_replaced_by_what_the_program_prints() -> None:
     new = check_readme.updated(page)
     assert new.startswith("a\n<!-- begin completion --help -->\n```text\nUsage: ")
     assert new.endswith("```\n<!-- end completion --help -->\nb\n")
+
+
+def test_every_command_is_on_its_page_and_has_a_man_page() -> None:
+    """If this fails: make update-readme."""
+    files = command_line.expected()
+    assert [path.name for path, text in files.items() if path.read_text("utf-8") != text] == []
+    assert set(command_line.MAN.iterdir()) == set(files) - {command_line.PAGE}
+    names = [words for words, _ in command_line.commands()]
+    assert {"scan", "hub report", "signatures make", "completion"} <= set(names)
+    page = command_line.PAGE.read_text("utf-8")
+    assert all(f"<!-- begin {f'{words} --help'.strip()} -->" in page for words in names)
+
+
+@pytest.mark.parametrize("page", sorted(command_line.MAN.iterdir()), ids=lambda path: path.stem)
+def test_man_pages_are_sound(page: Path) -> None:
+    groff = require("groff")
+    done = subprocess.run(
+        [groff, "-man", "-Tutf8", "-ww", "-z", page], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
