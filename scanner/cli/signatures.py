@@ -10,6 +10,7 @@ import click
 from scanner.cli import completing
 from scanner.cli.build import WORK, default_work, found_on_hub, tell_worth
 from scanner.cli.build import command as build
+from scanner.cli.compare import command as compare
 from scanner.cli.init import command as init
 from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
@@ -146,6 +147,7 @@ command.add_command(build)
 command.add_command(init)
 command.add_command(make)
 command.add_command(review)
+command.add_command(compare)
 
 
 @command.command("calibrate")
