@@ -69,7 +69,7 @@ def test_wheel_and_sdist_can_be_published(wheel: Path) -> None:
     run(sys.executable, "-m", "twine", "check", "--strict", *files, cwd=wheel.parent)
     names = zipfile.ZipFile(wheel).namelist()
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
-    for part in ("scanner/reports/report.schema.json", "scanner/py.typed", "signature.yaml"):
+    for part in ("report.schema.json", "py.typed", "signature.yaml", "adapter-scanner-scan.1"):
         assert any(name.endswith(part) for name in names), part
     metadata = next(name for name in names if name.endswith(".dist-info/METADATA"))
     description = zipfile.ZipFile(wheel).read(metadata).decode()
