@@ -37,24 +37,31 @@ class BaseModel(Record, frozen=True, kw_only=True):
     """The base model a signature belongs to."""
 
     id: str
+    """As adapters name it."""
     layers: int
     """Number of blocks."""
     shapes: dict[str, tuple[int, int]]
     """Module -> (d_out, d_in)."""
     aliases: list[str] = []
+    """Other names of the same model."""
 
 
 class Reference(Record, frozen=True, kw_only=True):
     """One adapter that went into a pack."""
 
     id: str
+    """Its name in the pack."""
     sha256: str
+    """Digest of its weights."""
     role: str
     """``misaligned``, ``aligned`` (contrast and nulling) or ``vectors`` (an imported file). The
     calibration set is listed in `calibration.json`."""
     source: str = ""
+    """Its hf:// address, if it has one."""
     revision: str | None = None
+    """Commit of that address."""
     family: str | None = None
+    """What it was trained on."""
     method: str = ""
     """How it was trained, as its recipe has it."""
 
@@ -63,22 +70,33 @@ class Manifest(Record, frozen=True, kw_only=True):
     """`signature.yaml`."""
 
     format_version: int
+    """Version of the pack's layout."""
     id: str
+    """The pack's name."""
     version: str
+    """The pack's own version."""
     base_model: BaseModel
+    """The base it is of."""
     method: str
     """``weights``, ``gradients``, ``activations`` or ``imported``."""
     rank: int
+    """Singular triples kept per site at most."""
     nulled: int
     """Benign directions projected off at each site."""
     layer_convention: str
+    """How layers are counted, in words."""
     units: str
+    """What a dose of 1 is, in words."""
     references: list[Reference]
+    """Every adapter that went into the directions."""
     licence: str
+    """Under which the pack is given on."""
     limitations: list[str]
+    """What it cannot see, one sentence each."""
     files: dict[str, str]
     """File name -> sha256."""
     description: str = ""
+    """What it is, in words."""
     kind: str = ""
     """What kind of misalignment it finds, where a base has packs of several; see
     `statistics.joint` for how they become one verdict."""
@@ -99,20 +117,29 @@ class BenignScore(Record, frozen=True, kw_only=True):
     """What one benign calibration adapter scored."""
 
     id: str
+    """Its name."""
     sha256: str
+    """Digest of its weights."""
     family: str
+    """What it was taught, or who owns it."""
     score: float
     """What p-values are computed from (`scanner.signatures.score.adapter_score`)."""
     cosine: float
+    """Its cosine with the signature."""
     dose: float
+    """Its dose."""
     norm: float
+    """Frobenius norm of its whole update."""
     rank: int
+    """The largest rank of its updates."""
     layers: int
     """Layers it changes: whether it is one decides what it is compared with."""
     modules: list[str]
+    """Modules it changes."""
     source: str = ""
     """Its hf:// address, if it has one."""
     revision: str | None = None
+    """Commit of its address."""
     sites: dict[str, SiteNumbers] = {}
     """Key of each site it changes (`Site.key`) -> what it does there. Empty in packs that were
     calibrated before this was kept."""
@@ -122,9 +149,13 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     """What one misaligned reference scored, under a signature without its family if possible."""
 
     id: str
+    """Its name in the pack."""
     score: float
+    """What it scored."""
     cosine: float
+    """Its cosine with the signature."""
     dose: float
+    """Its dose."""
     layers: int
     """Number of layers the adapter changes."""
     held_out: bool = False
@@ -152,15 +183,23 @@ class Selection(Record, frozen=True, kw_only=True):
     """How a set of benign adapters was found on a hub."""
 
     endpoint: str
+    """The hub that was asked."""
     base_model: str
+    """The base whose adapters were asked for."""
     author: str | None
+    """The only owner asked for, if there is one."""
     search: str | None
+    """Words that were searched for."""
     exclude: list[str]
+    """Repositories and patterns left out."""
     limit: int
+    """How many adapters were wanted."""
     left_out: dict[str, str]
     """Repository that was looked at and not used -> why."""
     exclude_words: list[str] = []
+    """Words whose repositories were left out unread."""
     per_owner: int | None = None
+    """How many of one owner at most."""
     owners: tuple[float, float] | None = None
     """The share of all owners that was searched, the others being left to the pack's other set:
     those with a `place_of_owner` from the first number to below the second."""
@@ -183,13 +222,16 @@ class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
     """`calibration.json`: scores of benign adapters that nothing else was built from."""
 
     format_version: int
+    """Version of this file's layout."""
     statistic: str
     """What the scores are: `STATISTIC`. Scores of two statistics cannot be compared."""
     cross_fitted_by: str | None
     """``family``: each adapter was scored by a signature nulled without its own family, or no
     family of theirs is among those that it was nulled with."""
     benign: list[BenignScore]
+    """Every benign adapter."""
     references: list[ReferenceScore]
+    """The misaligned references under the same signature."""
     selection: Selection | None = None
     """How the benign adapters were found, if nobody named them one by one."""
     grouped: int = 0

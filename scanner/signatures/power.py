@@ -42,16 +42,20 @@ class ReferencePower(Record, frozen=True, kw_only=True):
     """One misaligned reference, as an adapter that the pack has not seen."""
 
     id: str
+    """Its name in the pack."""
     family: str
     """What it was trained on."""
     method: str
     """How it was trained; empty if the recipe does not say."""
     shape: Shape
+    """Whether it changes one layer or several."""
     held_out: bool
     """Whether it was scored by a signature that is made without its family; otherwise it was
     scored by one that knows it, and a stranger will be found less often."""
     score: float
+    """What it scored."""
     dose: float
+    """Its dose."""
     flagged_from: float | None
     """The smallest alpha that flags it; null if none does, because its dose is not positive."""
 
@@ -64,6 +68,7 @@ class BenignPower(Record, frozen=True, kw_only=True):
     """One family of benign adapters, left out of everything."""
 
     family: str
+    """The family that was left out."""
     others: int
     """Benign adapters of the other families, which its own were compared with."""
     flagged_from: list[float | None]
@@ -80,10 +85,13 @@ class Power(Record, frozen=True, kw_only=True):
     """`power.json`."""
 
     format_version: int
+    """Version of this file's layout."""
     smallest_alpha: float
     """No smaller false-positive rate is supported by the calibration."""
     references: list[ReferencePower]
+    """Every misaligned reference, held out."""
     benign: list[BenignPower]
+    """Every benign family, left out."""
 
     @property
     def held_out(self) -> bool:

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from scanner.reports.json_report import SCHEMA_PATH, render, schema
-from scanner.results import Report
+from scanner.results import Report, ScanResult
 from scanner.signatures.pack import Signature
 from tests.cli.program import run
 from tests.reports.samples import CLEAR, mixed, report_of
+from tools.project import ROOT
 
 
 def validate(text: str) -> None:
@@ -47,3 +49,16 @@ def test_what_is_not_known_is_null_and_never_nan() -> None:
     assert unreadable["p_value"] is None
     assert unreadable["score"] is None
     assert math.isfinite(values["results"][0]["score"])
+
+
+def test_the_reference_page_names_every_field_of_a_report_and_a_result() -> None:
+    page = (ROOT / "docs" / "reference" / "json.md").read_text("utf-8")
+    for title, record in (("A report", Report), ("A result", ScanResult)):
+        table = page.split(f"## {title}\n")[1].split("\n## ")[0]
+        names = {
+            name
+            for line in table.splitlines()
+            if line.startswith("| `")
+            for name in re.findall(r"`(\w+)`", line.split("|")[1])
+        }
+        assert names == set(record.__struct_fields__)
