@@ -112,7 +112,7 @@ def report_pictures(chromium: str, folder: Path) -> None:
                 *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
                 f"--blink-settings=preferredColorScheme={scheme}",
                 f"--user-data-dir={folder / 'profile'}",
-                "--window-size=900,1026",
+                "--window-size=900,790",
                 f"--screenshot={FIGURES / name}",
                 page.as_uri(),
             ],
