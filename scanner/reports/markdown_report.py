@@ -22,6 +22,7 @@ from scanner.reports.wording import (
     site_name,
     strongest_sites,
     under_several,
+    unsigned_words,
     used_signatures,
 )
 from scanner.results import Report, ScanResult, Verdict
@@ -103,7 +104,13 @@ def _row(result: ScanResult) -> str:
     numbers = (
         "-" if dose is None else f"{dose:+.2f}",
         "-" if cosine is None else f"{cosine:+.2f}",
-        "-" if overlap is None else percent(overlap),
+        "; ".join(
+            [
+                *([] if overlap is None else [percent(overlap)]),
+                *map(escape, unsigned_words(result)),
+            ]
+        )
+        or "-",
     )
     cells = (_MARKS[result.verdict], target, verdict, *numbers, p_value, base)
     return f"| {' | '.join(cells)} |"

@@ -86,9 +86,9 @@ def render(run: TrainingRun, signatures: Sequence[Signature]) -> str:
 
 def _view(run: TrainingRun, name: str, signature: SignatureSummary | None, largest: float) -> View:
     scans = [scan for scan in run.scans if scan.adapter == name]
-    last, calibration = scans[-1], signature.calibration if signature else None
-    # The calibration's own scores are one signature's: several are combined into another.
-    alone = len(last.result.dose) == 1
+    last = scans[-1]
+    # What an adapter was compared with is on the scale of its score, joint or not.
+    known = last.result.comparison or (signature.calibration if signature else None)
     return View(
         name=name,
         last=last,
@@ -96,10 +96,8 @@ def _view(run: TrainingRun, name: str, signature: SignatureSummary | None, large
         headline=_headline(scans),
         words=VERDICT_WORDS[last.result.verdict],
         rule=_rule_words(run, run.rules.get(name)),
-        dose=_curve(run, scans, "dose", calibration.benign_doses if calibration else []),
-        score=_curve(
-            run, scans, "score", calibration.benign_scores if calibration and alone else []
-        ),
+        dose=_curve(run, scans, "dose", known.benign_doses if known else []),
+        score=_curve(run, scans, "score", known.benign_scores if known else []),
         heat=heat_map(last.result.sites, largest),
         strongest=", ".join(site_name(site) for site in strongest_sites(last.result)),
     )

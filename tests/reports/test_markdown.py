@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from scanner.reports.markdown_report import escape, render
 from scanner.reports.terminal import printable
 from scanner.results import StaleAcceptance
-from tests.reports.samples import FLAGGED, HOSTILE, mixed, report_of
+from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, mixed, report_of
 
 
 class Elements(HTMLParser):
@@ -88,3 +88,12 @@ def test_stale_baseline_entries_are_listed() -> None:
         report_of(FLAGGED), stale=[StaleAcceptance(target="old", reason="no longer there")]
     )
     assert "no longer there" in parsed(render(report)).text
+
+
+def test_a_signature_without_a_sign_shows_its_overlap_whatever_the_verdict() -> None:
+    for result in (CLEAR, FLAGGED):
+        shown = msgspec.structs.replace(result, overlap={**result.overlap, HOSTILE: 0.21})
+        page = Elements()
+        page.feed(MarkdownIt("commonmark").enable("table").render(render(report_of(shown))))
+        assert f"overlap 21% with {printable(HOSTILE)} (no sign)" in page.text
+        assert "script" not in page.tags

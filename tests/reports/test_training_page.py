@@ -16,7 +16,7 @@ from scanner.reports.training_html import render
 from scanner.reports.training_lines import change_line, summary_line
 from scanner.results import RunRuleSummary, ScanResult, TrainingRun, TrainingScan, Verdict
 from scanner.signatures.pack import Signature
-from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, INCONCLUSIVE, NASTY
+from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, INCONCLUSIVE, NASTY, TWO
 from tests.reports.test_html_report import POLICY, Page
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -45,6 +45,12 @@ def test_what_a_person_reads(pack: Signature) -> None:
     assert "a chance of at most 0.05" in text
     assert "Dose by module and layer" in text
     assert text.count("flagged at 10") == 2
+
+
+def test_the_joint_score_stands_among_benign_adapters_too(pack: Signature) -> None:
+    """What the adapter was compared with is known, whatever signatures the page was given."""
+    page = Page(render(record(look(5, TWO)), [pack]))
+    assert page.text.count("nine of ten benign adapters: ") == 2
 
 
 def test_a_run_that_was_never_flagged(pack: Signature) -> None:

@@ -24,7 +24,7 @@ SITES = st.builds(
 )
 
 
-PICTURED = {"benign_scores": [], "benign_doses": [], "references": []}
+PICTURED: dict[str, list[float]] = {"benign_scores": [], "benign_doses": [], "references": []}
 """What only a picture of a single result needs, and the ledger leaves to the packs."""
 
 
