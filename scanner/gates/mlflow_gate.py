@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scanner.errors import MissingExtraError, RegistryError, TargetError, UsageError, first_line
-from scanner.gates.attestation import Override, Subject, now, sign
+from scanner.gates.attestation import Attestation, Override, Subject, now, sign
 from scanner.gates.judgement import Judgement, judge_directory, unreadable
 from scanner.gates.keys import SigningKey
 from scanner.gates.mlflow_pass import showing_pass, signed_pass
-from scanner.gates.mlflow_tags import ATTESTATION, OVERRIDE, override_tags, verdict_tags
+from scanner.gates.mlflow_tags import (
+    ATTESTATION,
+    OVERRIDE,
+    override_tags,
+    verdict_tags,
+    with_verdict,
+)
 from scanner.scanning.targets import ScanOptions
 
 if TYPE_CHECKING:
@@ -120,6 +126,7 @@ def judge_version(
             **verdict_tags(judgement.attestation),
         }
         _write(found, where, tags, client)
+        _describe(found, where, judgement.attestation, client)
     return judgement
 
 
@@ -198,6 +205,13 @@ def _download(found: Any, where: str, scratch: Path, client: MlflowClient) -> Pa
 def _write(found: Any, where: str, tags: dict[str, str], client: MlflowClient) -> None:
     for tag, value in tags.items():
         _asked(where, client.set_model_version_tag, found.name, found.version, tag, value)
+
+
+def _describe(found: Any, where: str, verdict: Attestation, client: MlflowClient) -> None:
+    """Says the verdict where MLflow's page of the version begins."""
+    text = with_verdict(found.description, verdict)
+    if text is not None and text != found.description:
+        _asked(where, client.update_model_version, found.name, found.version, text)
 
 
 def _asked(where: str, ask: Any, *arguments: str) -> Any:

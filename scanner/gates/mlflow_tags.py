@@ -2,15 +2,22 @@
 
 One tag is believed: `ATTESTATION`, a signed token. The others repeat it for people and for
 searches (``tags.`adapter-scanner.verdict` = 'clear'``), and the gate lets nobody write anything
-else into them.
+else into them. MLflow's pages show tags by name, so the first of them says verdict and reason; and
+above all tags they show the version's description, which says the same and is anybody's to edit.
 """
 
 from __future__ import annotations
 
 from scanner.gates.attestation import Attestation, Override
+from scanner.gates.model_card import BEGIN, END, with_section
+from scanner.reports.markdown_report import escape
 
 NAMESPACE = "adapter-scanner."
 """Tags that begin so, in any case, belong to the scanner."""
+SUMMARY = "adapter-scanner"
+"""Verdict and reason in one: the first of all the scanner's tags by name."""
+MOST_DESCRIPTION = 5000
+"""Characters of a description that MLflow keeps (SqlModelVersion.description)."""
 ATTESTATION = "adapter-scanner.attestation"
 OVERRIDE = "adapter-scanner.override"
 UNKNOWN = "unknown"
@@ -19,12 +26,14 @@ UNKNOWN = "unknown"
 
 def is_reserved(key: str) -> bool:
     """Whether a tag belongs to the scanner."""
-    return key.strip().casefold().startswith(NAMESPACE)
+    folded = key.strip().casefold()
+    return folded == SUMMARY or folded.startswith(NAMESPACE)
 
 
 def verdict_tags(verdict: Attestation) -> dict[str, str]:
     """What a verdict says, one tag each."""
     return {
+        SUMMARY: _in_words(verdict),
         "adapter-scanner.verdict": verdict.verdict.value,
         "adapter-scanner.reason": "; ".join(verdict.reasons) or UNKNOWN,
         "adapter-scanner.dose": _number(verdict.dose),
@@ -44,6 +53,34 @@ def override_tags(override: Override) -> dict[str, str]:
         "adapter-scanner.override_reason": override.reason,
         "adapter-scanner.override_expires": override.expires.isoformat(),
     }
+
+
+def with_verdict(description: str | None, verdict: Attestation) -> str | None:
+    """A version's description with a section that says the verdict and why.
+
+    Args:
+        description: What stands there; text around the section is kept.
+        verdict: The verdict.
+
+    Returns:
+        None if it would be longer than MLflow takes.
+    """
+    lines = (
+        BEGIN,
+        f"**adapter-scanner: {verdict.verdict.value}**",
+        "",
+        *(f"- {escape(reason)}" for reason in verdict.reasons),
+        "",
+        f"Judged {verdict.time:%Y-%m-%d %H:%M} UTC. Signed in the tag `{ATTESTATION}`; this text "
+        "is not.",
+        END,
+    )
+    text = with_section(description or "", "\n".join(lines))
+    return text if len(text) <= MOST_DESCRIPTION else None
+
+
+def _in_words(verdict: Attestation) -> str:
+    return ": ".join([verdict.verdict.value, "; ".join(verdict.reasons) or UNKNOWN])
 
 
 def _number(value: float | None) -> str:

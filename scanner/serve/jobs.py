@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -93,6 +94,22 @@ class Delivery:
     body_sha256: str
     subjects: tuple[Subject, ...]
     received: float
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which jobs a page shows; an empty string is any."""
+
+    verdict: str = ""
+    """One of the verdicts, or ``none`` where there is none yet."""
+    state: str = ""
+    platform: str = ""
+    model: str = ""
+    """What is in the model's name."""
+    before: int = 2**63 - 1
+    """Only jobs with smaller ids: the page after another."""
+
+
+ANY = Wanted()
 
 
 class Acceptance(Enum):
@@ -301,10 +318,29 @@ class JobStore:
         ).fetchone()
         return int(row[0])
 
-    def recent(self, most: int) -> list[Job]:
-        """The newest jobs, newest first."""
-        rows = self._connection.execute("SELECT * FROM jobs ORDER BY id DESC LIMIT ?", (most,))
+    def recent(self, most: int, wanted: Wanted = ANY) -> list[Job]:
+        """The newest jobs, newest first.
+
+        Args:
+            most: How many at most.
+            wanted: Which of them.
+        """
+        rows = self._connection.execute(
+            "SELECT * FROM jobs WHERE id < :before "
+            "AND (:verdict = '' OR coalesce(verdict, 'none') = :verdict) "
+            "AND (:state = '' OR state = :state) AND (:platform = '' OR platform = :platform) "
+            "AND instr(lower(json_extract(subject, '$.name')), lower(:model)) "
+            "ORDER BY id DESC LIMIT :most",
+            {**msgspec.structs.asdict(wanted), "most": most},
+        )
         return [_as_job(row) for row in rows]
+
+    def counts_of(self, column: Literal["verdict", "state"]) -> dict[str, int]:
+        """Value of a column -> jobs that have it; without a verdict it is ``none``."""
+        rows = self._connection.execute(
+            f"SELECT coalesce({column}, 'none'), count(*) FROM jobs GROUP BY 1"  # noqa: S608
+        )
+        return {str(row[0]): int(row[1]) for row in rows}
 
     def forget(self, deliveries_before: float, jobs_before: float) -> list[int]:
         """Removes old delivery ids and finished jobs; returns the jobs' ids."""

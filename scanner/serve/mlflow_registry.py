@@ -18,7 +18,7 @@ from scanner.gates.attestation import Attestation, sign, verify
 from scanner.gates.judgement import attest
 from scanner.gates.keys import SigningKey
 from scanner.gates.mlflow_pass import showing_pass, signed_pass
-from scanner.gates.mlflow_tags import ATTESTATION, verdict_tags
+from scanner.gates.mlflow_tags import ATTESTATION, verdict_tags, with_verdict
 from scanner.serve.events import Subject
 from scanner.serve.platforms import (
     ChangedSinceError,
@@ -137,6 +137,9 @@ class MlflowWriter:
             if found.tags.get(tag) != value:
                 write = client.set_model_version_tag
                 _asked(subject, write, subject.name, subject.revision, tag, value)
+        text = with_verdict(found.description, attestation)
+        if text is not None and text != found.description:
+            _asked(subject, client.update_model_version, subject.name, subject.revision, text)
 
     def _is_newer(self, token: str, than: Attestation) -> bool:
         """Whether a verdict of this scanner's that stands there already is the newer one."""

@@ -30,12 +30,18 @@ from scanner.serve.writers import Writers
 
 log = logging.getLogger("adapter_scanner.serve")
 
+_HUB = "https://huggingface.co"
 _MOST_CONNECTIONS = 512
 _LARGEST_HEAD = 16_384
 _IDLE_SECONDS = 10
 _DRAIN_SECONDS = 15
 _DAY = 86_400.0
 _TIDY_SECONDS = 3_600.0
+
+
+def _web_page(address: str) -> str | None:
+    """An address that a browser can open; None for a database's or a folder's."""
+    return address.rstrip("/") if address.startswith(("https://", "http://")) else None
 
 
 def serve(settings: ServeSettings, writers: Writers) -> None:
@@ -123,6 +129,8 @@ class _Server:
                 most_bytes=self._settings.most_body_bytes,
                 host_names=self._settings.host_names,
                 is_named=lambda model: self._settings.policy.rule_for(model) is not None,
+                hub_page=_web_page(os.environ.get("HF_ENDPOINT") or _HUB),
+                mlflow_page=_web_page(os.environ.get("MLFLOW_TRACKING_URI", "")),
             ),
             self._intake,
             self._metrics,

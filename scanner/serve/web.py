@@ -6,7 +6,7 @@ import hashlib
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from starlette.routing import Route
 from scanner.serve import pages, verification
 from scanner.serve.events import Ignored, Platform, Subject, hub_subjects, mlflow_subjects
 from scanner.serve.intake import Intake
-from scanner.serve.jobs import Acceptance, Delivery, JobStore
+from scanner.serve.jobs import Acceptance, Delivery, JobStore, Wanted
 from scanner.serve.metrics import CONTENT_TYPE, Metrics
 from scanner.serve.verification import RefusedError
 
@@ -32,6 +32,7 @@ BODY_SECONDS = 10.0
 _RETRY_SECONDS = 30
 _SHOWN_JOBS = 200
 _LARGEST_ID = 2**63 - 1
+_LONGEST_FILTER = 200
 _STATUS = {Acceptance.QUEUED: 202, Acceptance.REPEATED: 200, Acceptance.CONFLICT: 409}
 _LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 
@@ -56,6 +57,21 @@ class WebSettings:
     """Names, beside this machine's own, under which pages are shown."""
     is_named: Callable[[str], bool]
     """Whether the policy says anything about a model."""
+    hub_page: str | None = None
+    """The hub's address, where models have pages."""
+    mlflow_page: str | None = None
+    """MLflow's address, if it has pages."""
+
+
+def wanted_in(query: Mapping[str, str]) -> Wanted:
+    """The filter in an address; what is no filter there is any."""
+    before = query.get("before", "")
+    known = before.isascii() and before.isdigit() and int(before[:20]) <= _LARGEST_ID
+    names = ("verdict", "state", "platform", "model")
+    return Wanted(
+        **{name: query.get(name, "").strip()[:_LONGEST_FILTER] for name in names},
+        before=int(before) if known else _LARGEST_ID,
+    )
 
 
 class Web:
@@ -79,6 +95,15 @@ class Web:
         self._intake = intake
         self._metrics = metrics
         self._trouble = trouble
+        taken = (
+            ("/webhooks/mlflow", settings.mlflow_secrets),
+            ("/webhooks/huggingface", settings.hub_secrets),
+        )
+        self._places = pages.Places(
+            hub=settings.hub_page,
+            mlflow=settings.mlflow_page,
+            routes=tuple(path for path, secrets in taken if secrets),
+        )
 
     def application(self) -> Starlette:
         """The ASGI application."""
@@ -180,16 +205,20 @@ class Web:
         text = await run_in_threadpool(self._metrics.exposition)
         return Response(text, media_type=CONTENT_TYPE)
 
-    async def _list(self, request: Request) -> Response:  # noqa: ARG002
-        page = await run_in_threadpool(self._render_list)
+    async def _list(self, request: Request) -> Response:
+        page = await run_in_threadpool(self._render_list, wanted_in(request.query_params))
         return Response(page, headers=pages.LIST_HEADERS, media_type="text/html")
 
-    def _render_list(self) -> str:
+    def _render_list(self, wanted: Wanted) -> str:
         store = JobStore(self._settings.jobs)
         try:
-            return pages.render_list(store.recent(_SHOWN_JOBS))
+            jobs = store.recent(_SHOWN_JOBS + 1, wanted)
+            counts = {"verdict": store.counts_of("verdict"), "state": store.counts_of("state")}
         finally:
             store.close()
+        return pages.render_list(
+            jobs[:_SHOWN_JOBS], wanted, counts, self._places, more=len(jobs) > _SHOWN_JOBS
+        )
 
     async def _style(self, request: Request) -> Response:  # noqa: ARG002
         return Response(pages.STYLE, headers=pages.LIST_HEADERS, media_type="text/css")

@@ -37,10 +37,13 @@ def test_a_misaligned_version_gets_its_tags_and_no_alias(
     gated_server: GatedServer, name: str
 ) -> None:
     version = gated_server.register(name, MISALIGNED)
-    assert "no valid verdict" in str(set_alias(gated_server, version))
+    refused = str(set_alias(gated_server, version))
+    assert "there is no valid verdict on it; `adapter-scanner gate mlflow" in refused
     gated_server.judge(version)
+    assert "--key KEY" not in str(set_alias(gated_server, version)), "it has its verdict"
     found = tags(gated_server, version)
     assert found["adapter-scanner.verdict"] == "flagged"
+    assert found["adapter-scanner"].startswith("flagged: carries a dose of")
     assert float(found["adapter-scanner.dose"]) > 0.5
     assert float(found["adapter-scanner.p_value"]) <= 0.01
     assert found["adapter-scanner.packs"].startswith("persona-llama-weights@")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NoReturn
@@ -56,7 +57,7 @@ class Gate:
             "  ", " "
         )
         if not decision.allowed:
-            refuse(f"{what}: {decision.reason}")
+            refuse(f"{what}: {decision.reason}{self.way_out(version)}")
         if decision.overridden_by:
             _record("allowed", f"{what}: {decision.reason}")
 
@@ -74,6 +75,12 @@ class Gate:
             self._believed(version.tags, OVERRIDE, self._keys.people, Override),
             now(),
         )
+
+    def way_out(self, version: Any) -> str:
+        """The command that gives a version its verdict, if it has none; otherwise nothing."""
+        if self._believed(version.tags, ATTESTATION, self._keys.scanners, Attestation):
+            return ""
+        return f"; {judging_command(version.name, version.version)} makes one"
 
     def freezes(self, model: str) -> bool:
         """Whether files of a registered version of this model may no longer change."""
@@ -176,6 +183,12 @@ class Gate:
 def _rank(verdict: Attestation) -> tuple[datetime, int]:
     """Which of two verdicts holds: the newer, and within a second the graver."""
     return verdict.time, -ORDER.index(verdict.verdict)
+
+
+def judging_command(model: str, version: Any) -> str:
+    """The command that judges a version, as somebody with a scanner's key types it."""
+    uri = shlex.quote(f"models:/{model}/{version}")
+    return f"`adapter-scanner gate mlflow {uri} --key KEY`"
 
 
 def _same_version(version: Any, record: Attestation | Override) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from scanner.gates.mlflow_server.files import canonical_location, is_inside
-from scanner.gates.mlflow_server.gate import Gate, refuse
+from scanner.gates.mlflow_server.gate import Gate, judging_command, refuse
 from scanner.gates.mlflow_tags import is_reserved
 from scanner.gates.policy import Action
 
@@ -130,7 +130,8 @@ class GatedStore:
             first = holders[0]
             refuse(
                 f"files of {first.model} version {first.version} are not to be downloaded: it "
-                "has no valid verdict that lets it pass"
+                "has no valid verdict that lets it pass; "
+                f"{judging_command(first.model, first.version)} makes one"
             )
 
     def require_writable(self, place: str) -> None:
