@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples" / "adapters"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def run(*command: str | Path, cwd: Path, wanted: int = 0) -> str:
@@ -61,7 +62,6 @@ def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripts / "adapter-scanner"
 
 
-@pytest.mark.slow
 def test_wheel_and_sdist_can_be_published(wheel: Path) -> None:
     pytest.importorskip("twine")
     files = list(wheel.parent.glob("adapter_scanner-*"))
@@ -76,7 +76,6 @@ def test_wheel_and_sdist_can_be_published(wheel: Path) -> None:
     assert "](docs/" not in description, "links of the README lead nowhere on PyPI"
 
 
-@pytest.mark.slow
 def test_the_installed_command_judges_a_real_models_adapters(program: Path, tmp_path: Path) -> None:
     words = run(program, "scan", EXAMPLES / "smollm2", "-f", "json", cwd=tmp_path, wanted=1)
     report = json.loads(words)
@@ -89,7 +88,6 @@ def test_the_installed_command_judges_a_real_models_adapters(program: Path, tmp_
     assert "<!doctype html>" in page.read_text("utf-8")
 
 
-@pytest.mark.slow
 def test_what_needs_more_says_so_in_one_line(program: Path, tmp_path: Path) -> None:
     if os.name == "nt":
         wanted = "the server needs Linux or macOS"
