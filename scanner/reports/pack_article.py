@@ -52,6 +52,8 @@ class PackView:
     id: str
     description: str
     sentences: list[str]
+    warnings: list[str]
+    """What may make it useless, each with the cause and what to do."""
     scores: list[Scores]
     """By shape, that of most adapters first."""
     roc: Steps | None
@@ -73,13 +75,14 @@ def pack_view(signature: Signature, anchor: str) -> PackView:
         SignatureError: If it is damaged.
     """
     manifest, calibration, power = signature.manifest, signature.calibration, signature.power
-    curve = _roc(calibration) if calibration else None
+    curve, summary = _roc(calibration) if calibration else None, summarise_pack(signature)
     alphas = _power_points(power) if power else []
     return PackView(
         anchor=anchor,
         id=signature.id,
         description=manifest.description,
         sentences=_sentences(signature, power),
+        warnings=[caution.line() for caution in summary.warnings],
         scores=_all_scores(manifest, calibration) if calibration else [],
         roc=roc_curve(curve) if curve else None,
         roc_text=_roc_text(curve) if curve else "",
@@ -88,7 +91,7 @@ def pack_view(signature: Signature, anchor: str) -> PackView:
         else None,
         power_text=_power_text(power) if power else "",
         map=signature_map({site: signature.direction_norm(site) ** 2 for site in signature.sites}),
-        facts=detail_rows(summarise_pack(signature), signature),
+        facts=[row for row in detail_rows(summary, signature) if row[0] != "warning"],
     )
 
 

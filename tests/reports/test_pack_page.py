@@ -17,6 +17,7 @@ from scanner.reports.pack_drawing import power_curve, roc_curve, signature_map
 from scanner.reports.pack_html import render
 from scanner.signatures.building.imported import ImportOptions, import_pack
 from scanner.signatures.building.vectors import VectorOptions
+from scanner.signatures.cautions import cautions_of
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.saving import save_calibration
 from scanner.statistics.roc import area_interval, roc
@@ -76,6 +77,16 @@ def test_what_it_finds_is_said_with_its_interval(faint: Signature) -> None:
     assert 0 < found.count < found.n
     assert f"{found.count} of {found.n} at alpha 0.05" in text
     assert re.search(r"Area under the curve 0\.\d{3} \(95%: 0\.\d{3} to [01]\.\d{3}\)", text)
+
+
+def test_warnings_come_before_any_picture(faint: Signature) -> None:
+    """What `signatures show` warns of, in its words."""
+    told = [caution.line() for caution in cautions_of(faint)]
+    assert told
+    text = " ".join(Page(render(faint)).text.split())
+    for line in told:
+        assert 0 < text.index(" ".join(line.split())) < text.index("What tells them apart")
+        assert text.count(" ".join(line.split())) == 1
 
 
 def test_references_in_sample_are_called_so(faint: Signature, tmp_path: Path) -> None:
