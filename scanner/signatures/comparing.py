@@ -237,8 +237,9 @@ class _Known:
 
     def __init__(self, signature: Signature) -> None:
         assert signature.calibration is not None, "packs without a calibration are not asked"
-        self._benign = signature.calibration.benign
-        self._all = benign_scores(self._benign)
+        benign = signature.calibration.benign
+        self._place = {item.sha256: place for place, item in enumerate(benign)}
+        self._all = benign_scores(benign)
 
     def say(self, digest: str, item: BenignScore | ReferenceScore, alpha: float) -> ScoredBy:
         """What the pack says of an adapter."""
@@ -252,8 +253,15 @@ class _Known:
         )
 
     def _others(self, digest: str) -> BenignScores:
-        others = [item for item in self._benign if item.sha256 != digest]
-        return benign_scores(others) if 0 < len(others) < len(self._benign) else self._all
+        place, known = self._place.get(digest), self._all
+        if place is None or known.n == 1:
+            return known
+        shapes, families = known.shapes, known.families
+        return BenignScores(
+            np.delete(known.benign, place, axis=0),
+            shapes[:place] + shapes[place + 1 :],
+            families[:place] + families[place + 1 :],
+        )
 
 
 def _thresholds(
