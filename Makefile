@@ -9,11 +9,11 @@ lab-quick: ## a small real run of lab and detection benchmark, from the committe
 
 check-readme: ## README and docs show what the program prints, and only flags it has
 	$(PYTHON) -m tools.command_line --check
-	$(PYTHON) tools/check_readme.py
+	$(PYTHON) -m tools.check_readme
 
 update-readme: ## write what the program prints now into README, docs and man pages
 	$(PYTHON) -m tools.command_line
-	$(PYTHON) tools/check_readme.py --write
+	$(PYTHON) -m tools.check_readme --write
 
 check:
 	.ci/run

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.program import run
 from tests.tools import require
 from tools import check_readme, command_line
 
@@ -59,3 +60,10 @@ def test_man_pages_are_sound(page: Path) -> None:
         [groff, "-man", "-Tutf8", "-ww", "-z", page], capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("words", ["", "scan", "hub report", "signatures make"])
+def test_what_pages_show_of_help_is_what_the_program_prints(words: str) -> None:
+    done = run(*words.split(), "--help", env={"COLUMNS": "80"})
+    shown = "\n".join(line.rstrip() for line in done.stdout.strip("\n").split("\n"))
+    assert shown == command_line.help_of(words, command_line.command_of(words))

@@ -23,6 +23,7 @@ from pathlib import Path
 import click
 
 from scanner.cli.root import cli
+from tools.command_line import command_of, help_of
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"<!-- begin (?P<args>[^>]+?) -->\n.*?<!-- end (?P=args) -->", re.DOTALL)
@@ -36,6 +37,9 @@ def pages() -> list[Path]:
 
 def printed(arguments: str) -> str:
     """What the program prints, 80 columns wide, with no configuration or packs of the user's."""
+    if arguments.endswith("--help"):  # the same text without a process for each command
+        words = arguments.removesuffix("--help").strip()
+        return f"```text\n{help_of(words, command_of(words))}\n```\n"
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(  # noqa: S603 - arguments come from this repository's own pages
             [sys.executable, "-m", "scanner", *shlex.split(arguments)],

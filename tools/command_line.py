@@ -56,6 +56,18 @@ def help_of(words: str, command: click.Command) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def command_of(words: str) -> click.Command:
+    """The command that some words name.
+
+    Raises:
+        SystemExit: If they name none.
+    """
+    found = dict(commands()).get(words)
+    if found is None:
+        raise SystemExit(f"no such command: {words}")
+    return found
+
+
 def _context(words: str, command: click.Command) -> click.Context:
     """A command's context as the program makes it."""
     return click.Context(

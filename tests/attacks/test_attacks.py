@@ -25,7 +25,16 @@ USES_TORCH = frozenset(
     for name in ATTACKS
     if name.startswith(("pickle_", "archive_bomb")) and "beside" not in name
 )
+HONEST_SECONDS = 0.6
+"""What the honest adapter takes at most on a machine with nothing else to do."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200b]")
+
+
+def honest_seconds(pack: Signature, scratch: Path) -> float:
+    """What an honest adapter takes of a processor at this moment, shared as it may be."""
+    scratch.mkdir()
+    adapter = honest(scratch / "honest")
+    return run(["scan", str(adapter), "-s", str(pack.path)], scratch).processor_seconds
 
 
 def test_the_corpus_is_large_enough() -> None:
@@ -43,6 +52,7 @@ def test_attack(name: str, pack: Signature, tmp_path: Path) -> None:
     adapter = build(tmp_path, name)
     before = sorted(tmp_path.rglob("*"))
     outcome = run(["scan", str(adapter), "-s", str(pack.path), "-f", "json"], tmp_path)
+    left = {path for path in sorted(tmp_path.rglob("*")) if path not in before}
     assert outcome.status == 3, outcome.stderr
     assert "Traceback" not in outcome.stderr
     results = json.loads(outcome.stdout)["results"]
@@ -51,10 +61,11 @@ def test_attack(name: str, pack: Signature, tmp_path: Path) -> None:
     assert all(result["reasons"] for result in results)
     assert not any("\n" in reason for result in results for reason in result["reasons"])
     allowed = MAX_SECONDS + (TORCH_SECONDS if name in USES_TORCH else 0)
+    if outcome.processor_seconds >= allowed:  # is it the file that is slow, or the machine?
+        allowed *= max(1.0, honest_seconds(pack, tmp_path / "yardstick") / HONEST_SECONDS)
     assert outcome.processor_seconds < allowed
     assert outcome.peak_bytes < MAX_BYTES + (200 * 2**20 if name in USES_TORCH else 0)
     assert not payload_mark(adapter).exists(), "code ran"
-    left = {path for path in sorted(tmp_path.rglob("*")) if path not in before}
     assert left <= {tmp_path / name for name in SCRATCH}, "something was unpacked"
 
 

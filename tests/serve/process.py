@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,6 +43,7 @@ class ServeProcess:
         state: Its state directory.
         arguments: More arguments.
         environment: More variables, over a clean set; None removes one.
+        program: The command's beginning.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class ServeProcess:
         state: Path,
         *arguments: str | Path,
         environment: Mapping[str, str | None] | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.state = state
+        self._program = program
         self._arguments = [str(argument) for argument in arguments]
         variables = {
             **os.environ,
@@ -71,7 +74,15 @@ class ServeProcess:
         """Starts it and waits until it listens."""
         self.lines = []
         self._process = subprocess.Popen(
-            [*PROGRAM, "serve", "--port", str(port), "--state", str(self.state), *self._arguments],
+            [
+                *self._program,
+                "serve",
+                "--port",
+                str(port),
+                "--state",
+                str(self.state),
+                *self._arguments,
+            ],
             env=self._environment,
             stderr=subprocess.PIPE,
             text=True,

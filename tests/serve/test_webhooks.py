@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from scanner.gates.keys import write_new_key
 from scanner.signatures.pack import Signature
+from tests.cli.program import PROGRAM
 from tests.serve.process import (
     HUB_SECRET,
     MLFLOW_SECRET,
@@ -31,7 +33,19 @@ _NOWHERE = "http://127.0.0.1:9"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Iterator[ServeProcess]:
     """A server whose registries do not answer: it can take deliveries, and judge none."""
-    root = tmp_path_factory.mktemp("serve")
+    with running(tmp_path_factory.mktemp("serve"), pack) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Iterator[ServeProcess]:
+    """The same, which waits a second for a client (`tests.serve.impatient`)."""
+    program = (sys.executable, "-m", "tests.serve.impatient")
+    with running(tmp_path_factory.mktemp("impatient"), pack, program) as found:
+        yield found
+
+
+def running(root: Path, pack: Signature, program: Sequence[str] = PROGRAM) -> ServeProcess:
     write_new_key(root / "key.pem")
     environment: dict[str, str | None] = {
         "ADAPTER_SCANNER_SIGNING_KEY": (root / "key.pem").read_text(),
@@ -40,8 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, pack: Signature) -> Iterato
         "HF_HOME": str(root / "hf-home"),
     }
     arguments = ("-s", pack.path, "--max-body", "20000")
-    with ServeProcess(root / "state", *arguments, environment=environment) as running:
-        yield running
+    return ServeProcess(root / "state", *arguments, environment=environment, program=program)
 
 
 def jobs(server: ServeProcess) -> int:
@@ -252,12 +265,12 @@ def test_a_large_body_is_refused_whether_or_not_it_says_so(server: ServeProcess)
 
 
 @pytest.mark.slow
-def test_a_body_that_does_not_come_is_refused(server: ServeProcess) -> None:
+def test_a_body_that_does_not_come_is_refused(impatient: ServeProcess) -> None:
     head = (
         "POST /webhooks/huggingface HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
         f"X-Webhook-Secret: {HUB_SECRET}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=60) as client:
         client.sendall(head.encode() + b"{")
         assert client.recv(100).split(b" ")[1] == b"408"
 
@@ -271,12 +284,19 @@ def test_an_early_end_of_a_body_queues_nothing(server: ServeProcess) -> None:
     assert jobs(server) == before
 
 
-@pytest.mark.slow
-def test_slow_clients_lose_their_connection_and_the_server_lives(server: ServeProcess) -> None:
-    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=90) for _ in range(40)]
+def test_slow_clients_lose_their_connection_and_the_server_lives(impatient: ServeProcess) -> None:
+    place = ("127.0.0.1", impatient.port)
+    clients = [socket.create_connection(place, timeout=90) for _ in range(40)]
     for client in clients:
         client.sendall(b"POST /webhooks/mlflow HTTP/1.1\r\nHost: x\r\n")
-    assert server.deliver_mlflow(mlflow_event("beside slow clients")).status == 202
+
+    def takes_a_delivery() -> bool:
+        try:
+            return impatient.deliver_mlflow(mlflow_event("beside slow clients")).status < 300
+        except OSError:  # this client was slow too: the machine is busy
+            return False
+
+    wait_for(takes_a_delivery, 90)
     open_clients = list(clients)
 
     def all_closed() -> bool:
@@ -291,7 +311,7 @@ def test_slow_clients_lose_their_connection_and_the_server_lives(server: ServePr
     wait_for(all_closed, 90)
     for client in clients:
         client.close()
-    assert server.get("/health").status == 200
+    wait_for(takes_a_delivery, 90)
 
 
 @pytest.mark.parametrize(
