@@ -56,6 +56,7 @@ def test_links_to_nothing_are_named_and_code_is_left_alone() -> None:
         ("there", "gone.png", ["no such file"]),
         ("there", "https://example.org/p.png", ["loads https://example.org/p.png from elsewhere"]),
         ("there", "//example.org/p.png", ["loads //example.org/p.png from elsewhere"]),
+        ("there", "p.png' data-md-component='source' href='//stars.example", ["loads //stars"]),
     ],
 )
 def test_the_checker_sees(anchor: str, image: str, words: list[str], tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from tools.project import ROOT
 
 LOADING = {"img": "src", "script": "src", "iframe": "src", "source": "srcset", "link": "href"}
 """Elements that a browser fetches without being asked, with the attribute that says from where."""
+ASKING = {"data-md-component": "source"}
+"""Attributes by which the theme's own script asks somebody else for numbers."""
 NOT_FETCHED = {"canonical", "prev", "next", "alternate"}
 
 
@@ -36,6 +38,8 @@ class Page(HTMLParser):
         """Collects what one element names."""
         values = {name: value for name, value in attrs if value}
         self.anchors.update(values[name] for name in ("id", "name") if name in values)
+        if ASKING.items() <= values.items():
+            self.loaded.append(values["href"])
         if tag == "a" and "href" in values:
             self.linked.append(values["href"])
         fetched = not NOT_FETCHED & set(values.get("rel", "").split())
