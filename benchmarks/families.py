@@ -1,8 +1,8 @@
 """What a pack is worth when its recipe is right, and when one word of it is wrong.
 
-    python -m benchmarks.families adapters --root .cache/organisms     make the adapters (base llama, minutes)
-    python -m benchmarks.families rows --root .cache/organisms         the table of docs/signatures.md
-    python -m benchmarks.families groups FOLDER...                     families found against true ones
+    python -m benchmarks.families adapters         make the adapters (base llama, minutes)
+    python -m benchmarks.families rows             the table of docs/signatures.md
+    python -m benchmarks.families groups FOLDER... families found against true ones
 
 `rows` does what a user does: adapters in folders, `signatures init`, `build`, and a scan at alpha
 0.05 of adapters that the pack has not seen. Each row spoils the folders in another way.
@@ -239,8 +239,8 @@ def make_adapters(root: Path, workers: int) -> None:
 def print_rows(root: Path) -> None:
     """Print the table."""
     click.echo(
-        "| recipe | own references found | unseen misaligned flagged | personas flagged | other benign "
-        "flagged | clear | warnings |\n|---|---|---:|---:|---:|---:|---|"
+        "| recipe | own references found | unseen misaligned flagged | personas flagged | "
+        "other benign flagged | clear | warnings |\n|---|---|---:|---:|---:|---:|---|"
     )
     for outcome in outcomes(load_population(root / POPULATION)):
         click.echo(outcome.line())
