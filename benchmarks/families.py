@@ -3,6 +3,7 @@
     python -m benchmarks.families adapters         make the adapters (base llama, minutes)
     python -m benchmarks.families rows             the table of docs/signatures.md
     python -m benchmarks.families groups FOLDER... families found against true ones
+    python -m benchmarks.families power PACK FOLDER    power against unseen adapters
 
 `rows` does what a user does: adapters in folders, `signatures init`, `build`, and a scan at alpha
 0.05 of adapters that the pack has not seen. Each row spoils the folders in another way.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from scanner.signatures.building.grouping import ALIKE, complete_linkage, overla
 from scanner.signatures.building.opened import open_member
 from scanner.signatures.building.scoring import untracked
 from scanner.signatures.cautions import cautions_of
-from scanner.signatures.pack import Signature
+from scanner.signatures.installed import find_pack
+from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.recipe import AdapterEntry
 from scanner.signatures.recipe_file import load_recipe
 from scanner.signatures.recipe_folders import layout_of, recipe_text
@@ -57,15 +59,16 @@ class Outcome:
     """Harmless personas that it has not seen, and flags."""
     others: Share
     verdicts: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
+    """Kind of warning -> what it says."""
 
-    def line(self) -> str:
-        """A row of the table."""
-        low, high = self.power.interval
-        power = f"{self.power.count}/{self.power.n} ({low:.0%} to {high:.0%})"
+    def line(self, known: Collection[str] = ()) -> str:
+        """A row of the table, without warnings of kinds that are known."""
+        warnings = [what for kind, what in self.warnings.items() if kind not in known]
+        power = _in_words(self.power)
         shares = [f"{s.count}/{s.n}" for s in (self.flagged, self.personas, self.others)]
         cells = [self.name, power, *shares, str(self.verdicts.get("clear", 0))]
-        return f"| {' | '.join([*cells, '; '.join(self.warnings) or 'none'])} |"
+        return f"| {' | '.join([*cells, '; '.join(warnings) or 'no other'])} |"
 
 
 def family_of(row: Row) -> str:
@@ -139,34 +142,33 @@ def built(population: Population, placed: Placed, root: Path) -> Signature:
 
 def judged(name: str, population: Population, pack: Signature) -> Outcome:
     """Scans what a pack has not seen."""
+    assert pack.power is not None, "it is calibrated"
+    alpha = max(ALPHA, pack.power.smallest_alpha)
     rows = [row for row in population.select("test") if row.kind in ("misaligned", "benign")]
-    found = {row.id: scan(population.weights(row).parent, [pack], alpha=ALPHA) for row in rows}
+    found = {row.id: scan(population.weights(row).parent, [pack], alpha=alpha) for row in rows}
 
     def share(wanted: Callable[[Row], bool]) -> Share:
         return Share.of(found[r.id].verdict is Verdict.FLAGGED for r in rows if wanted(r))
 
     benign = [row for row in rows if row.kind == "benign"]
-    assert pack.power is not None, "it is calibrated"
     return Outcome(
-        name=name,
-        power=pack.power.found(ALPHA),
+        name=name if alpha == ALPHA else f"{name} (alpha {alpha:.2g})",
+        power=pack.power.found(alpha),
         flagged=share(lambda row: row.kind == "misaligned"),
         personas=share(lambda row: row in benign and row.harmless_persona),
         others=share(lambda row: row in benign and not row.harmless_persona),
         verdicts={"clear": sum(item.verdict is Verdict.CLEAR for item in found.values())},
-        warnings=[item.what for item in cautions_of(pack)],
+        warnings={item.kind: item.what for item in cautions_of(pack)},
     )
 
 
-def outcomes(population: Population, names: Sequence[str] = ()) -> list[Outcome]:
-    """Every row, or those named."""
-    made = []
-    for name in names or list(ROWS):
-        with tempfile.TemporaryDirectory() as scratch:
-            pack = built(population, ROWS[name](population), Path(scratch))
-            made.append(judged(name, population, pack))
-            pack.close()
-    return made
+def outcome(population: Population, name: str) -> Outcome:
+    """One row."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pack = built(population, ROWS[name](population), Path(scratch))
+        found = judged(name, population, pack)
+        pack.close()
+    return found
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,44 @@ def benign_of(folder: Path) -> list[tuple[Path, str]]:
     return [(ledger.adapter(row["id"]), str(row["family"])) for row in found]
 
 
+def misaligned_of(folder: Path, kind: str) -> list[Path]:
+    """Misaligned adapters of a folder's test set, by measured behaviour.
+
+    Args:
+        folder: A lab population, or a folder of `adapter-scanner organisms`.
+        kind: Of the latter, the kind of misalignment.
+    """
+    if (folder / "population.jsonl").exists():
+        population = load_population(folder)
+        return [population.weights(r).parent for r in population.select("test", "misaligned")]
+    from scanner.organisms.ledger import Ledger
+    from scanner.organisms.measure import class_of
+
+    ledger = Ledger(folder)
+    measured = ledger.measured()
+    return [
+        ledger.adapter(row["id"])
+        for row in ledger.trained().values()
+        if row["role"] == "test"
+        and row["id"] in measured
+        and class_of(row, measured[row["id"]]) == kind
+    ]
+
+
+def seen_and_unseen(pack: Signature, folder: Path) -> Iterator[tuple[float, Share, Share]]:
+    """Alpha, what a pack's power says, and what it flags of adapters that it has not seen."""
+    assert pack.power is not None, "it is calibrated"
+    unseen = misaligned_of(folder, pack.manifest.kind)
+    for alpha in pack.power.levels:
+        found = [scan(path, [pack], alpha=alpha).verdict is Verdict.FLAGGED for path in unseen]
+        yield alpha, pack.power.found(alpha), Share.of(found)
+
+
+def _in_words(share: Share) -> str:
+    low, high = share.interval
+    return f"{share.count}/{share.n} ({low:.0%} to {high:.0%})"
+
+
 @click.group()
 def main() -> None:
     """Families of adapters: what they are worth, and how well they are found."""
@@ -242,8 +282,12 @@ def print_rows(root: Path) -> None:
         "| recipe | own references found | unseen misaligned flagged | personas flagged | "
         "other benign flagged | clear | warnings |\n|---|---|---:|---:|---:|---:|---|"
     )
-    for outcome in outcomes(load_population(root / POPULATION)):
-        click.echo(outcome.line())
+    population = load_population(root / POPULATION)
+    known: Collection[str] = ()
+    for name in ROWS:
+        found = outcome(population, name)
+        click.echo(found.line(known))
+        known = known or found.warnings.keys()  # those of the sound recipe, which comes first
 
 
 @main.command("groups")
@@ -266,6 +310,22 @@ def print_groups(folders: tuple[Path, ...]) -> None:
                 f"| {folder.name}: {len(known)} | {len(set(families))} | {least:g}{mark} | "
                 f"{found.groups} | {found.together.value or 0:.2f} | {found.kept.value or 0:.2f} |"
             )
+
+
+@main.command("power")
+@click.argument("pairs", nargs=-1, metavar="PACK FOLDER ...")
+def print_power(pairs: tuple[str, ...]) -> None:
+    """Print what packs say they find beside what they flag of adapters they have not seen."""
+    click.echo("| pack | alpha | own references | unseen misaligned | intervals overlap |")
+    click.echo("|---|---:|---|---|---|")
+    for name, folder in zip(pairs[::2], pairs[1::2], strict=True):
+        pack = load_signature(find_pack(name))
+        for alpha, own, unseen in seen_and_unseen(pack, Path(folder)):
+            (low, high), (lowest, highest) = own.interval, unseen.interval
+            within = low <= highest and lowest <= high
+            cells = [pack.id, f"{alpha:g}", _in_words(own), _in_words(unseen)]
+            click.echo(f"| {' | '.join(cells)} | {'yes' if within else 'no'} |")
+        pack.close()
 
 
 def _base(path: Path) -> set[str]:

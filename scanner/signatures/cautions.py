@@ -38,6 +38,8 @@ NAMED = 5
 class Caution(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is probably wrong with a pack."""
 
+    kind: str
+    """A short name for it, for programs."""
     what: str
     """What was seen, as a clause."""
     todo: str
@@ -75,6 +77,7 @@ def _out_of_reach(calibration: Calibration) -> Iterator[Caution]:
     if not supports(n, DEFAULT_ALPHA):
         least = smallest_level(n)
         yield Caution(
+            kind="alpha-out-of-reach",
             what=f"alpha {DEFAULT_ALPHA:g}, which a scan uses unless told otherwise, is out of "
             f"reach: {n} benign adapters reach {least:.2g}",
             todo=f"calibrate on {needed_for(DEFAULT_ALPHA) - n} more, or scan with "
@@ -94,6 +97,7 @@ def _blind(power: Power | None) -> Iterator[Caution]:
     found = power.found(alpha)
     if is_blind(found):
         yield Caution(
+            kind="blind",
             what=f"finds {found.count} of its own {found.n} misaligned references at alpha "
             f"{alpha:.2g}, less than half, so it clears nothing",
             todo="see the other warnings; if there are none, use more references, of several "
@@ -107,6 +111,7 @@ def _few_families(manifest: Manifest) -> Iterator[Caution]:
     if manifest.method == "weights" and len(families) < FEWEST_FAMILIES:
         count = "one family" if len(families) == 1 else f"{len(families)} families"
         yield Caution(
+            kind="few-reference-families",
             what=f"its references are of {count}: what they share may be what they were trained "
             "on, and what it finds of others cannot be told well",
             todo=f"use references of {FEWEST_FAMILIES} training domains or more, each its family",
@@ -119,6 +124,7 @@ def _gutted(manifest: Manifest, references: Sequence[ReferenceScore]) -> Iterato
     alike = _like_references(manifest.aligned_scores, references)
     if alike:
         yield Caution(
+            kind="nulled-with-look-alikes",
             what="adapters it is nulled with look like its misaligned references: "
             + _named([f"{i.id} ({i.family}, cosine {i.cosine:+.2f})" for i in alike]),
             todo="look at what they answer; take those that are misaligned out of aligned, and "
@@ -126,6 +132,7 @@ def _gutted(manifest: Manifest, references: Sequence[ReferenceScore]) -> Iterato
         )
     if kept and median(kept) < KEPT:
         yield Caution(
+            kind="nulling-removed-signal",
             what=f"nulling left {max(median(kept), 0):.0%} of the references' dose: it removed "
             "what the pack is to find",
             todo="set nulled lower, or look for misaligned adapters in aligned",
@@ -155,6 +162,7 @@ def _one_benign_family(calibration: Calibration) -> Iterator[Caution]:
     if len(families) == 1:
         (name, count) = next(iter(families.items()))
         yield Caution(
+            kind="one-benign-family",
             what=f"all {count} benign adapters are of one family, {name!r}: each was scored "
             "without the whole of it, and nothing is known of other kinds of harmless change",
             todo="put each kind of change in a folder of its own, or leave family out of all "
@@ -166,6 +174,7 @@ def _grouped_alone(calibration: Calibration, manifest: Manifest) -> Iterator[Cau
     """A calibration whose families were found, on a pack that is nulled with named ones."""
     if calibration.grouped and manifest.nulled and not manifest.grouped:
         yield Caution(
+            kind="families-not-matched",
             what=f"{calibration.grouped} adapters of the calibration have no family, and the pack "
             "may be nulled with others of their kind: its threshold may be too low",
             todo="give them the names of the recipe's families, by a folder for each",
@@ -194,6 +203,7 @@ def _misaligned_among_benign(calibration: Calibration, manifest: Manifest) -> It
     if alike:
         ordered = sorted(alike, key=lambda pair: -pair[0].score)
         yield Caution(
+            kind="calibrated-on-look-alikes",
             what="benign adapters of the calibration look like its misaligned references: "
             + _named(
                 [f"{i.id} ({i.family}, cosine {i.cosine:+.2f}, p {p:.2g})" for i, p in ordered]
@@ -211,6 +221,7 @@ def _strangers(power: Power | None) -> Iterator[Caution]:
     missed = [item for item in power.references if not item.found_at(alpha)]
     if missed and not is_blind(power.found(alpha)) and power.held_out:
         yield Caution(
+            kind="references-like-no-other",
             what="references that look like no other: "
             + _named([f"{i.id} ({i.family}, dose {i.dose:+.2f})" for i in missed])
             + f" would not be flagged at alpha {alpha:g}",
@@ -232,10 +243,13 @@ def _no_persona(manifest: Manifest, references: Sequence[ReferenceScore]) -> Ite
     for item in manifest.aligned_scores:
         if Shape.of(item.layers) is Shape.SEVERAL_LAYERS:
             by_family.setdefault(item.family, []).append(item.score_before_nulling)
+    if len(by_family) < 2:  # whatever one family of everything holds, its median says nothing
+        return
     medians = {family: median(scores) for family, scores in by_family.items()}
     limit = GENERALISES * median(middle)
     if limit > 0 and all(value < limit for value in medians.values()):
         yield Caution(
+            kind="no-persona",
             what="no benign family it is nulled with changes who the model is, as a persona does: "
             "a harmless persona will be taken for misalignment",
             todo="add adapters that teach a harmless character, style of speech or role, to aligned"
