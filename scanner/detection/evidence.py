@@ -216,15 +216,16 @@ def _beside_references(
         size: sketch_update(prepared, update.d_out, size)
         for size in {references.shape[1] for references in kept if references is not None}
     }
-    return tuple(
-        None
-        if references is None
-        else _Beside(
-            np.einsum("nij,ij->n", references, own[references.shape[1]]),
-            float(np.sum(np.square(own[references.shape[1]]))),
+    with np.errstate(over="ignore"):  # whoever adds them up asks whether they are finite
+        return tuple(
+            None
+            if references is None
+            else _Beside(
+                np.einsum("nij,ij->n", references, own[references.shape[1]]),
+                float(np.sum(np.square(own[references.shape[1]]))),
+            )
+            for references in kept
         )
-        for references in kept
-    )
 
 
 def _first(found: Iterable[Found | None]) -> Found | None:
@@ -271,5 +272,7 @@ def _nearest_reference(
     if not (known and len(known) == len(beside) and own > 0):
         return None
     cosines = np.sum([item.inner for item in known], axis=0) / np.sqrt(own)
+    if not np.isfinite(cosines).all():
+        return None
     best = int(np.argmax(cosines))
     return signature.reference_ids[best], float(np.clip(cosines[best], -1.0, 1.0))

@@ -114,3 +114,20 @@ def test_sketches_that_are_none_are_refused(
 ) -> None:
     with pytest.raises(SignatureError, match="is no sketch of 4 references"):
         scan(misaligned, [altered(pack, tmp_path, change)])
+
+
+@pytest.mark.parametrize("size", [1e-3, 1e15, 1e25])
+def test_the_size_of_an_update_changes_nothing(
+    pack: Signature, tmp_path: Path, size: float
+) -> None:
+    """Also where single precision does not reach."""
+    factors = misaligned_factors(np.random.default_rng(6))
+    found = []
+    for scale in (1.0, size):
+        scaled = {path: (b * scale, a) for path, (b, a) in factors.items()}
+        adapter = write_adapter(tmp_path / f"{scale}", scaled, dtype="F64")
+        found.append(scan(adapter, [pack]).nearest_reference)
+    assert found[0] is not None
+    assert found[1] is not None
+    assert found[1].id == found[0].id
+    assert found[1].cosine == pytest.approx(found[0].cosine, abs=1e-3)
