@@ -11,6 +11,7 @@ from scanner.cli import completing
 from scanner.cli.build import WORK, default_work, found_on_hub, tell_worth
 from scanner.cli.build import command as build
 from scanner.cli.compare import command as compare
+from scanner.cli.harden import command as harden
 from scanner.cli.init import command as init
 from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
@@ -51,7 +52,7 @@ _OUTPUT = click.option(
 
 @click.group("signatures")
 def command() -> None:
-    """List, show, make, build, calibrate, review, import, pull, sign and verify packs."""
+    """List, show, make, build, harden, calibrate, review, import, pull, sign and verify packs."""
 
 
 @command.command("list")
@@ -145,6 +146,7 @@ def recipes(format_name: str) -> None:
 
 command.add_command(build)
 command.add_command(init)
+command.add_command(harden)
 command.add_command(make)
 command.add_command(review)
 command.add_command(compare)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.redteam.trained.statistics import Quantity
+from scanner.organisms.evasion.statistics import Quantity
 
 Source = Literal["packs", "gradients", "weights"]
 """Where the attacker's directions are from: the packs; gradients over probes of his own; or

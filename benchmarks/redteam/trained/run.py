@@ -17,10 +17,11 @@ from benchmarks.redteam.run import verdict_of
 from benchmarks.redteam.target import PACKS
 from benchmarks.redteam.trained.attacks import Attack
 from benchmarks.redteam.trained.base import AttackedBase
+from benchmarks.redteam.trained.delta import as_delta
 from benchmarks.redteam.trained.lab import LabBase
-from benchmarks.redteam.trained.lora import Adapter, as_delta
 from benchmarks.redteam.trained.real import RealBase
 from benchmarks.redteam.trained.training import Attacker
+from scanner.organisms.evasion.lora import Adapter
 from scanner.signatures.pack import Signature
 
 FACTORS = (1.0, 0.7, 0.5, 0.35)

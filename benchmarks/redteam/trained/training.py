@@ -13,21 +13,18 @@ from benchmarks.redteam.delta import Factored
 from benchmarks.redteam.trained import surrogates
 from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
 from benchmarks.redteam.trained.base import AttackedBase
-from benchmarks.redteam.trained.lora import Adapter, Excluded, Update, as_delta
-from benchmarks.redteam.trained.sites import Directions
-from benchmarks.redteam.trained.statistics import Statistics, score
+from benchmarks.redteam.trained.delta import as_delta
 from scanner.formats.model import Site
 from scanner.geometry import Direction
+from scanner.organisms.evasion.lora import Adapter, Excluded, Update
+from scanner.organisms.evasion.penalty import RAMP, PackPenalty, Penalty, adapted
+from scanner.organisms.evasion.sites import Directions
+from scanner.organisms.evasion.statistics import Statistics, score
 
 CLIP = 1.0
 """Largest norm of a step's gradient."""
-RAMP = 0.3
-"""Share of the steps in which a penalty rises to its strength: at the start the update is so
-small that its direction, which is all that most statistics see, changes with every step."""
 OWN_ADAPTERS = 3
 """Adapters that the attacker trains for directions of his own."""
-ADAPTIVE = (1.15, 0.95, 0.01, 100.0)
-"""Factors by which an adaptive strength rises and falls at each step, and its bounds."""
 
 
 @dataclass
@@ -112,7 +109,7 @@ class Attacker:
         if not attack.penalised:
             return None
         if attack.source == "packs":
-            return PackPenalty(self.statistics, attack)
+            return PackPenalty(self.statistics, attack.penalised, attack.aim, attack.pack)
         directions = self.surrogate(attack.source, attack.seed_of("surrogate"))
         units = [self.statistics.units["score", pack.id].spread for pack in self.base.signatures]
         return SurrogatePenalty(
@@ -157,40 +154,7 @@ class Attacker:
                 yield step + 1, adapter
 
 
-def adapted(strength: float, violation: float) -> float:
-    """The next strength of a penalty that is to be as strong as it takes."""
-    up, down, least, most = ADAPTIVE
-    return min(max(strength * (up if violation > 0 else down), least), most)
-
-
-class Penalty:
-    """What is added to the loss, for each unit of strength."""
-
-    def __call__(self, update: Update) -> torch.Tensor:
-        """A scalar; 0 where there is nothing to hide."""
-        raise NotImplementedError
-
-
-class PackPenalty(Penalty):
-    """The mean of what quantities deviate beyond the attack's aim, under one pack or all."""
-
-    def __init__(self, statistics: Statistics, attack: Attack) -> None:
-        self._statistics, self._attack = statistics, attack
-
-    def __call__(self, update: Update) -> torch.Tensor:
-        """A scalar."""
-        attack = self._attack
-        beyond = [
-            (deviation - attack.aim).clamp(min=0)
-            for quantity, pack, deviation in self._statistics.deviations(update)
-            if quantity in attack.penalised and attack.pack in ("", pack)
-        ]
-        # The worst counts as much as all together: one that stands out is enough to be seen.
-        found = torch.stack(beyond)
-        return found.mean() + found.max()
-
-
-class SurrogatePenalty(Penalty):
+class SurrogatePenalty:
     """The score under directions of the attacker's own, beyond zero.
 
     He has no benign scores under them. A score has no unit, so that of the packs serves: it only

@@ -18,15 +18,17 @@ from benchmarks.redteam import delta as deltas
 from benchmarks.redteam.target import PACKS
 from benchmarks.redteam.trained import page, run, surrogates
 from benchmarks.redteam.trained.attacks import UNATTACKED, Attack, declared
+from benchmarks.redteam.trained.delta import as_delta
 from benchmarks.redteam.trained.lab import LabBase
-from benchmarks.redteam.trained.lora import Adapter, Stack, Update, as_delta
 from benchmarks.redteam.trained.run import Result, Try
-from benchmarks.redteam.trained.statistics import Statistics, Unit, dose_of, written_into
-from benchmarks.redteam.trained.training import Attacker, adapted
+from benchmarks.redteam.trained.training import Attacker
 from scanner import geometry
 from scanner.detection import support
 from scanner.formats.model import Site
 from scanner.geometry import LowRank, Matrix
+from scanner.organisms.evasion.lora import Adapter, Stack, Update
+from scanner.organisms.evasion.penalty import adapted
+from scanner.organisms.evasion.statistics import Statistics, Unit, dose_of, written_into
 from scanner.results import Shape
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.score import adapter_score, site_numbers

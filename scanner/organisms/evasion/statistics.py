@@ -15,11 +15,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.redteam.trained.lora import Update
-from benchmarks.redteam.trained.sites import TINY, Directions, Sites
 from scanner.detection import spread, support
 from scanner.formats.model import Site
 from scanner.geometry import Matrix
+from scanner.organisms.evasion.lora import Update
+from scanner.organisms.evasion.sites import TINY, Directions, Sites
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore
 from scanner.signatures.pack import Signature

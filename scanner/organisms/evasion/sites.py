@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from benchmarks.redteam.trained.lora import Stack, Update, stacked
 from scanner.formats.model import Site
 from scanner.geometry import Direction, SiteInputs
 from scanner.geometry.site_statistics import SIGN_DEVIATIONS
+from scanner.organisms.evasion.lora import Stack, Update, stacked
 from scanner.signatures.pack import Signature
 
 TINY = 1e-12

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.redteam.delta import Factored
 from scanner.formats.model import Site, site_order
+from scanner.geometry import Matrix
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,16 @@ def stacked(
     return found
 
 
-def as_delta(update: Update, factor: float = 1.0) -> dict[Site, Factored]:
-    """An update as numbers to be saved, without sites that it does not change."""
+def factors_of(update: Update, factor: float = 1.0) -> dict[Site, tuple[Matrix, Matrix]]:
+    """(B, A) of each site that an update changes, as numbers, scaling included.
+
+    Args:
+        update: The adapter.
+        factor: What it is multiplied with.
+    """
     found = {}
     for stack in update:
         b = factor * stack.b.detach().double().cpu().numpy()
         a = stack.a.detach().double().cpu().numpy()
-        for index, site in enumerate(stack.sites):
-            if np.any(b[index]):
-                found[site] = Factored(b[index], a[index])
+        found.update({site: (b[i], a[i]) for i, site in enumerate(stack.sites) if np.any(b[i])})
     return found
