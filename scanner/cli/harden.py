@@ -70,7 +70,7 @@ def command(
     """
     from scanner.errors import UsageError
     from scanner.signatures.installed import find_recipe
-    from scanner.signatures.recipe import load_recipe
+    from scanner.signatures.recipe_file import load_recipe
 
     loaded = load_recipe(find_recipe(recipe))
     try:

@@ -31,7 +31,8 @@ from scanner.organisms.evasion.statistics import Statistics
 from scanner.signatures.building.build import build_pack
 from scanner.signatures.building.network import load_network, network_of, probes_of
 from scanner.signatures.pack import load_signature
-from scanner.signatures.recipe import AdapterEntry, Recipe, load_recipe
+from scanner.signatures.recipe import AdapterEntry, Recipe
+from scanner.signatures.recipe_file import load_recipe
 from tests.signatures.tiny import tiny_model, tiny_probes, write_probes, write_tiny_adapter
 
 TRAINING = Training(steps=25, rank=2, lr=2e-2, batch=4)
