@@ -144,7 +144,8 @@ def input_statistics(table: SiteTable) -> Iterator[Statistic]:
 def pack_statistics(table: SiteTable, pack: str) -> Iterator[Statistic]:
     """What an adapter does along a signature, beside what of it is felt.
 
-    - Its dose over its felt size: nothing that reads inputs which hardly occur dilutes it.
+    - Its dose over its felt size, each site's beside the base's own answer: nothing that reads
+      inputs which hardly occur dilutes it.
     - The strongest site's felt write, whatever the other sites do.
     - The part of the dose that comes from the mean input: what misaligns a model everywhere does
       not depend on what is read. An adapter far to the other side is as unlike benign ones.
@@ -153,9 +154,9 @@ def pack_statistics(table: SiteTable, pack: str) -> Iterator[Statistic]:
         table: The adapters.
         pack: The signature's id.
     """
-    felt = np.sqrt(np.nansum(np.square(table.column("felt")), axis=1))
+    share = np.sqrt(np.nansum(np.square(table.column("share")), axis=1))
     dose = np.nansum(table.column("dose"), axis=1)
-    yield Statistic(f"the dose of {pack} per unit of what is felt", dose / np.maximum(felt, _TINY))
+    yield Statistic(f"the dose of {pack} per unit of what is felt", dose / np.maximum(share, _TINY))
     strongest = np.nanmax(np.nan_to_num(table.column("felt_write"), nan=-1.0), axis=1)
     yield Statistic(f"what its strongest site writes along {pack}", strongest, floor=0.01)
     steady = np.nansum(table.column("steady"), axis=1)

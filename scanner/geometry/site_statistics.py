@@ -122,21 +122,23 @@ def site_score(projections: Iterable[SiteProjection]) -> float:
 
 
 def felt_score(projections: Iterable[SiteProjection]) -> float:
-    """Combination of the sites' felt writes, each weighted by how much the network feels there.
+    """Combination of the sites' felt writes, each weighted by how much the update changes there.
 
-    sum_s w_s c_s / sqrt(sum_s w_s^2) with c_s the `felt_write` of site s and
-    w_s = ||D_s|| sqrt(E||dW_s x||^2): like `site_score` a Liptak-Stouffer combination, so that
-    both are on one scale. Sites where an adapter does next to nothing do not count, whatever they
-    write, and what is added from inputs that hardly occur dilutes nothing. NaN as `site_score`,
-    and where the inputs of a site are not known.
+    sum_s w_s c_s / sqrt(sum_s w_s^2) with c_s the `felt_write` of site s and w_s = ||D_s|| times
+    its `Felt.share`, the felt size beside the base's own answer: like `site_score` a
+    Liptak-Stouffer combination, so that both are on one scale. Sites where an adapter does next to
+    nothing do not count, whatever they write, and what is added from inputs that hardly occur
+    dilutes nothing. (By the felt size itself the few sites would decide whose inputs are a hundred
+    times larger than others', as real models have them.) NaN as `site_score`, and where the inputs
+    of a site are not known.
     """
     changed = _changed(projections)
     if not changed or any(item.felt is None for item in changed):
         return float("nan")
-    size = np.array([np.sqrt(item.felt.squared) if item.felt else 0.0 for item in changed])
-    weights = size * np.sqrt([item.direction_norm_squared for item in changed])
+    share = np.array([item.felt.share if item.felt else 0.0 for item in changed])
+    weights = share * np.sqrt([item.direction_norm_squared for item in changed])
     largest = float(weights.max())
-    if not largest > 0:
+    if not largest > 0:  # NaN too
         return float("nan")
     weights = weights / largest
     writes = np.array([felt_write(item) for item in changed])

@@ -11,7 +11,7 @@ from scanner.geometry import SiteProjection
 from scanner.results import Shape
 from scanner.signatures.numbers import SiteNumbers
 
-STATISTIC = "signed-write-felt"
+STATISTIC = "signed-write-share"
 """Name of what `adapter_score` computes. Calibrations say which statistic their scores are, and
 scores of two statistics cannot be compared: whoever changes the one changes the other."""
 
@@ -28,7 +28,7 @@ def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
     """What verdicts are based on; NaN if the adapter changes no site the signature knows.
 
     Over several layers the sites' signed writes are added up, once by how much the signature says
-    about each (`geometry.site_score`) and once by how much of the update the network feels there
+    about each (`geometry.site_score`) and once by how much the update changes there
     (`geometry.felt_score`), and the larger sum counts: idle sites and unused inputs can dilute the
     first and not the second. A pack that does not know its base's inputs has the first alone.
 

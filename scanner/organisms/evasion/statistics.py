@@ -39,7 +39,9 @@ def score(sites: Sites, layers: int) -> torch.Tensor:
     total = combined(sites.direction.square(), found)
     if not sites.knows_inputs:
         return total
-    return torch.maximum(total, combined(sites.felt * sites.direction, sites.felt_writes))
+    return torch.maximum(
+        total, combined(sites.felt / sites.answer * sites.direction, sites.felt_writes)
+    )
 
 
 def combined(weights: torch.Tensor, writes: torch.Tensor) -> torch.Tensor:
@@ -233,7 +235,7 @@ def _of_pack(sites: Sites, pack: str) -> Iterator[Value]:
     yield Value(f"what it writes along {pack}, for its size,", pack, signed)
     yield Value(written_into(pack), pack, written_for_its_size(sites, sites.writes))
     if sites.knows_inputs:
-        felt = sites.felt.square().sum().sqrt()
+        felt = (sites.felt / sites.answer).square().sum().sqrt()
         yield Value(f"the dose of {pack} per unit of what is felt", pack, dose / felt)
         known = sites.direction > 0
         strongest = torch.where(known, sites.felt_writes, -1.0).max()
