@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.detection.tables import number, table
 from benchmarks.redteam.trained.attacks import SUMMARIES, UNATTACKED
 from benchmarks.redteam.trained.run import Result, Try, results
+from scanner.signatures.score import STATISTIC
 
 START = "<!-- trained attacks -->"
 END = "<!-- trained attacks: end -->"
@@ -158,9 +159,21 @@ def _base(items: Sequence[Result]) -> str:
             f"### {first.base}\n",
             f"Packs: {', '.join(first.packs)}. Behaviour is the {first.behaviour_is}; without an "
             f"attack {rates}. {len(items)} adapters, {seconds / 60:.0f} minutes of processes.\n",
+            *_of_another_score(items),
             table(header, rows, text=2) + "\n",
         ]
     )
+
+
+def _of_another_score(items: Sequence[Result]) -> list[str]:
+    """Says so if the packs were scored otherwise then than they are now."""
+    others = sorted({item.statistic for item in items} - {STATISTIC})
+    if not others:
+        return []
+    return [
+        f"These were trained and scanned when scores were `{', '.join(others)}`; they are "
+        f"`{STATISTIC}` now, and the attacks were not repeated.\n"
+    ]
 
 
 def _row(items: Sequence[Result], name: str) -> list[str]:

@@ -23,6 +23,7 @@ from benchmarks.redteam.trained.real import RealBase
 from benchmarks.redteam.trained.training import Attacker
 from scanner.organisms.evasion.lora import Adapter
 from scanner.signatures.pack import Signature
+from scanner.signatures.score import STATISTIC
 
 FACTORS = (1.0, 0.7, 0.5, 0.35)
 """What the attacker tries to scale the trained adapter by before submitting it."""
@@ -54,6 +55,8 @@ class Result(msgspec.Struct, frozen=True):
     attack: Attack
     tries: list[Try]
     seconds: float
+    statistic: str = STATISTIC
+    """Which score the packs had."""
 
 
 class Job(msgspec.Struct, frozen=True):
