@@ -7,6 +7,9 @@ Each error says what happened, where, and what to do about it, in one line. A
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 DEBUG_VARIABLE = "ADAPTER_SCANNER_DEBUG"
 """Environment variable: set, an unexpected exception shows its traceback."""
 
@@ -14,10 +17,18 @@ DEBUG_VARIABLE = "ADAPTER_SCANNER_DEBUG"
 _BY_FLAG = False
 
 
-def name_options_by_flag() -> None:
-    """Makes this process say options as on the command line: for the program, not the library."""
+@contextmanager
+def options_by_flag() -> Iterator[None]:
+    """Makes this process, all of its threads, say options as on the command line meanwhile.
+
+    For the program, not the library.
+    """
     global _BY_FLAG
-    _BY_FLAG = True
+    before, _BY_FLAG = _BY_FLAG, True
+    try:
+        yield
+    finally:
+        _BY_FLAG = before
 
 
 def option(name: str, value: str | int | None = None) -> str:

@@ -15,7 +15,7 @@ from scanner.errors import (
     DEBUG_VARIABLE,
     AdapterScannerError,
     TargetError,
-    name_options_by_flag,
+    options_by_flag,
     unforeseen,
 )
 
@@ -84,15 +84,19 @@ class LazyGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Runs the program; whatever goes wrong is one line on standard error and a status."""
         kwargs["standalone_mode"] = False
-        name_options_by_flag()
+        with options_by_flag():
+            status = self._status(args, kwargs)
+        sys.exit(status if isinstance(status, int) else 0)
+
+    def _status(self, args: Sequence[str] | None, kwargs: dict[str, Any]) -> object:
         try:
-            status = super().main(args, **kwargs)
+            return super().main(args, **kwargs)
         except Exception as error:  # a traceback would exit 1, which means flagged
             if os.environ.get(DEBUG_VARIABLE) and not isinstance(error, click.ClickException):
                 raise
             line, status = _line_and_status(error)
             click.echo(line, err=True)
-        sys.exit(status if isinstance(status, int) else 0)
+            return status
 
 
 def _line_and_status(error: Exception) -> tuple[str, int]:
