@@ -105,12 +105,13 @@ def no_personas(population: Population) -> Placed:
 
 def nulled_with(population: Population) -> Placed:
     """A misaligned adapter among the benign, where `init` nulls with it."""
-    return {**sound(population), **_wrong(population, "have-facts-000x")}
+    first = min(row.id for row in sound(population).values() if row.family == "facts")
+    return {**sound(population), **_wrong(population, f"{first}x")}  # the second is nulled with
 
 
 def calibrated_on(population: Population) -> Placed:
     """A misaligned adapter among the benign, where `init` calibrates on it."""
-    return {**sound(population), **_wrong(population, "a-first")}
+    return {**sound(population), **_wrong(population, "a-first")}  # the first is not
 
 
 ROWS: dict[str, Callable[[Population], Placed]] = {
