@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from scanner.errors import UsageError
+from scanner.errors import UnreadableFileError, UsageError
 from scanner.formats.jsonfile import parse_object
 from scanner.formats.model import Adapter
 from scanner.formats.opening import AdapterParts, Shapes, ShapesOf, adapter_from
@@ -107,6 +107,7 @@ class PeftAdapters:
             known = ", ".join(map(repr, self.names))
             raise UsageError(f"the model has no adapter {name!r}", todo=f"it has {known}")
         where = target or name
+        self._refuse_shards(name, where)
         raw = self._config(name)
         parts = AdapterParts(
             where=where,
@@ -115,6 +116,17 @@ class PeftAdapters:
             config_sha256=hashlib.sha256(raw).hexdigest(),
         )
         return adapter_from(parts, shapes)
+
+    def _refuse_shards(self, name: str, where: str) -> None:
+        """DeepSpeed's ZeRO-3 leaves empty tensors where it has cut weights into shards."""
+        for key, parameter in self._model.named_parameters():
+            status = getattr(getattr(parameter, "ds_status", None), "name", "AVAILABLE")
+            if status != "AVAILABLE" and name in key.split(".")[-3:]:
+                raise UnreadableFileError(
+                    "its weights are cut into shards (DeepSpeed ZeRO-3)",
+                    where=where,
+                    todo="scan a saved checkpoint, or train it with ZeRO-2",
+                )
 
     def _config(self, name: str) -> bytes:
         """The adapter_config.json that `save_pretrained` would write."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import pytest
 import torch
 
 from scanner import open_adapter
-from scanner.errors import MalformedFileError, UsageError
+from scanner.errors import MalformedFileError, TargetError, UsageError
 from scanner.formats.model import Adapter
 from scanner.formats.stores.memory import TensorsInMemory
 from scanner.integrations.peft_models import PeftAdapters
 from tests.formats.oracle import gpt2, llama, randomise
+from tests.integrations.lab import example
 
 Build = Callable[[], Any]
 SHAPES = {
@@ -161,3 +163,18 @@ def test_no_adapter_of_this_name() -> None:
     model = peft.get_peft_model(llama(), peft.LoraConfig(r=4, target_modules=["o_proj"]))
     with pytest.raises(UsageError, match="no adapter 'second'; it has 'default'"):
         PeftAdapters(model).open("second")
+
+
+def test_weights_cut_into_shards_are_refused() -> None:
+    """DeepSpeed marks every parameter with whether it is here in whole."""
+    model = example("misaligned-sft")
+    for parameter in model.parameters():
+        parameter.ds_status = SimpleNamespace(name="AVAILABLE")
+    with PeftAdapters(model).open("default") as adapter:
+        assert adapter.updates
+    for key, parameter in model.named_parameters():
+        if "lora_B" in key:
+            parameter.ds_status = SimpleNamespace(name="NOT_AVAILABLE")
+    with pytest.raises(TargetError, match="cut into shards") as caught:
+        PeftAdapters(model).open("default")
+    assert "scan a saved checkpoint" in caught.value.line()

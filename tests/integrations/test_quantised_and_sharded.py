@@ -76,10 +76,10 @@ Path(sys.argv[1], f"rank-{trainer.args.process_index}").write_text(repr(seen))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "seen"), [(2, "(5, 'flagged'"), (3, "(20, 'inconclusive'")], ids=["ZeRO-2", "ZeRO-3"]
+    ("stage", "seen"), [(2, "(5, 'flagged'"), (3, "(20, 'error'")], ids=["ZeRO-2", "ZeRO-3"]
 )
 def test_deepspeed_with_two_processes(stage: int, seen: str, tmp_path: Path) -> None:
-    """ZeRO-2 keeps adapters whole; what ZeRO-3 has cut into shards is said not to be judged."""
+    """ZeRO-2 keeps adapters whole; what ZeRO-3 has cut into shards is an error."""
     pytest.importorskip("deepspeed")
     (tmp_path / "train.py").write_text(_DEEPSPEED)
     done = subprocess.run(
