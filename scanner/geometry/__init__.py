@@ -1,12 +1,12 @@
 """The mathematics: pure functions of updates and directions, one module for each kind of update.
 
-`projection` (an update along a direction), `inputs` (what it makes of what a site reads),
-`low_rank` (updates held as factors), `whole_matrix` (without low-rank structure), `decomposed`
-(factors that an initialisation took out of the base) and `site_statistics` (what follows from
-the projections).
+`update` (what updates and directions are), `projection` (an update along a direction), `inputs`
+(what it makes of what a site reads), `low_rank` (updates held as factors), `whole_matrix` and
+`transforms` (without low-rank structure), `decomposed` (factors that an initialisation took out of
+the base) and `site_statistics` (what follows from the projections).
 """
 
-from scanner.geometry.inputs import LEADING, SiteInputs
+from scanner.geometry.inputs import LEADING, Felt, SiteInputs
 from scanner.geometry.low_rank import (
     LowRank,
     Spectrum,
@@ -14,17 +14,7 @@ from scanner.geometry.low_rank import (
     gram,
     inner_products,
 )
-from scanner.geometry.projection import (
-    MAX_CANCELLATION,
-    AnyMatrix,
-    AnyUpdate,
-    Direction,
-    Felt,
-    Matrix,
-    SiteProjection,
-    project,
-    why_unstable,
-)
+from scanner.geometry.projection import SiteProjection, project
 from scanner.geometry.site_statistics import (
     cosine,
     dose,
@@ -35,6 +25,14 @@ from scanner.geometry.site_statistics import (
     site_score,
     strongest_write,
     write,
+)
+from scanner.geometry.update import (
+    MAX_CANCELLATION,
+    AnyMatrix,
+    AnyUpdate,
+    Direction,
+    Matrix,
+    why_unstable,
 )
 
 __all__ = [

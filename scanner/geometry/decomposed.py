@@ -22,8 +22,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from scanner.geometry.low_rank import LowRank
-from scanner.geometry.projection import AnyUpdate, Matrix
 from scanner.geometry.sketch import WeightSketch
+from scanner.geometry.update import AnyUpdate, Matrix
 
 MEASURED = (
     "the update holds a part of the base's own weights, as PiSSA and OLoRA take out of the base: "

@@ -15,10 +15,34 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scanner.geometry.projection import AnyMatrix, AnyUpdate, Direction, Felt, Matrix
+from scanner.geometry.update import AnyMatrix, AnyUpdate, Direction, Matrix
 
 LEADING = 16
 """Eigenvectors kept of a site's inputs."""
+
+
+@dataclass(frozen=True)
+class Felt:
+    """What an update makes of the inputs of its site."""
+
+    squared: float
+    """E ||dW x||^2."""
+    matched_squared: float
+    """E ||D^T dW x||^2."""
+    spread: float
+    """Participation ratio of what it makes of the leading inputs, in [1, k]: how many directions
+    it moves them in. With G = L^(1/2) Q^T dW^T dW Q L^(1/2), Q the eigenvectors and L their
+    eigenvalues, it is tr(G)^2 / ||G||_F^2. 1 where nothing is moved."""
+    steady: float
+    """The share of the dose that comes from the mean input, <dW m m^T, D> / ||m||^2: what an
+    update does whatever is read. NaN along a direction without a sign."""
+    answer: float
+    """`SiteInputs.answer`."""
+
+    @property
+    def share(self) -> float:
+        """sqrt(E ||dW x||^2 / E ||W x||^2): its size beside the base's own answer."""
+        return float(np.sqrt(self.squared)) / self.answer if self.answer > 0 else float("nan")
 
 
 @dataclass(frozen=True)

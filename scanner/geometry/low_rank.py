@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from scanner.geometry.projection import AnyMatrix, Direction, Matrix, Seen
+from scanner.geometry.update import AnyMatrix, Direction, Matrix, Seen
 
 RANK_TOLERANCE = 1e-6
 """Singular values below this share of the largest count as zero. Half the digits of the

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanner.geometry.low_rank import LowRank, inner_products, row_blocks
-from scanner.geometry.projection import AnyMatrix, AnyUpdate, Direction, Matrix
+from scanner.geometry.update import AnyMatrix, AnyUpdate, Direction, Matrix
 
 SIZE = 64
 """m of a weight: eight kilobytes in 16 bits."""

@@ -12,19 +12,18 @@ from hypothesis import strategies as st
 
 from scanner import geometry
 from scanner.geometry import Direction
+from scanner.geometry.transforms import Fourier, inverse_haar
 from scanner.geometry.whole_matrix import (
     EXACT_ELEMENTS,
     BlockCirculant,
     Dense,
     ElementwiseProduct,
-    Fourier,
     KroneckerProduct,
     Product,
     Side,
     Sparse,
     Structure,
     Whole,
-    inverse_haar,
 )
 
 Array = npt.NDArray[np.float64]

@@ -15,13 +15,12 @@ from scanner.errors import MalformedFileError, MissingExtraError
 from scanner.formats.model import Content, IntegerArray, TensorStore, by_rows_work
 from scanner.formats.readers.context import Context
 from scanner.formats.readers.grouping import Group, Plan
+from scanner.geometry.transforms import Fourier, inverse_haar
 from scanner.geometry.whole_matrix import (
     SKETCH,
     BlockCirculant,
     Dense,
-    Fourier,
     Sparse,
-    inverse_haar,
 )
 
 
