@@ -69,9 +69,9 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Finds the command; a misspelt one is answered with the nearest."""
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
-            from difflib import get_close_matches
+            from scanner.system.spelling import nearest
 
-            near = get_close_matches(args[0], _COMMANDS, n=1)
+            near = nearest(args[0], _COMMANDS, most=1)
             hint = f"did you mean {near[0]!r}" if near else f"one of {', '.join(_COMMANDS)}"
             raise click.UsageError(f"no such command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)

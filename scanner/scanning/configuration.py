@@ -11,7 +11,6 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,6 +21,7 @@ from scanner.formats.limits import MAX_CONFIG_BYTES
 from scanner.formats.regular import read_regular
 from scanner.formats.yamlfile import line_of, parse_yaml
 from scanner.scanning.settings import About, Settings
+from scanner.system.spelling import nearest
 
 YAML_NAME = ".adapter-scanner.yaml"
 TOML_NAME = "pyproject.toml"
@@ -129,7 +129,7 @@ def load_config(path: Path) -> Settings:
     known = [field.encode_name for field in msgspec.structs.fields(Settings)]
     for key in values:
         if key not in known:
-            near = get_close_matches(str(key).replace("_", "-"), known, n=1)
+            near = nearest(str(key).replace("_", "-"), known, most=1)
             raise UsageError(
                 f"unknown key {key!r}",
                 where=f"{path}:{lines(path).get(str(key), 1)}",
