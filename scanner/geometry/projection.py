@@ -26,19 +26,14 @@ class SiteProjection:
     """||D^T dW||_F^2: the same, weighted by how strongly D writes each of its directions."""
     d_in: int
     """Number of inputs of the site."""
-    singular_values: Matrix
-    """Of dW, descending (`AnyUpdate.singular_values`)."""
+    rank: int
+    """`AnyUpdate.rank`."""
     cancellation: float
     """`AnyUpdate.cancellation`."""
     core: Matrix
     """U^T dW V, (k, k): the update as the direction sees it."""
     felt: Felt | None = None
     """What it makes of the site's inputs, where the pack knows those."""
-
-    @property
-    def rank(self) -> int:
-        """Numerical rank of dW."""
-        return len(self.singular_values)
 
 
 def project(
@@ -58,9 +53,9 @@ def project(
     if np.isnan(size):
         k = len(direction.s)
         seen = Seen(np.full(k, np.nan), np.full((k, k), np.nan))
-        singular_values = np.zeros(0)
+        rank = 0
     else:
-        seen, singular_values = update.seen_along(direction), update.singular_values
+        seen, rank = update.seen_along(direction), update.rank
         felt = inputs.felt(update, direction) if inputs else None
     return SiteProjection(
         norm_squared=size,
@@ -69,7 +64,7 @@ def project(
         written_squared=float(np.sum(seen.energies)),
         matched_squared=float(np.square(direction.s) @ seen.energies),
         d_in=update.d_in,
-        singular_values=singular_values,
+        rank=rank,
         cancellation=update.cancellation,
         core=seen.core,
         felt=felt,

@@ -65,6 +65,10 @@ class AnyUpdate(Protocol):
         """
 
     @property
+    def rank(self) -> int:
+        """How many singular values of dW count as other than zero."""
+
+    @property
     def singular_values(self) -> Matrix:
         """Singular values of dW, descending, without those that count as zero.
 

@@ -86,6 +86,11 @@ class Whole:
         """`AnyUpdate.cancellation`."""
         return cancellation_of(self.structure.parts_squared, self.norm_squared, self.scaling)
 
+    @property
+    def rank(self) -> int:
+        """Number of `singular_values`."""
+        return len(self.singular_values)
+
     @cached_property
     def singular_values(self) -> Matrix:
         """Singular values, descending; of a large matrix as 32 random projections show them.
