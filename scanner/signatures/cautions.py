@@ -15,7 +15,12 @@ import msgspec
 import numpy as np
 
 from scanner.results import Shape
-from scanner.signatures.manifest import Calibration, Manifest, NulledScore, ReferenceScore
+from scanner.signatures.manifest import (
+    Calibration,
+    Manifest,
+    NulledScore,
+    ReferenceScore,
+)
 from scanner.signatures.pack import Signature
 from scanner.signatures.power import LEVELS, Power, benign_scores, is_blind
 from scanner.statistics.conformal import DEFAULT_ALPHA, needed_for, smallest_level, supports
@@ -172,7 +177,7 @@ def _one_benign_family(calibration: Calibration) -> Iterator[Caution]:
 
 def _grouped_alone(calibration: Calibration, manifest: Manifest) -> Iterator[Caution]:
     """A calibration whose families were found, on a pack that is nulled with named ones."""
-    if calibration.grouped and manifest.nulled and not manifest.grouped:
+    if calibration.grouped and manifest.nulled:
         yield Caution(
             kind="families-not-matched",
             what=f"{calibration.grouped} adapters of the calibration have no family, and the pack "

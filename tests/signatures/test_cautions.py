@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from scanner.cli.root import cli
 from scanner.signatures.building.build import build_pack
+from scanner.signatures.building.calibrate import calibrate_pack
 from scanner.signatures.cautions import Caution, cautions_of
 from scanner.signatures.pack import Signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
@@ -191,3 +192,21 @@ def test_build_and_show_say_them(recipe: Recipe, tmp_path: Path) -> None:
         line for line in shown.stdout.splitlines() if line.startswith("warning")
     ]
     assert cautions
+
+
+def test_groups_are_strangers_to_the_families_of_the_pack(recipe: Recipe, tmp_path: Path) -> None:
+    """A name that was found is never taken for one that the pack is nulled with."""
+    assert isinstance(recipe.benign, list)
+    pack = build_pack(
+        msgspec.structs.replace(recipe, aligned=renamed(recipe.aligned, "group-1"), benign=[]),
+        tmp_path / "pack",
+    )
+    pack.close()
+    nameless = [msgspec.structs.replace(item, family=None) for item in recipe.benign[::4]]
+    later = calibrate_pack(tmp_path / "pack", nameless)
+    assert later.calibration is not None
+    assert later.calibration.grouped == len(nameless)
+    assert "group-1" not in {item.family for item in later.calibration.benign}
+    assert "have no family, and the pack may be nulled with others of their kind" in said(
+        cautions_of(later)
+    )

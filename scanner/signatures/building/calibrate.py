@@ -159,7 +159,8 @@ def calibrate_pack(
         )
     ungrouped = 0
     if not isinstance(benign, BenignQuery):
-        benign, ungrouped = grouped(benign, names_of(manifest.base_model), track)
+        names, nulled = names_of(manifest.base_model), _nulled_families(manifest)
+        benign, ungrouped = grouped(benign, names, track, {*crossfit, *nulled})
     _check_families(manifest, crossfit, benign)
 
     dropped = old.dropped if old else []
@@ -202,6 +203,10 @@ def calibrate_pack(
     return load_signature(path)
 
 
+def _nulled_families(manifest: Manifest) -> set[str]:
+    return {item.family or "unnamed" for item in manifest.references if item.role == "aligned"}
+
+
 def _check_families(manifest: Manifest, crossfit: Mapping[str, Directions], benign: Benign) -> None:
     """Refuses adapters of a family that the signature was nulled with and cannot do without.
 
@@ -210,7 +215,7 @@ def _check_families(manifest: Manifest, crossfit: Mapping[str, Directions], beni
     """
     if isinstance(benign, BenignQuery) or not manifest.nulled:
         return
-    nulled = {item.family or "unnamed" for item in manifest.references if item.role == "aligned"}
+    nulled = _nulled_families(manifest)
     for entry in benign:
         family = entry.family or "unnamed"
         if family in nulled and family not in crossfit:

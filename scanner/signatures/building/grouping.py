@@ -22,7 +22,7 @@ better.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import count
 
 import msgspec
@@ -45,7 +45,10 @@ MOST_COLUMNS = 8
 
 
 def grouped(
-    entries: Sequence[AdapterEntry], base_names: set[str], track: Track
+    entries: Sequence[AdapterEntry],
+    base_names: set[str],
+    track: Track,
+    taken: Collection[str] = (),
 ) -> tuple[list[AdapterEntry], int]:
     """Gives a family to the entries that have none.
 
@@ -53,6 +56,7 @@ def grouped(
         entries: Benign adapters.
         base_names: Normalised names of the base model.
         track: Shows progress.
+        taken: Names that mean something else.
 
     Returns:
         The entries in their order, all with a family, and how many of them had none.
@@ -69,8 +73,8 @@ def grouped(
     finally:
         for member in members:
             member.adapter.close()
-    taken = {entry.family for entry in entries}
-    free = (name for number in count(1) if (name := f"group-{number}") not in taken)
+    used = {*taken, *(entry.family for entry in entries)}
+    free = (name for number in count(1) if (name := f"group-{number}") not in used)
     names = dict(zip(range(len(groups)), free, strict=False))
     family = {place: names[number] for number, group in enumerate(groups) for place in group}
     found = iter(range(len(nameless)))
