@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from scanner.detection.verdict import check_alpha, joint_calibration, scan_adapter
-from scanner.errors import AlphaUnsupportedError, UsageError
+from scanner.errors import AlphaUnsupportedError, TargetError, UsageError
 from scanner.formats.model import Adapter
 from scanner.integrations.metrics import METRICS_PREFIX
 from scanner.integrations.peft_models import PeftAdapters
@@ -100,9 +100,13 @@ class AdapterWatch:
         """Finds out before the training what would go wrong during it."""
         self._rules, self.problems = {}, {}
         for name in self.watched:
-            with self._open(name, 0) as adapter:
-                match = match_signatures(adapter, self.signatures, self._base_model)
             self._rules[name] = None
+            try:
+                with self._open(name, 0) as adapter:
+                    match = match_signatures(adapter, self.signatures, self._base_model)
+            except TargetError as error:  # nobody's training ends for that
+                self.problems[name] = f"cannot be judged: {error.what}; {error.todo}"
+                continue
             if match.reason is not None:
                 self.problems[name] = f"cannot be judged: {match.reason}"
             calibration = joint_calibration(match.signatures)

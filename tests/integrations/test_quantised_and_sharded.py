@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +16,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from scanner import load_signature
 from scanner.integrations.transformers import AdapterScanCallback
+from scanner.integrations.watching import AdapterWatch
 from scanner.results import Verdict
-from tests.integrations.lab import BASE, PACK, ROOT, TARGETS, base_model, trainer_of
+from tests.integrations.lab import BASE, PACK, ROOT, TARGETS, base_model, example, trainer_of
 
 QUANTISED: dict[str, dict[str, Any]] = {
     "4 bits": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
@@ -47,6 +49,19 @@ def test_a_quantised_base_changes_nothing_for_the_adapter(kind: str, tmp_path: P
     trainer.train()
     assert trainer.state.global_step < 50
     assert callback.scans[-1].result.verdict is Verdict.FLAGGED
+
+
+def test_an_adapter_in_shards_is_said_to_be_unjudged_and_ends_no_training() -> None:
+    """As DeepSpeed marks parameters that are not here in whole."""
+    model = example("misaligned-sft")
+    for parameter in model.parameters():
+        parameter.ds_status = SimpleNamespace(name="NOT_AVAILABLE")
+    watch = AdapterWatch(model, [load_signature(PACK)])
+    assert "cannot be judged: its weights are cut into shards" in watch.problems["default"]
+    watch.begin(10)
+    (seen,) = watch.scan(5)
+    assert seen.result.verdict is Verdict.ERROR
+    assert not watch.flagged
 
 
 _DEEPSPEED = """
