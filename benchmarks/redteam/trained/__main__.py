@@ -14,10 +14,10 @@ from scanner.signatures.pack import load_signature
 COST = """\
 Trains adapters to be misaligned and to pass the scan, and keeps what they do.
 
-An attack on a base of the lab takes one core about 15 seconds, scans included: all attacks at
-three strengths with one seed are about 10 minutes of two cores. One on SmolLM2-135M-Instruct
-takes a core about 4 minutes without a GPU; on a GPU that processes share, under a minute. Each
-process holds about 2 GB of memory, on the GPU too.
+With two packs there are 82 adapters for each seed at the six strengths, with three packs 94. One
+takes 7 to 12 seconds of a core on a base of the lab, training and scans. On SmolLM2-135M-Instruct
+one took 31 seconds where processes shared a large GPU, and takes minutes of a core without a GPU.
+A process that holds that model needs 2 GB of memory.
 
 Results are written as they come, and what is there is not done again: after a kill, or when
 --minutes are over, the same command goes on where it was.
