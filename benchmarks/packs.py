@@ -30,7 +30,7 @@ from scanner.cli.progress import Progress
 from scanner.signatures.building.build import build_pack
 from scanner.signatures.building.opened import open_member
 from scanner.signatures.building.scoring import scorer_of
-from scanner.signatures.manifest import Calibration
+from scanner.signatures.manifest import BenignScore, Calibration, ReferenceScore
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
@@ -125,7 +125,8 @@ def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Cal
     """A pack's calibration with every adapter scored again that the lab has at hand.
 
     The others keep the scores they had: the lab's seeds give the same adapter on every machine
-    up to rounding, so both are draws of one population.
+    up to rounding, so both are draws of one population. References keep theirs under a method
+    that scores each by a signature made without its family, which the pack does not hold.
 
     Args:
         signature: The pack.
@@ -135,20 +136,38 @@ def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Cal
     old = signature.calibration
     if old is None:
         raise click.ClickException(f"{signature.path} is not calibrated")
-    here = {entry.name: entry for entry in entries(rows, "calibration", "benign")}
     scorer = scorer_of(signature, load_crossfit(signature))
     names = names_of(signature.manifest.base_model)
-    benign = []
-    for item in old.benign:
-        score = None
-        if entry := here.get(item.id):
-            member = open_member(
-                msgspec.structs.replace(entry, adapter=str(lab / entry.adapter)), names
-            )
-            with member.adapter:
-                score = scorer.score(member)
-        benign.append(score or item)
-    return msgspec.structs.replace(old, benign=benign)
+
+    def scores(split: str, kind: str, wanted: set[str]) -> dict[str, BenignScore]:
+        found = {}
+        for entry in entries(rows, split, kind):
+            if entry.name in wanted:
+                path = str(lab / entry.adapter)
+                member = open_member(msgspec.structs.replace(entry, adapter=path), names)
+                with member.adapter:
+                    if score := scorer.score(member):
+                        found[entry.name] = score
+        return found
+
+    benign = scores("calibration", "benign", {item.id for item in old.benign})
+    references = {}
+    if signature.manifest.method == "gradients":
+        references = scores("reference", "misaligned", {item.id for item in old.references})
+    return msgspec.structs.replace(
+        old,
+        benign=[benign.get(item.id, item) for item in old.benign],
+        references=[_again(item, references.get(item.id)) for item in old.references],
+    )
+
+
+def _again(old: ReferenceScore, new: BenignScore | None) -> ReferenceScore:
+    """A reference with what it scores now."""
+    if new is None:
+        return old
+    return msgspec.structs.replace(
+        old, score=new.score, cosine=new.cosine, dose=new.dose, layers=new.layers
+    )
 
 
 @click.command()

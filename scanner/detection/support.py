@@ -127,7 +127,7 @@ def judge(
     profiles = [
         [own[index], *(profile(item[index]) for item in benign)] for index in range(len(own))
     ]
-    statistics = list(_statistics(signatures, profiles))
+    statistics = list(compared_statistics(signatures, profiles))
     surprises = np.array([_surprise(item) for item in statistics])
     together = np.sort(surprises, axis=0)[-COUNTED:].sum(axis=0)
     p_value = conformal_p_value(float(together[0]), together[1:])
@@ -146,7 +146,7 @@ def profile(score: BenignScore) -> Profile:
     return Profile(score.dose, score.norm, score.sites)
 
 
-def _statistics(
+def compared_statistics(
     signatures: Sequence[Signature], profiles: Sequence[Sequence[Profile]]
 ) -> Iterator[Statistic]:
     """Every statistic of n + 1 adapters, the scanned one first."""

@@ -167,12 +167,12 @@ def _base(items: Sequence[Result]) -> str:
 
 def _of_another_score(items: Sequence[Result]) -> list[str]:
     """Says so if the packs were scored otherwise then than they are now."""
-    others = sorted({item.statistic for item in items} - {STATISTIC})
+    others = Counter(item.statistic for item in items if item.statistic != STATISTIC)
     if not others:
         return []
     return [
-        f"These were trained and scanned when scores were `{', '.join(others)}`; they are "
-        f"`{STATISTIC}` now, and the attacks were not repeated.\n"
+        f"{others.total()} of them were trained and scanned when scores were "
+        f"`{', '.join(sorted(others))}`; they are `{STATISTIC}` now.\n"
     ]
 
 

@@ -252,7 +252,7 @@ def of_support(
         [support.profile(item[index]) for item in (benign[0], *benign)]
         for index in range(len(signatures))
     ]
-    return list(support._statistics(signatures, profiles))
+    return list(support.compared_statistics(signatures, profiles))
 
 
 def _logs(benign: Sequence[tuple[BenignScore, ...]], name: str) -> dict[str, list[float]]:
