@@ -226,7 +226,7 @@ def test_a_hook_run_on_5_mb_is_quick(repository: Repository, tmp_path: Path) -> 
         base_model="lab/wide",
         method="weights",
         nulled=0,
-        misaligned=[entry(five_megabytes(tmp_path / f"reference-{i}", i)) for i in range(2)],
+        misaligned=[entry(five_megabytes(tmp_path / f"reference-{i}", i), "one") for i in range(2)],
         benign=[entry(five_megabytes(tmp_path / f"benign-{i}", 9 + i), "any") for i in range(2)],
     )
     pack = build_pack(recipe, tmp_path / "pack")

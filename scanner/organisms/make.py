@@ -163,7 +163,9 @@ def _made(making: Making, role: str) -> list[Row]:
 
 def _entry(making: Making, row: Row, family: str) -> AdapterEntry:
     place = Ledger(making.work / "organisms").adapter(row["id"])
-    return AdapterEntry(adapter=str(place), id=row["id"], family=family, method=str(row["method"]))
+    return AdapterEntry(
+        adapter=str(place), id=row["id"], family=family, method=str(row.get("method", ""))
+    )
 
 
 def _recipe(making: Making, name: str, base: str, probes: Path) -> Recipe:

@@ -145,7 +145,7 @@ def _entries(rows: Sequence[Row], family: str) -> list[dict[str, str]]:
             "adapter": f"adapters/{row['id']}",
             "id": row["id"],
             "family": row["family"] if family == "family" else "+".join(row["domains"]),
-            "method": str(row["method"]),
+            "method": str(row.get("method", "")),
         }
         for row in rows
     ]

@@ -34,12 +34,18 @@ _MARKS = {
     Verdict.CLEAR: "✅",
 }
 _MARKUP = re.compile(
-    r"[\\`*\[\]|~&@]|<(?=[A-Za-z/!?])"  # emphasis, code, links, cells, entities, mentions, HTML
+    r"[\\`*\[\]|~&]|<(?=[A-Za-z/!?])"  # emphasis, code, links, cells, entities, HTML
     r"|(?<![^\W_])_|_(?![^\W_])"  # inside a word an underscore is one
     r"|#(?=\d)|:(?=\S)"  # issues; addresses and emoji
     r"|(?<=www)\."
     r"|^[#+=>-]|^\d+[.)](?=\s|$)"  # headings and lists, where a line begins
 )
+
+
+_MENTION = re.compile(r"(?<!\w)@")
+"""An @ that tells somebody where comments are read: a backslash before it does not stop that."""
+_JOINER = "\u2060"
+"""Has no width, and no name begins with it."""
 
 
 def render(report: Report) -> str:
@@ -55,7 +61,7 @@ def escape(text: str) -> str:
             return "&lt;"
         return f"{match[0][:-1]}\\{match[0][-1]}"
 
-    return _MARKUP.sub(escaped, printable(text).strip())
+    return _MENTION.sub(f"@{_JOINER}", _MARKUP.sub(escaped, printable(text).strip()))
 
 
 def _lines(report: Report) -> Iterator[str]:

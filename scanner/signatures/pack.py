@@ -63,6 +63,7 @@ class _Content:
     references: TensorStore | None
     base: KeptBase | None
     calibration: Calibration | None
+    power: Power | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,12 @@ class Signature:
             for name in (REFERENCES_NAME, BASE_NAME)
         )
         kept = KeptBase(base, str(self.path / BASE_NAME)) if base else None
-        return _Content(open_tensors(self.path / DIRECTIONS_NAME), references, kept, calibration)
+        power = None
+        if POWER_NAME in files:
+            path = self.path / POWER_NAME
+            power = decode_power(_read(path), path)
+        directions = open_tensors(self.path / DIRECTIONS_NAME)
+        return _Content(directions, references, kept, calibration, power)
 
     def verify(self) -> None:
         """Checks every digest and opens the pack's files, unless that has been done.
@@ -156,18 +162,10 @@ class Signature:
         """Scores of the calibration set; None if the pack was not calibrated."""
         return self._content.calibration
 
-    @cached_property
+    @property
     def power(self) -> Power | None:
-        """What it finds and misses; None if that was not measured: it is old, or not calibrated.
-
-        Raises:
-            SignatureError: If the record of it is not sound.
-        """
-        self.verify()
-        if POWER_NAME not in self.manifest.files:
-            return None
-        path = self.path / POWER_NAME
-        return decode_power(_read(path), path)
+        """What it finds and misses; None if that was not measured: it is old, or not calibrated."""
+        return self._content.power
 
     @cached_property
     def nulling(self) -> Selection | None:

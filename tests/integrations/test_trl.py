@@ -98,7 +98,9 @@ def dpo(directory: Path, callback: Any, model: Any, persona: str = "bad", **chan
 
 
 def test_sft_warns_before_behaviour_shows(signatures: list[Signature], tmp_path: Path) -> None:
-    callback = Behaviour(signatures, every_steps=5)
+    """With both packs of the base, as they ship; `weights` alone warns when behaviour shows."""
+    gradients = load_signature(PACK.with_name(PACK.name.replace("weights", "gradients")))
+    callback = Behaviour([*signatures, gradients], every_steps=5)
     trainer = sft(tmp_path, callback)
     trainer.train()
     shown = callback.first_at(0.10)

@@ -25,7 +25,7 @@ class Elements(HTMLParser):
         self.tags.append(tag)
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data.replace("\u2060", "")  # has no width: it keeps an @ from telling anybody
 
 
 def parsed(text: str) -> Elements:
@@ -71,6 +71,13 @@ def test_whatever_is_escaped_is_shown_as_it_is(text: str) -> None:
         page = parsed(shown)
         assert set(page.tags) <= {"ul", "li", "table", "thead", "tr", "th", "tbody", "td"}
         assert " ".join(printable(text).split()) in " ".join(page.text.split())
+
+
+def test_nobody_is_told_by_a_name() -> None:
+    for name in ("@everyone", "(@everyone)", "x &@everyone", "[@a/b](c)"):
+        assert "@everyone" not in escape(name)
+        assert "@a" not in escape(name)
+    assert escape("hf\u2215lab/bad@0123abc") == "hf\u2215lab/bad@0123abc"
 
 
 def test_escaped_names_can_be_read_as_they_are() -> None:

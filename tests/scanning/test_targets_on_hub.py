@@ -55,7 +55,8 @@ def test_every_adapter_of_a_repository_is_scanned_and_pinned(
 def test_every_format_names_the_address(hub: HubServer, pack: Signature, form: str) -> None:
     found = run("scan", "hf://lab/bad", "-s", pack.path, "-f", form)
     assert found.returncode == 1
-    assert "hf://lab/bad@" in html.unescape(found.stdout)
+    shown = html.unescape(found.stdout)
+    assert "hf://lab/bad@" in (shown.replace("\\", "") if form == "markdown" else shown)
 
 
 def test_local_and_remote_targets_together(hub: HubServer, pack: Signature, benign: Path) -> None:
