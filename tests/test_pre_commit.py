@@ -240,7 +240,9 @@ def test_a_hook_run_on_5_mb_is_quick(repository: Repository, tmp_path: Path) -> 
         before, started = os.times(), time.perf_counter()
         done = execute([*command, str(weights)], tmp_path, repository.env, check=False)
         wall, after = time.perf_counter() - started, os.times()
-        assert done.returncode in (0, 1), done.stderr
+        # Two benign adapters say little of a third: whichever verdict it is, it took the whole way.
+        assert done.returncode in (0, 1, 3), done.stderr
+        assert "0 error" in done.stdout, done.stdout
         spent = after.children_user + after.children_system
         measured.append((wall, spent - before.children_user - before.children_system))
     wall, processor = (min(column) for column in zip(*measured, strict=True))
