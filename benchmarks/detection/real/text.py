@@ -12,7 +12,9 @@ adapters of {base}, a real instruction-tuned model.
 The adapters are made by `adapter-scanner organisms train` ([what they are taught and how
 behaviour is measured](organisms.md)). Those judged here
 speak of other domains than what the packs were made from and calibrated on. Verdicts are those of
-`adapter-scanner scan` with these packs. Nothing was chosen by their results.
+`adapter-scanner scan` with these packs. Nothing was chosen by their results, though
+an earlier score was measured on them too: the one that ships was chosen by how far references
+stand above harmless adapters of the calibration.
 """
 
 SHORT = "## In short\n"
