@@ -188,7 +188,10 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
     ]
     if any(direction and not _fits(direction, update) for direction in directions):
         return _Outcome(update.site, (), problem="the signature is for another width")
-    inputs = _first(signature.site_inputs(update.site) for signature in signatures)
+    # Each pack by what it knows itself: its benign adapters were scored so, too.
+    inputs = [signature.site_inputs(update.site) for signature in signatures]
+    if any(item and len(item.mean) != update.d_in for item in inputs):
+        return _Outcome(update.site, (), problem="the signature is for another width")
     known = (signature.base_weight(update.site) for signature in signatures)
     weight = _first(known)
     sign = None
@@ -197,8 +200,8 @@ def _examine(update: Update, signatures: Sequence[Signature]) -> _Outcome:
     return _Outcome(
         update.site,
         tuple(
-            None if direction is None else geometry.project(prepared, direction, inputs)
-            for direction in directions
+            None if direction is None else geometry.project(prepared, direction, own)
+            for direction, own in zip(directions, inputs, strict=True)
         ),
         sketches=_beside_references(prepared, update, signatures),
         problem=geometry.why_unstable(prepared),

@@ -194,14 +194,19 @@ def _surprise(statistic: Statistic) -> Matrix:
     adapter equally rare.
     """
     values = -statistic.values if statistic.low else statistic.values
-    benign = np.sort(values[1:])
+    benign = np.sort(values[1:][~np.isnan(values[1:])])
+    if not len(benign):
+        benign = np.zeros(1)
     start = float(np.quantile(benign, _TAIL))
     beyond = benign[benign > start] - start
     unit = max(float(beyond.mean()) if len(beyond) else 0.0, statistic.floor, 1e-9)
-    share = 1 - np.searchsorted(benign, values, side="left") / len(benign)
+    share: Matrix = 1 - np.searchsorted(benign, values, side="left") / len(benign)
     counted = -np.log(np.maximum(share, 1 - _TAIL))
     tail = -math.log(1 - _TAIL) + (values - start) / unit
     surprise: Matrix = np.where(values > start, tail, counted)
+    surprise[np.isnan(values)] = 0.0
+    if np.isnan(values[0]):  # what is not known of the scanned adapter is like no benign one
+        surprise[0] = np.inf
     return surprise
 
 

@@ -102,14 +102,15 @@ class KeptBase:
         if not set(names) <= self._names:
             return None
         number, answer = (self.store.read(name) for name in names)
-        prefix = f"input.{int(number[0])}" if number.shape == (1,) else ""
+        numbered = number.shape == (1,) and np.isfinite(number).all()
+        prefix = f"input.{int(number[0])}" if numbered else ""
         parts = [f"{prefix}.{name}" for name in ("vectors", "values", "mean")]
         if not set(parts) <= self._names or answer.shape != (1,):
             raise SignatureError(f"{site.key} has no inputs that are kept", where=self.where)
         vectors, values, mean = (self.store.read(name).astype(np.float64) for name in parts)
         whole = vectors.ndim == 2 and mean.shape == (len(vectors),)
         whole = whole and values.shape == (vectors.shape[1] + 1,)
-        sound = np.isfinite(vectors).all() and np.isfinite(mean).all() and (values >= 0).all()
-        if not (whole and sound and answer[0] >= 0):
+        finite = all(np.isfinite(item).all() for item in (vectors, mean, values, answer))
+        if not (whole and finite and (values >= 0).all() and answer[0] >= 0):
             raise SignatureError(f"{prefix} is no second moment of inputs", where=self.where)
         return SiteInputs(vectors, values[:-1], float(values[-1]), mean, float(answer[0]))

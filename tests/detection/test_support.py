@@ -12,7 +12,8 @@ import pytest
 
 from scanner import Verdict, open_adapter, scan
 from scanner.detection.evidence import gather
-from scanner.detection.support import LEVEL, support_of
+from scanner.detection.spread import Statistic
+from scanner.detection.support import LEVEL, _surprise, support_of
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.saving import save_calibration
 from tests.synthetic import (
@@ -136,6 +137,16 @@ def test_writing_against_the_direction_from_other_inputs_hides_nothing(
     assert result.verdict is not Verdict.CLEAR
     assert result.support is not None
     assert any("writes into the directions" in sentence for sentence in result.support.outside)
+
+
+def test_what_is_not_known_of_an_adapter_is_outside() -> None:
+    benign = np.linspace(0.0, 1.0, 150)
+    for others in (benign, np.where(benign > 0.5, np.nan, benign), np.full(150, np.nan)):
+        found = _surprise(Statistic("a number", np.array([np.nan, *others])))
+        assert found[0] == np.inf
+        assert np.isfinite(found[1:]).all()
+    usual = _surprise(Statistic("a number", np.array([0.5, *benign])))
+    assert usual[0] < -np.log(0.3)
 
 
 def test_packs_that_say_nothing_of_single_sites_still_judge_the_whole(
