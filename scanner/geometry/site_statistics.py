@@ -129,13 +129,14 @@ def felt_score(projections: Iterable[SiteProjection]) -> float:
     Liptak-Stouffer combination, so that both are on one scale. Sites where an adapter does next to
     nothing do not count, whatever they write, and what is added from inputs that hardly occur
     dilutes nothing. (By the felt size itself the few sites would decide whose inputs are a hundred
-    times larger than others', as real models have them.) NaN as `site_score`, and where the inputs
-    of a site are not known.
+    times larger than others', as real models have them.) Sites whose inputs are not known have no
+    part in it: one more of them cannot void what the others say. NaN as `site_score`, and where
+    no site's inputs are known.
     """
-    changed = _changed(projections)
-    if not changed or any(item.felt is None for item in changed):
+    changed = [item for item in _changed(projections) if item.felt and item.felt.answer > 0]
+    if not changed:
         return float("nan")
-    share = np.array([item.felt.share if item.felt else 0.0 for item in changed])
+    share = np.array([item.felt.share for item in changed if item.felt])
     weights = share * np.sqrt([item.direction_norm_squared for item in changed])
     largest = float(weights.max())
     if not largest > 0:  # NaN too

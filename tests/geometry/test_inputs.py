@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scanner.geometry import Direction, LowRank, Matrix, SiteInputs, felt_write, project
+from scanner.geometry import (
+    Direction,
+    LowRank,
+    Matrix,
+    SiteInputs,
+    felt_score,
+    felt_write,
+    project,
+)
 from scanner.geometry.whole_matrix import Dense, Whole
 
 D_OUT, D_IN, K = 14, 20, 4
@@ -132,3 +140,16 @@ def test_without_a_sign_nothing_is_steady() -> None:
     assert felt is not None
     assert np.isnan(felt.steady)
     assert felt.squared > 0
+
+
+def test_a_site_whose_inputs_are_not_known_does_not_void_the_others() -> None:
+    rng = np.random.default_rng(6)
+    _, kept = drawn_inputs(rng)
+    d = direction(rng)
+    b, a = d.u[:, :1] + 0.1 * rng.standard_normal((D_OUT, 1)), d.v[:, :1].T
+    known = [project(LowRank(size * b, a, 1.0), d, kept) for size in (1.0, 2.0)]
+    unknown = project(LowRank(-b, a, 1.0), d)
+    assert felt_score(known) > 0
+    assert felt_score([*known, unknown]) == pytest.approx(felt_score(known))
+    assert np.isnan(felt_score([unknown]))
+    assert np.isnan(felt_score([]))
