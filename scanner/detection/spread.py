@@ -66,10 +66,12 @@ class SiteTable:
 
     @property
     def knows_inputs(self) -> bool:
-        """Whether it is known of every site that is changed what it makes of its inputs."""
-        return bool(self.sites) and bool(
-            np.array_equal(np.isfinite(self.column("norm")), np.isfinite(self.column("felt")))
-        )
+        """Whether it is known of every site that benign adapters change what they make of it.
+
+        The first row is the adapter that is scanned: it has no say in what it is measured by.
+        """
+        norm, felt = np.isfinite(self.column("norm")), np.isfinite(self.column("felt"))
+        return bool(norm[1:].any()) and bool(np.array_equal(norm[1:], felt[1:]))
 
 
 def size_statistics(table: SiteTable) -> Iterator[Statistic]:
@@ -103,6 +105,10 @@ def input_statistics(table: SiteTable) -> Iterator[Statistic]:
       the largest site, and that of the largest layer.
     - In how many directions the typical site moves what it reads.
     """
+    unknown = np.isfinite(table.column("norm")) & ~np.isfinite(table.column("felt"))
+    if unknown[0].any():
+        lacking = np.where(unknown.any(axis=1), np.nan, 0.0)
+        yield Statistic("what it makes of the inputs of every site", lacking)
     felt = np.log(np.maximum(table.column("felt"), _TINY) / np.maximum(table.column("norm"), _TINY))
     felt = felt - _typical(felt[1:])
     yield Statistic(

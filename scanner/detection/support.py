@@ -213,6 +213,8 @@ def _surprise(statistic: Statistic) -> Matrix:
 def _sentence(statistic: Statistic) -> str:
     """How unusual the scanned adapter is."""
     values = statistic.values
+    if np.isnan(values[0]):
+        return f"{statistic.what} is not known"
     if statistic.what == _NORM:
         values = np.exp(values)
     sign = -1.0 if statistic.low else 1.0

@@ -12,8 +12,9 @@ import pytest
 
 from scanner import Verdict, open_adapter, scan
 from scanner.detection.evidence import gather
-from scanner.detection.spread import Statistic
+from scanner.detection.spread import SiteTable, Statistic, input_statistics
 from scanner.detection.support import LEVEL, _surprise, support_of
+from scanner.signatures.numbers import SiteNumbers
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.saving import save_calibration
 from tests.synthetic import (
@@ -147,6 +148,18 @@ def test_what_is_not_known_of_an_adapter_is_outside() -> None:
         assert np.isfinite(found[1:]).all()
     usual = _surprise(Statistic("a number", np.array([0.5, *benign])))
     assert usual[0] < -np.log(0.3)
+
+
+def test_one_site_that_no_inputs_are_known_of_does_not_choose_another_measure() -> None:
+    known = SiteNumbers(1.0, 0.1, 0.2, 0.1, 1.0, 0.1, 2.0, 0.1, 0.5)
+    benign = {"0.mlp.up_proj": known, "1.mlp.up_proj": known}
+    scanned = {**benign, "1.mlp.down_proj": SiteNumbers(1.0, 0.1, 0.2, 0.1)}
+    table = SiteTable.of([scanned, *[benign] * 3])
+    assert table.knows_inputs
+    first = next(input_statistics(table))
+    assert np.isnan(first.values[0])
+    assert _surprise(first)[0] == np.inf
+    assert not SiteTable.of([benign, benign, scanned]).knows_inputs
 
 
 def test_packs_that_say_nothing_of_single_sites_still_judge_the_whole(
