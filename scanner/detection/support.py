@@ -14,7 +14,7 @@ surprises is what is judged, by one conformal p-value (Vovk, Gammerman and Shafe
 many statistics there are. A little of several things sets one apart as well as much of one.
 
 Which statistics, and how many surprises count, was chosen on the lab's calibration adapters and
-references alone (docs/redteam.md). Packs that know nothing of their base's inputs lack those of
+references alone (docs/signatures.md). Packs that know nothing of their base's inputs lack those of
 what is felt; packs whose calibration says nothing of single sites, those of the spread.
 """
 
