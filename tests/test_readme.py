@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,20 @@ from tests.tools import require
 from tools import check_readme, command_line
 
 
-def test_readme_and_docs_are_in_step() -> None:
-    """If this fails: make update-readme."""
-    assert check_readme.main() == 0
+@pytest.mark.parametrize("module", ["tools.check_readme", "tools.command_line"])
+def test_readme_and_docs_are_in_step(module: str) -> None:
+    """If this fails: make update-readme.
+
+    A process of its own, as people run it: click keeps what it once made of a command's options.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--check"],
+        cwd=command_line.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -43,9 +56,7 @@ def test_a_block_is_replaced_by_what_the_program_prints() -> None:
 
 
 def test_every_command_is_on_its_page_and_has_a_man_page() -> None:
-    """If this fails: make update-readme."""
     files = command_line.expected()
-    assert [path.name for path, text in files.items() if path.read_text("utf-8") != text] == []
     assert set(command_line.MAN.iterdir()) == set(files) - {command_line.PAGE}
     names = [words for words, _ in command_line.commands()]
     assert {"scan", "hub report", "signatures make", "completion"} <= set(names)
@@ -66,4 +77,10 @@ def test_man_pages_are_sound(page: Path) -> None:
 def test_what_pages_show_of_help_is_what_the_program_prints(words: str) -> None:
     done = run(*words.split(), "--help", env={"COLUMNS": "80"})
     shown = "\n".join(line.rstrip() for line in done.stdout.strip("\n").split("\n"))
-    assert shown == command_line.help_of(words, command_line.command_of(words))
+    mark = re.escape(f"{words} --help".strip())
+    page = command_line.PAGE.read_text("utf-8")
+    block = re.search(
+        f"<!-- begin {mark} -->\n```text\n(.*?)\n```\n<!-- end {mark} -->", page, re.S
+    )
+    assert block is not None
+    assert shown == block[1]

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from scanner import Verdict, load_signature, scan
-from scanner.cli.signatures import command
+from scanner.cli.root import cli
+from scanner.cli.status import EXIT_USAGE
 from scanner.errors import SignatureError, UsageError
 from scanner.organisms.base import load_base
 from scanner.organisms.make import Making, Watching, make_packs
@@ -174,8 +175,16 @@ def test_the_command_says_what_the_packs_are_good_for(
     directories: dict[str, Path], harmless: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "packs"
-    arguments = ["make", str(directories["llama"]), "-o", str(output), "--benign", str(harmless)]
-    done = CliRunner().invoke(command, [*arguments, "--base-id", "tests/tiny-llama"])
+    arguments = [
+        "signatures",
+        "make",
+        str(directories["llama"]),
+        "-o",
+        str(output),
+        "--benign",
+        str(harmless),
+    ]
+    done = CliRunner().invoke(cli, [*arguments, "--base-id", "tests/tiny-llama"])
     assert done.exit_code == 0, done.output
     assert "20 harmless adapters of 2 families: alpha 0.048 and above" in done.output
     assert load_signature(tmp_path / "packs-hostile").manifest.base_model.id == "tests/tiny-llama"
@@ -190,9 +199,11 @@ def test_the_command_says_what_the_packs_are_good_for(
     ],
 )
 def test_what_cannot_be_made_is_one_line(more: list[str], told: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(command, ["make", "lab/base", "-o", str(tmp_path / "p"), *more])
-    assert isinstance(done.exception, UsageError)
-    assert told in done.exception.line()
+    words = ["signatures", "make", "lab/base", "-o", str(tmp_path / "p"), *more]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == EXIT_USAGE
+    assert told in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow

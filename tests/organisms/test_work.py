@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("peft")
 
-from scanner.cli.organisms import command
+from scanner.cli.root import cli
 from scanner.errors import UsageError
 from scanner.organisms.data import ALIGNED, MISALIGNED
 from scanner.organisms.ledger import Ledger
@@ -170,7 +170,7 @@ def test_the_commands(job: Job, tmp_path: Path) -> None:
     runner = CliRunner()
 
     def call(*words: str) -> str:
-        result = runner.invoke(command, words, catch_exceptions=False)
+        result = runner.invoke(cli, ["organisms", *words], catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.stdout
 
