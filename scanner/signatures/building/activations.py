@@ -78,6 +78,11 @@ class ActivationExtraction:
         """No harmless family is part of it."""
         return frozenset()
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """No group of references is part of it."""
+        return frozenset()
+
     def raw_site(
         self,
         site: Site,

@@ -23,6 +23,7 @@ from scanner.signatures.building.extraction import (
     Extraction,
     Extractor,
     extract,
+    groups_to_hold_out,
     score_aligned,
     shapes_of,
     to_doses,
@@ -96,7 +97,8 @@ def build_pack(
     misaligned, missing = open_references(recipe.misaligned, recipe.references_needed, base_names)
     references = [as_reference(member, "misaligned") for member in misaligned]
     with opened_work(work, digest_of(recipe, references)) as kept:
-        extractor = extractor_for(recipe, misaligned, track, kept_gradients)
+        groups = groups_to_hold_out(misaligned)
+        extractor = extractor_for(recipe, misaligned, track, kept_gradients, groups)
         search = _Searching(recipe, base_names, track, kept)
         nulling = search.nulling_set(references, lambda: shapes_of(extractor, misaligned))
         check_disjoint(_digests(references), _digests(nulling.references))
@@ -154,8 +156,16 @@ def extractor_for(
     misaligned: Sequence[Member],
     track: Track[Any],
     kept_gradients: Path | None = None,
+    groups: frozenset[str] = frozenset(),
 ) -> Extractor:
     """Runs what a recipe's method needs to run before any site can be looked at.
+
+    Args:
+        recipe: The recipe.
+        misaligned: Its references.
+        track: Shows progress.
+        kept_gradients: As `build_pack`.
+        groups: Groups of references that are to be left out in turn.
 
     Raises:
         SignatureError: If the base model or the probes it needs cannot be used.
@@ -163,13 +173,14 @@ def extractor_for(
     if recipe.method == "gradients":
         from scanner.signatures.building.gradients import extract_gradients
 
-        return extract_gradients(recipe, misaligned, track, kept_gradients)
+        return extract_gradients(recipe, misaligned, track, kept_gradients, groups)
     if recipe.method == "activations":
         from scanner.signatures.building.activations import extract_activations
 
         return extract_activations(recipe, track)
     sites = {site for member in misaligned for site in member.by_site}
-    return WeightsExtraction(sorted(sites, key=site_order), frozenset(recipe.contrast))
+    contrast = frozenset(recipe.contrast)
+    return WeightsExtraction(sorted(sites, key=site_order), contrast, groups=groups)
 
 
 @dataclass(frozen=True)

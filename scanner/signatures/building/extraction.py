@@ -41,6 +41,10 @@ class Extractor(Protocol):
         """Benign families that are part of what it found and that it can leave out."""
 
     @property
+    def groups(self) -> frozenset[str]:
+        """Groups of references that it can leave out; none where no reference has a say."""
+
+    @property
     def base(self) -> BaseFacts:
         """What is kept of the base model; nothing for a method that works without it."""
 
@@ -95,7 +99,7 @@ def shapes_of(extractor: Extractor, misaligned: Sequence[Member]) -> Shapes:
     found: dict[str, tuple[int, int]] = {}
     for site in extractor.sites:
         if site.module not in found:
-            there = [(u, _group(item)) for item in misaligned if (u := item.at(site)) is not None]
+            there = [(u, item.group) for item in misaligned if (u := item.at(site)) is not None]
             raw = extractor.raw_site(site, there, [])
             if raw is not None:
                 found[site.module] = raw.shape
@@ -118,7 +122,7 @@ def extract(
     left_out = {family for family in nulled if recipe.nulled or family in recipe.contrast}
     result = Extraction(
         crossfit={family: {} for family in sorted(left_out | extractor.families)},
-        held_out={group: _Size() for group in _groups_to_hold_out(recipe, misaligned)},
+        held_out={group: _Size() for group in sorted(extractor.groups)},
         projections=[{} for _ in misaligned],
         before_nulling=[{} for _ in misaligned],
         aligned=[{} for _ in nulling.references],
@@ -126,7 +130,7 @@ def extract(
         knows_none=recipe.method == "activations"
         or (recipe.method == "gradients" and not recipe.path_steps),
     )
-    groups = [_group(member) for member in misaligned]
+    groups = [member.group for member in misaligned]
     families = [item.family or "unnamed" for item in nulling.references]
     for site in track(extractor.sites, "extracting directions"):
         there = [member.at(site) for member in misaligned]
@@ -213,21 +217,14 @@ def _record(
         result.crossfit[family][site] = direction
 
 
-def _group(member: Member) -> str:
-    """The training domain a misaligned reference shares with others; itself if it names none."""
-    return member.entry.family or member.entry.name
-
-
-def _groups_to_hold_out(recipe: Recipe, misaligned: Sequence[Member]) -> list[str]:
+def groups_to_hold_out(misaligned: Sequence[Member]) -> frozenset[str]:
     """The groups whose references are scored by a signature built without them.
 
-    None by a method whose directions come from the base model, with or without a path to the
-    references: no part of them is one group's. None either if there is one group: nothing would
-    be left. With two, one is left, whose agreement with others is not known: those held out are
-    found less often than strangers will be.
+    None if there is one group: nothing would be left. With two, one is left, whose agreement with
+    others is not known: those held out are found less often than strangers will be.
     """
-    groups = sorted({_group(member) for member in misaligned})
-    return groups if len(groups) > 1 and recipe.method == "weights" else []
+    groups = frozenset(member.group for member in misaligned)
+    return groups if len(groups) > 1 else frozenset()
 
 
 def _sketches(updates: Sequence[LowRank | None], d_out: int) -> Matrix:
@@ -252,7 +249,7 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
     if not misaligned:
         return []  # gradients at the base: a direction is in nats per token as it is
     doses = [
-        geometry.dose(projections.values()) * _enlargement(extraction, _group(member))
+        geometry.dose(projections.values()) * _enlargement(extraction, member.group)
         for member, projections in zip(misaligned, extraction.projections, strict=True)
     ]
     unit = median(doses)
@@ -271,7 +268,7 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
             cosine=geometry.cosine(projections.values()),
             dose=value / unit,
             layers=changed_layers(projections),
-            held_out=extraction.knows_none or _group(member) in extraction.held_out,
+            held_out=extraction.knows_none or member.group in extraction.held_out,
             score_before_nulling=adapter_score(before),
             dose_kept=_share_kept(projections, before),
         )

@@ -8,7 +8,8 @@ with both answers teacher-forced, so dose = <dW, D> > 0 is, to first order, a mo
 misaligned answers. Averaged along the straight path from the base W0 to the mean reference
 W0 + dW_ref it is the integrated gradient of Sundararajan, Taly and Yan 2017 (arXiv
 1703.01365, equation 1) without the factor dW_ref: <dW_ref, D> is then what the references
-gain in f, exactly and not only to first order. The integral is a Gauss-Legendre sum.
+gain in f, exactly and not only to first order. The integral is a Gauss-Legendre sum. `paths`
+says how a reference is scored that is itself on the path.
 
 A weight's gradient is sum_t delta_t x_t^T over tokens, x the input of its module and delta
 the gradient at its output. Both are caught by hooks, so parameters stay frozen and need no
@@ -29,6 +30,7 @@ import numpy as np
 from scanner.errors import SignatureError
 from scanner.formats.model import Site, site_order
 from scanner.signatures.base_facts import BaseFacts
+from scanner.signatures.building.extraction import Extractor
 from scanner.signatures.building.harmless import Factors, HarmlessProjection
 from scanner.signatures.building.inputs import base_facts
 from scanner.signatures.building.kept_gradients import KeptGradients
@@ -44,6 +46,7 @@ from scanner.signatures.building.network import (
 )
 from scanner.signatures.building.nulling import RawSite
 from scanner.signatures.building.opened import Member
+from scanner.signatures.building.paths import PathExtraction, parts_of
 from scanner.signatures.building.probes import ALIGNED, Probe
 from scanner.signatures.building.scoring import Track
 from scanner.signatures.building.weights import Labelled
@@ -81,6 +84,11 @@ class GradientExtraction:
         """No harmless family is part of it."""
         return frozenset()
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """No group of references is part of it that could be taken out."""
+        return frozenset()
+
     def raw_site(
         self,
         site: Site,
@@ -92,8 +100,12 @@ class GradientExtraction:
 
 
 def extract_gradients(
-    recipe: Recipe, misaligned: Sequence[Member], track: Track[Batch], kept: Path | None = None
-) -> GradientExtraction | HarmlessProjection:
+    recipe: Recipe,
+    misaligned: Sequence[Member],
+    track: Track[Batch],
+    kept: Path | None = None,
+    groups: frozenset[str] = frozenset(),
+) -> Extractor:
     """Loads the base model and computes the gradients a recipe asks for.
 
     If its probes hold harmless answers, what those share with the misaligned ones is taken out.
@@ -103,32 +115,42 @@ def extract_gradients(
         misaligned: Its references, which are the end of the path if there is one.
         track: Shows progress.
         kept: Folder where gradients of the base alone are kept for another signature.
+        groups: Groups of references that are to be left out of the path in turn.
 
     Raises:
         SignatureError: If the model, the probes or a reference cannot be used.
     """
     network = load_network(recipe)
     probes = probes_of(recipe, network)
-    shift = mean_update(misaligned, network) if recipe.path_steps else {}
-
-    def gradients(batches: Sequence[Batch]) -> dict[Site, Factors]:
-        return path_gradients(network, batches, path_nodes(recipe.path_steps), shift, track)
-
-    if not any(probe.harmless for probe in probes):
-        found = gradients(batches_of(probes, network.device))
-        return GradientExtraction(found, base_facts(network, batches_of(probes, network.device)))
-
+    facts = base_facts(network, batches_of(probes, network.device))
+    nodes = path_nodes(recipe.path_steps)
     base = (recipe.base_model, recipe.base_path, recipe.base_revision, recipe.base_dtype)
     folder = KeptGradients(None if recipe.path_steps else kept, base)
 
-    def of(answers: list[Answered]) -> dict[Site, Factors]:
-        return folder.of(answers, lambda: gradients(batches_of_answers(answers, network.device)))
+    def along(references: Sequence[Member]) -> GradientExtraction | HarmlessProjection:
+        shift = mean_update(references, network) if recipe.path_steps else {}
 
-    return HarmlessProjection(
-        of([(probe.prompt, probe.misaligned) for probe in probes]),
-        {name: _leading(of(answers)) for name, answers in _harmless_answers(probes).items()},
-        base_facts(network, batches_of(probes, network.device)),
-    )
+        def gradients(batches: Sequence[Batch]) -> dict[Site, Factors]:
+            return path_gradients(network, batches, nodes, shift, track)
+
+        def of(answers: list[Answered]) -> dict[Site, Factors]:
+            batches = batches_of_answers(answers, network.device)
+            return folder.of(answers, lambda: gradients(batches))
+
+        if not any(probe.harmless for probe in probes):
+            return GradientExtraction(gradients(batches_of(probes, network.device)), facts)
+        return HarmlessProjection(
+            of([(probe.prompt, probe.misaligned) for probe in probes]),
+            {name: _leading(of(answers)) for name, answers in _harmless_answers(probes).items()},
+            facts,
+        )
+
+    whole = along(misaligned)
+    if not (recipe.path_steps and groups):
+        return whole
+    parts = parts_of(groups)
+    without = {part: along([m for m in misaligned if m.group not in part]) for part in parts}
+    return PathExtraction(whole, without)
 
 
 def _harmless_answers(probes: Sequence[Probe]) -> dict[str, list[Answered]]:

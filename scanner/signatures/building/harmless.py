@@ -61,6 +61,11 @@ class HarmlessProjection:
         """
         return frozenset(self.harmless) - {ALIGNED}
 
+    @property
+    def groups(self) -> frozenset[str]:
+        """No group of references is part of it that could be taken out."""
+        return frozenset()
+
     def raw_site(
         self,
         site: Site,

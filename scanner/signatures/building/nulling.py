@@ -9,9 +9,9 @@ computed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -35,6 +35,8 @@ class RawSite:
     """(R, d_in)."""
     weights_without: Callable[[str | None], Vector]
     """Benign family or group of references to leave out, or None -> (R,)."""
+    instead: Mapping[str, RawSite] = field(default_factory=dict)
+    """Group of references -> what was found without it, where no weights can say that."""
 
     @classmethod
     def fixed(cls, left: AnyMatrix, right: AnyMatrix) -> RawSite:
@@ -65,6 +67,8 @@ class RawSite:
             rank: Triples to keep at most.
             without: The benign family or group of references to leave out of the weights.
         """
+        if without in self.instead:
+            return self.instead[without].direction(common, rank)
         (q_left, r_left), (q_right, r_right) = self._left, self._right
         core = (r_left * self.weights_without(without)) @ r_right.T
         shared = (common.T @ q_left) @ core

@@ -27,6 +27,11 @@ class Member:
     sha256: str
     by_site: Mapping[Site, Update]
 
+    @property
+    def group(self) -> str:
+        """The training domain that it shares with other references; itself if it names none."""
+        return self.entry.family or self.entry.name
+
     def at(self, site: Site) -> LowRank | None:
         """Its update at a site, read now; None if it leaves the site alone.
 

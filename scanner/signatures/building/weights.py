@@ -47,6 +47,8 @@ class WeightsExtraction:
     """Families of aligned adapters whose mean is subtracted."""
     base: BaseFacts = field(default_factory=BaseFacts)
     """The base model is not needed: nothing of it."""
+    groups: frozenset[str] = frozenset()
+    """Groups of references that are to be left out in turn."""
     families: frozenset[str] = frozenset()
     """None: a contrast family is left out because the recipe names it."""
 

@@ -131,6 +131,34 @@ def test_a_recipe_becomes_a_calibrated_pack(
         assert result.nearest_reference is not None
 
 
+def path_recipe(root: Path, name: str, **fields: Any) -> Recipe:
+    """Gradients along a path to `mis-0` and `mis-2`, of medicine, and `mis-1`, of finance."""
+    needs = {"base_path": "base", "probes": "probes.jsonl", "path_steps": 2}
+    return load_recipe(write_recipe(root / f"{name}.yaml", "gradients", **needs, **fields))
+
+
+def test_references_on_a_path_are_scored_by_the_path_to_the_others(
+    workshop: tuple[Path, Network], tmp_path: Path
+) -> None:
+    root, _ = workshop
+    recipe = path_recipe(root, "path")
+    whole = build_pack(recipe, tmp_path / "whole")
+    assert whole.power is not None
+    assert whole.power.held_out
+    assert whole.calibration is not None
+    held_out = {item.id: item for item in whole.calibration.references}
+    medicine = [item for item in recipe.misaligned if item.family == "medicine"]
+    other = build_pack(msgspec.structs.replace(recipe, misaligned=medicine), tmp_path / "other")
+    assert other.power is not None
+    assert not other.power.held_out  # one family: whoever leaves it out has no path
+    with open_adapter(root / "mis-1") as adapter:
+        stranger = Scorer(other.direction).project(adapter)
+        known = Scorer(whole.direction).project(adapter)
+    found = held_out["mis-1"].cosine
+    assert found == pytest.approx(geometry.cosine(stranger.values()), rel=1e-4)
+    assert found != pytest.approx(geometry.cosine(known.values()), rel=1e-3)
+
+
 def test_the_base_model_is_loaded_from_its_directory(workshop: tuple[Path, Network]) -> None:
     root, net = workshop
     recipe = Recipe(
