@@ -67,7 +67,7 @@ class RawSite:
             rank: Triples to keep at most.
             without: The benign family or group of references to leave out of the weights.
         """
-        if without in self.instead:
+        if without is not None and without in self.instead:
             return self.instead[without].direction(common, rank)
         (q_left, r_left), (q_right, r_right) = self._left, self._right
         core = (r_left * self.weights_without(without)) @ r_right.T
