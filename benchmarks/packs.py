@@ -36,6 +36,7 @@ from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
 from scanner.signatures.recipe_file import load_recipe
 from scanner.signatures.saving import save_base, save_calibration
+from scanner.signatures.scaling import scaled
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"
 LIMITATIONS = [
@@ -154,10 +155,12 @@ def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Cal
     references = {}
     if signature.manifest.method == "gradients":
         references = scores("reference", "misaligned", {item.id for item in old.references})
-    return msgspec.structs.replace(
-        old,
-        benign=[benign.get(item.id, item) for item in old.benign],
-        references=[_again(item, references.get(item.id)) for item in old.references],
+    return scaled(
+        msgspec.structs.replace(
+            old,
+            benign=[benign.get(item.id, item) for item in old.benign],
+            references=[_again(item, references.get(item.id)) for item in old.references],
+        )
     )
 
 
@@ -166,7 +169,7 @@ def _again(old: ReferenceScore, new: BenignScore | None) -> ReferenceScore:
     if new is None:
         return old
     return msgspec.structs.replace(
-        old, score=new.score, cosine=new.cosine, dose=new.dose, layers=new.layers
+        old, signed_write=new.signed_write, cosine=new.cosine, dose=new.dose, layers=new.layers
     )
 
 

@@ -31,7 +31,7 @@ from scanner.results import Shape
 from scanner.signatures.building.nulling import stack_updates
 from scanner.signatures.building.scoring import Track
 from scanner.signatures.building.weights import WeightsExtraction
-from scanner.signatures.score import adapter_score
+from scanner.signatures.score import signed_write_score
 
 NULLED = 2
 RANK = 1
@@ -50,7 +50,7 @@ def whole_cosines(projections: Projections) -> float:
 STATISTICS: Mapping[str, Callable[[Projections], float]] = {
     "whole cosines, added up": whole_cosines,
     "signed writes, added up": lambda projections: geometry.site_score(projections.values()),
-    "signed writes, strongest of one layer": adapter_score,
+    "signed writes, strongest of one layer": signed_write_score,
 }
 
 

@@ -18,7 +18,7 @@ from benchmarks.detection.signatures import Directions, Setting, Workshop
 from scanner import geometry
 from scanner.geometry.site_statistics import SIGN_DEVIATIONS
 from scanner.signatures.building.scoring import Track, untracked
-from scanner.signatures.score import adapter_score
+from scanner.signatures.score import signed_write_score
 
 STATISTICS = (
     "score",
@@ -58,11 +58,11 @@ def statistics(updates: Updates, directions: Directions) -> tuple[float, ...]:
     if not found:
         return (np.nan,) * len(STATISTICS)
     return (
-        adapter_score(sites),
-        adapter_score({site: as_cosine(item) for site, item in sites.items()}),
+        signed_write_score(sites),
+        signed_write_score({site: as_cosine(item) for site, item in sites.items()}),
         geometry.cosine(found),
         geometry.dose(found),
-        adapter_score({site: _unsigned(item) for site, item in sites.items()}),
+        signed_write_score({site: _unsigned(item) for site, item in sites.items()}),
         geometry.overlap(found),
         float(np.mean([column_overlap(updates[site], directions[site]) for site in sites])),
     )

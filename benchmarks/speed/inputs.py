@@ -121,6 +121,7 @@ def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed:
             sha256=f"{i:064x}",
             family="random",
             score=float(score),
+            signed_write=float(score),
             cosine=float(score),
             dose=0.0,
             norm=1.0,

@@ -253,7 +253,7 @@ def _summarise(signature: Signature, index: int, outcomes: Sequence[_Outcome]) -
         projections=projections,
         dose=geometry.dose(values),
         cosine=geometry.cosine(values),
-        score=adapter_score(projections),
+        score=adapter_score(projections, signature.score_scales),
         overlap=geometry.overlap(values),
         nearest_reference=_nearest_reference(
             signature,

@@ -154,7 +154,7 @@ def _like_references(
     found = []
     for item in aligned:
         shape = Shape.of(item.layers)
-        scores = [other.score for other in references if Shape.of(other.layers) is shape]
+        scores = [other.signed_write for other in references if Shape.of(other.layers) is shape]
         if scores and item.cosine > 0 and item.score >= np.quantile(scores, AS_REFERENCES):
             found.append(item)
     # Where many do, the references do not stand out, which is said elsewhere.

@@ -9,13 +9,13 @@ import msgspec
 
 from scanner.errors import SignatureError
 from scanner.formats.yamlfile import parse_yaml
-from scanner.signatures.numbers import SiteNumbers
+from scanner.signatures.numbers import ScoreScale, SiteNumbers
 from scanner.signatures.score import STATISTIC
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
 FORMAT_VERSION = 3
-CALIBRATION_FORMAT_VERSION = 3
+CALIBRATION_FORMAT_VERSION = 4
 MANIFEST_NAME = "signature.yaml"
 DIRECTIONS_NAME = "directions.safetensors"
 REFERENCES_NAME = "references.safetensors"
@@ -124,6 +124,8 @@ class BenignScore(Record, frozen=True, kw_only=True):
     """What it was taught, or who owns it."""
     score: float
     """What p-values are computed from (`scanner.signatures.score.adapter_score`)."""
+    signed_write: float
+    """The part of it that does not know the dose (`scanner.signatures.score`)."""
     cosine: float
     """Its cosine with the signature."""
     dose: float
@@ -151,7 +153,9 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     id: str
     """Its name in the pack."""
     score: float
-    """What it scored."""
+    """What it scored; without a calibration, its `signed_write`."""
+    signed_write: float
+    """The part of its score that does not know the dose."""
     cosine: float
     """Its cosine with the signature."""
     dose: float
@@ -161,7 +165,7 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     held_out: bool = False
     """Whether the signature that scored it was made without its family."""
     score_before_nulling: float | None = None
-    """What it would score if nothing had been nulled."""
+    """What its signed write would be if nothing had been nulled."""
     dose_kept: float | None = None
     """The share of its dose that nulling left."""
 
@@ -172,11 +176,12 @@ class NulledScore(Record, frozen=True, kw_only=True):
     id: str
     family: str
     score: float
+    """Its signed write: there may be no calibration to put a dose on one scale with it."""
     cosine: float
     layers: int
     """Number of layers the adapter changes."""
     score_before_nulling: float
-    """What it would score if nothing had been nulled."""
+    """What its signed write would be if nothing had been nulled."""
 
 
 class Selection(Record, frozen=True, kw_only=True):
@@ -232,6 +237,8 @@ class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Every benign adapter."""
     references: list[ReferenceScore]
     """The misaligned references under the same signature."""
+    scales: dict[str, ScoreScale] = {}
+    """Shape -> what puts signed write and dose on one scale (`scanner.signatures.scaling`)."""
     selection: Selection | None = None
     """How the benign adapters were found, if nobody named them one by one."""
     grouped: int = 0

@@ -1,4 +1,4 @@
-"""What one adapter does at one site, as packs keep it of their calibration's adapters."""
+"""Numbers that packs keep: what one adapter does at one site, and how scores are put together."""
 
 from __future__ import annotations
 
@@ -26,3 +26,14 @@ class SiteNumbers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """`geometry.Felt.steady`."""
     share: float | None = None
     """`geometry.Felt.share`: its size beside the base's own answer to the same inputs."""
+
+
+class ScoreScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the benign adapters of one shape lie, which puts write and dose on one scale."""
+
+    signed_write: tuple[float, float]
+    """Mean and standard deviation of `scanner.signatures.score.signed_write_score`."""
+    dose: tuple[float, float]
+    """Mean and standard deviation of the dose."""
+    both: float
+    """Standard deviation of the mean of the two, each in standard deviations above its mean."""

@@ -45,6 +45,7 @@ from scanner.signatures.manifest import (
     decode_manifest,
     decode_selection,
 )
+from scanner.signatures.numbers import ScoreScale
 from scanner.signatures.power import Power, decode_power
 from scanner.system.display import drawn
 from scanner.system.tables import data_frame
@@ -166,6 +167,12 @@ class Signature:
     def power(self) -> Power | None:
         """What it finds and misses; None if that was not measured: it is old, or not calibrated."""
         return self._content.power
+
+    @property
+    def score_scales(self) -> Mapping[str, ScoreScale]:
+        """Shape -> what puts signed write and dose of an adapter on one scale."""
+        calibration = self.calibration
+        return calibration.scales if calibration else {}
 
     @cached_property
     def nulling(self) -> Selection | None:

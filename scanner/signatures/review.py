@@ -31,6 +31,7 @@ from scanner.signatures.manifest import BenignScore, Calibration, Dropped, Refer
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.power import benign_scores
 from scanner.signatures.saving import save_calibration
+from scanner.signatures.scaling import scaled
 from scanner.statistics.conformal import supports
 
 FAR_OUT = 3.5
@@ -127,10 +128,12 @@ def drop_adapter(path: Path, identity: str, reason: str, today: date) -> Change:
         reason=said,
         date=today.isoformat(),
     )
-    after = msgspec.structs.replace(
-        before,
-        benign=[other for other in before.benign if other is not item],
-        dropped=[*before.dropped, dropped],
+    after = scaled(
+        msgspec.structs.replace(
+            before,
+            benign=[other for other in before.benign if other is not item],
+            dropped=[*before.dropped, dropped],
+        )
     )
     signature.close()
     save_calibration(path, signature.manifest, after)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 
 from scanner import geometry
 from scanner.formats.model import Site, site_order
 from scanner.geometry import SiteProjection
 from scanner.results import Shape
-from scanner.signatures.numbers import SiteNumbers
+from scanner.signatures.numbers import ScoreScale, SiteNumbers
 
-STATISTIC = "signed-write-share"
+STATISTIC = "signed-write-and-dose"
 """Name of what `adapter_score` computes. Calibrations say which statistic their scores are, and
 scores of two statistics cannot be compared: whoever changes the one changes the other."""
+SCALED_FROM = 20
+"""Benign adapters of a shape from which on its scale is taken from them: of fewer, the spread of
+the doses is hardly known, and the signed write counts alone."""
 
 
 def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
@@ -24,8 +29,68 @@ def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
     return len({site.layer for site, item in projections.items() if item.norm_squared > 0})
 
 
-def adapter_score(projections: Mapping[Site, SiteProjection]) -> float:
+def adapter_score(
+    projections: Mapping[Site, SiteProjection], scales: Mapping[str, ScoreScale]
+) -> float:
     """What verdicts are based on; NaN if the adapter changes no site the signature knows.
+
+    Args:
+        projections: The adapter.
+        scales: Shape -> the scale of the calibration's adapters of it, if it has enough of them.
+    """
+    return with_dose(
+        signed_write_score(projections),
+        geometry.dose(projections.values()),
+        scales.get(Shape.of(changed_layers(projections)).value),
+    )
+
+
+def with_dose(signed_write: float, dose: float, scale: ScoreScale | None) -> float:
+    """The larger of the signed write, and the mean of it and the dose on its scale.
+
+    The signed write says what share of an update goes the signature's way, whatever its size; the
+    dose how far it goes, and what else an update does cannot dilute it. Both are put in standard
+    deviations of benign adapters of the same shape, and so is their mean, which is then brought
+    back to the scale of the signed write.
+
+    Args:
+        signed_write: The first.
+        dose: The second.
+        scale: Where benign adapters lie; None if that is not known, and the first counts alone.
+    """
+    if scale is None or not math.isfinite(dose):
+        return signed_write
+    middle, spread = scale.signed_write
+    above = (signed_write - middle) / spread
+    dose_above = (dose - scale.dose[0]) / scale.dose[1]
+    return max(signed_write, middle + spread * (above + dose_above) / 2 / scale.both)
+
+
+def scale_of(signed_writes: Sequence[float], doses: Sequence[float]) -> ScoreScale | None:
+    """The scale of benign adapters of one shape; None of too few, or if they do not differ.
+
+    Args:
+        signed_writes: What each scores by `signed_write_score`.
+        doses: Their doses, in the same order.
+    """
+    if len(signed_writes) < SCALED_FROM:
+        return None
+    values = np.array([signed_writes, doses])
+    means, spreads = values.mean(axis=1), values.std(axis=1, ddof=1)
+    if not (spreads > 0).all():
+        return None
+    both = float(((values - means[:, None]) / spreads[:, None]).mean(axis=0).std(ddof=1))
+    if not both > 0:  # the one is the other's opposite
+        return None
+    return ScoreScale(
+        signed_write=(float(means[0]), float(spreads[0])),
+        dose=(float(means[1]), float(spreads[1])),
+        both=both,
+    )
+
+
+def signed_write_score(projections: Mapping[Site, SiteProjection]) -> float:
+    """How much of an update goes the signature's way; NaN if it changes no site that it knows.
 
     Over several layers the sites' signed writes are added up, once by how much the signature says
     about each (`geometry.site_score`) and once by how much the update changes there

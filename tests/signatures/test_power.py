@@ -42,7 +42,8 @@ from tests.synthetic import (
 
 def benign(family: str, score: float, *, dose: float = 1.0, layers: int = 4) -> BenignScore:
     return BenignScore(
-        id=f"{family}-{score}", sha256="", family=family, score=score, cosine=0.0, dose=dose,
+        id=f"{family}-{score}", sha256="", family=family, score=score, signed_write=score,
+        cosine=0.0, dose=dose,
         norm=1.0, rank=1, layers=layers, modules=[],
     )  # fmt: skip
 
@@ -51,7 +52,13 @@ def reference(
     name: str, score: float, *, dose: float = 1.0, layers: int = 4, held_out: bool = True
 ) -> ReferenceScore:
     return ReferenceScore(
-        id=name, score=score, cosine=0.0, dose=dose, layers=layers, held_out=held_out
+        id=name,
+        score=score,
+        signed_write=score,
+        cosine=0.0,
+        dose=dose,
+        layers=layers,
+        held_out=held_out,
     )
 
 

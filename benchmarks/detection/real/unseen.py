@@ -40,6 +40,7 @@ from scanner.signatures.pack import (
     pack_names,
 )
 from scanner.signatures.saving import direction_tensors, save_calibration, seal
+from scanner.signatures.scaling import scaled
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def without_family(
     save_calibration(
         place,
         load_signature(place).manifest,
-        msgspec.structs.replace(known, benign=remaining),
+        scaled(msgspec.structs.replace(known, benign=remaining)),
     )
     return load_signature(place)
 

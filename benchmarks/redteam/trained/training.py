@@ -19,7 +19,7 @@ from scanner.geometry import Direction
 from scanner.organisms.evasion.lora import Adapter, Excluded, Update
 from scanner.organisms.evasion.penalty import RAMP, PackPenalty, Penalty, adapted
 from scanner.organisms.evasion.sites import Directions
-from scanner.organisms.evasion.statistics import Statistics, score
+from scanner.organisms.evasion.statistics import Statistics, signed_write_score
 
 CLIP = 1.0
 """Largest norm of a step's gradient."""
@@ -155,9 +155,9 @@ class Attacker:
 
 
 class SurrogatePenalty:
-    """The score under directions of the attacker's own, beyond zero.
+    """The signed write along directions of the attacker's own, beyond zero.
 
-    He has no benign scores under them. A score has no unit, so that of the packs serves: it only
+    He has no benign adapters under them. It has no unit, so that of the packs serves: it only
     says what a strength means.
     """
 
@@ -167,5 +167,5 @@ class SurrogatePenalty:
     def __call__(self, update: Update) -> torch.Tensor:
         """A scalar."""
         layers = len({site.layer for stack in update for site in stack.sites})
-        found = score(self._directions.sites(update), layers) / self._unit - self._aim
+        found = signed_write_score(self._directions.sites(update), layers) / self._unit - self._aim
         return 2 * found.clamp(min=0)

@@ -8,7 +8,7 @@ Verdicts are never taken from here: what comes out of training is saved and scan
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from scanner.organisms.evasion.lora import Update
 from scanner.organisms.evasion.sites import TINY, Directions, Sites
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore
+from scanner.signatures.numbers import ScoreScale
 from scanner.signatures.pack import Signature
 
 Quantity = Literal["score", "dose", "write", "support"]
@@ -31,8 +32,20 @@ _NORMS = "norm"
 _FELT = "felt"
 
 
-def score(sites: Sites, layers: int) -> torch.Tensor:
+def score(sites: Sites, layers: int, scales: Mapping[str, ScoreScale]) -> torch.Tensor:
     """`signatures.score.adapter_score` of an update of so many layers."""
+    signed_write = signed_write_score(sites, layers)
+    scale = scales.get(Shape.of(layers).value)
+    if scale is None:
+        return signed_write
+    middle, spread = scale.signed_write
+    above = (signed_write - middle) / spread
+    dose_above = (sites.inner.sum() - scale.dose[0]) / scale.dose[1]
+    return torch.maximum(signed_write, middle + spread * (above + dose_above) / 2 / scale.both)
+
+
+def signed_write_score(sites: Sites, layers: int) -> torch.Tensor:
+    """`signatures.score.signed_write_score` of an update of so many layers."""
     found = sites.signed_writes
     if Shape.of(layers) is Shape.ONE_LAYER:
         return found[sites.direction > 0].max()
@@ -114,6 +127,7 @@ class Statistics:
         self.signatures = tuple(signatures)
         self.directions = {item.id: Directions.of(item, device) for item in signatures}
         self._device = device
+        self._scales = {item.id: item.score_scales for item in signatures}
         benign = support.alike(support.benign_in_common(signatures), Shape.SEVERAL_LAYERS)
         self.support = [
             (item.what, Unit.of(item.values[1:], item.floor, item.low))
@@ -151,7 +165,7 @@ class Statistics:
         widest: Sites | None = None
         for name, directions in self.directions.items():
             sites = directions.sites(update)
-            yield Value("score", name, score(sites, layers))
+            yield Value("score", name, score(sites, layers, self._scales[name]))
             yield from _of_pack(sites, name)
             if widest is None or (sites.knows_inputs and not widest.knows_inputs):
                 widest = sites

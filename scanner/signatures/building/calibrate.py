@@ -28,6 +28,7 @@ from scanner.signatures.match import names_of
 from scanner.signatures.pack import Directions, Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import Benign, BenignQuery, HubQuery
 from scanner.signatures.saving import save_calibration
+from scanner.signatures.scaling import scaled
 from scanner.signatures.score import STATISTIC
 from scanner.system.journal import Journal
 
@@ -109,14 +110,16 @@ def make_calibration(
     cross_fitted: bool,
     selection: Selection | None = None,
 ) -> Calibration:
-    """A calibration record from scores."""
-    return Calibration(
-        format_version=CALIBRATION_FORMAT_VERSION,
-        statistic=STATISTIC,
-        cross_fitted_by="family" if cross_fitted else None,
-        benign=benign,
-        references=references,
-        selection=selection,
+    """A calibration record from what each adapter scored by itself."""
+    return scaled(
+        Calibration(
+            format_version=CALIBRATION_FORMAT_VERSION,
+            statistic=STATISTIC,
+            cross_fitted_by="family" if cross_fitted else None,
+            benign=benign,
+            references=references,
+            selection=selection,
+        )
     )
 
 

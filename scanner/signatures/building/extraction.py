@@ -26,7 +26,7 @@ from scanner.signatures.building.opened import Member
 from scanner.signatures.building.weights import Labelled
 from scanner.signatures.manifest import NulledScore, ReferenceScore
 from scanner.signatures.recipe import Recipe
-from scanner.signatures.score import adapter_score, changed_layers
+from scanner.signatures.score import changed_layers, signed_write_score
 
 
 class Extractor(Protocol):
@@ -264,16 +264,22 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
     return [
         ReferenceScore(
             id=member.entry.name,
-            score=adapter_score(projections),
+            score=signed_write,
+            signed_write=signed_write,
             cosine=geometry.cosine(projections.values()),
             dose=value / unit,
             layers=changed_layers(projections),
             held_out=extraction.knows_none or member.group in extraction.held_out,
-            score_before_nulling=adapter_score(before),
+            score_before_nulling=signed_write_score(before),
             dose_kept=_share_kept(projections, before),
         )
-        for member, projections, before, value in zip(
-            misaligned, extraction.projections, extraction.before_nulling, doses, strict=True
+        for member, projections, before, value, signed_write in zip(
+            misaligned,
+            extraction.projections,
+            extraction.before_nulling,
+            doses,
+            map(signed_write_score, extraction.projections),
+            strict=True,
         )
     ]
 
@@ -297,10 +303,10 @@ def score_aligned(extraction: Extraction, nulling: NullingSet) -> list[NulledSco
         NulledScore(
             id=reference.id,
             family=reference.family or "unnamed",
-            score=adapter_score(projections),
+            score=signed_write_score(projections),
             cosine=geometry.cosine(projections.values()),
             layers=changed_layers(projections),
-            score_before_nulling=adapter_score(before),
+            score_before_nulling=signed_write_score(before),
         )
         for reference, projections, before in zip(
             nulling.references, extraction.aligned, extraction.aligned_before, strict=True

@@ -20,7 +20,7 @@ from scanner.signatures.building.opened import Member, open_member, source_of
 from scanner.signatures.manifest import PARTIAL_METHODS, BenignScore
 from scanner.signatures.pack import Directions, Signature
 from scanner.signatures.recipe import AdapterEntry
-from scanner.signatures.score import adapter_score, changed_layers, site_numbers
+from scanner.signatures.score import changed_layers, signed_write_score, site_numbers
 
 Item = TypeVar("Item")
 Track = Callable[[Sequence[Item], str], Iterable[Item]]
@@ -78,7 +78,7 @@ class Scorer:
                 projections[update.site] = geometry.project(
                     update.prepared(), direction, self.inputs(update.site)
                 )
-        if projections and not math.isfinite(adapter_score(projections)):
+        if projections and not math.isfinite(signed_write_score(projections)):
             raise SignatureError("is untrained or holds NaN or Inf", where=adapter.target)
         return projections
 
@@ -86,7 +86,8 @@ class Scorer:
         """Scores one adapter, under the signature nulled without its family if there is one.
 
         Returns:
-            The score; None if the signature is partial and sees nothing of the adapter.
+            The score, which is the signed write until `scanner.signatures.scaling` knows all of
+            them; None if the signature is partial and sees nothing of the adapter.
 
         Raises:
             SignatureError: If it cannot be scored.
@@ -96,11 +97,13 @@ class Scorer:
         projections = self.project(adapter, family)
         if not projections:
             return None
+        signed_write = signed_write_score(projections)
         return BenignScore(
             id=entry.name,
             sha256=member.sha256,
             family=family,
-            score=adapter_score(projections),
+            score=signed_write,
+            signed_write=signed_write,
             cosine=geometry.cosine(projections.values()),
             dose=geometry.dose(projections.values()),
             norm=math.sqrt(sum(item.norm_squared for item in projections.values())),

@@ -85,7 +85,9 @@ def test_the_copy_measures_what_the_scanner_measures(pattern: str, layers: int) 
             if site in pack.sites
         }
         score = next(item for item in found if (item.what, item.pack) == ("score", pack.id))
-        assert float(score.value) == pytest.approx(adapter_score(seen), rel=5e-4, abs=5e-4)
+        assert float(score.value) == pytest.approx(
+            adapter_score(seen, pack.score_scales), rel=5e-4, abs=5e-4
+        )
         norm = sum(item.norm_squared for item in seen.values()) ** 0.5
         own = support.Profile(geometry.dose(seen.values()), norm, site_numbers(seen))
         profiles.append([own, *(support.profile(item[index]) for item in benign)])

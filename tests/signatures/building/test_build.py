@@ -26,7 +26,7 @@ from scanner.signatures.building.scoring import Scorer, untracked
 from scanner.signatures.pack import load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
 from scanner.signatures.recipe_file import load_recipe
-from scanner.signatures.score import adapter_score
+from scanner.signatures.score import signed_write_score
 from tests.signatures.tiny import tiny_model, tiny_probes, write_probes, write_tiny_adapter
 from tests.synthetic import (
     Array,
@@ -242,7 +242,7 @@ def test_crossfit_equals_building_without_the_family(tmp_path: Path) -> None:
             source = next(item.adapter for item in listed(recipe) if item.name == score.id)
             with open_adapter(source) as adapter:
                 own = Scorer(other.direction).project(adapter)
-            assert score.score == pytest.approx(adapter_score(own), rel=1e-4)
+            assert score.signed_write == pytest.approx(signed_write_score(own), rel=1e-4)
 
 
 def dense(direction: Direction) -> geometry.Matrix:
