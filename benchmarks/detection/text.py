@@ -15,7 +15,7 @@ and [every table]({tables}) stands on a page of its own. The adapters come from
 same pages. The bases here are toys. [On a real model](real-model.md) the same is measured with the
 packs that ship for it.
 
-Scores on this page are the first of the two sums that a scan's score is the larger of
+Scores on this page are the first of the sums that a scan's score is made of, without the dose
 ([how](signatures.md#from-a-signature-to-a-p-value)): the signatures built here do not know what
 their base's inputs are. The packs that ship do.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
 from benchmarks.detection.real.choice import main, rows
@@ -14,11 +15,14 @@ from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.saving import save_calibration
 
 
-def test_references_stand_where_their_scores_say(pack: Signature) -> None:
+@pytest.mark.parametrize(
+    ("by", "field"), [("score", "score"), ("signed write", "signed_write"), ("dose", "dose")]
+)
+def test_references_stand_where_their_numbers_say(pack: Signature, by: str, field: str) -> None:
     assert pack.calibration is not None
-    benign = np.array([item.score for item in pack.calibration.benign])
-    references = np.sort([item.score for item in pack.calibration.references])
-    ((name, n, highest, found),) = rows([pack])
+    benign = np.array([getattr(item, field) for item in pack.calibration.benign])
+    references = np.sort([getattr(item, field) for item in pack.calibration.references])
+    ((name, _, n, highest, found),) = (row for row in rows([pack]) if row[1] == by)
     assert (name, n) == (pack.id, str(len(benign)))
     expected = (references - benign.mean()) / benign.std(ddof=1)
     assert found == ", ".join(f"{value:.1f}" for value in expected)
@@ -34,9 +38,11 @@ def test_packs_of_one_kind_are_shown_together_too(pack: Signature, tmp_path: Pat
         save_calibration(place, renamed, pack.calibration)
         copies.append(load_signature(place))
     found = rows([pack, *copies])
-    assert [row[0] for row in found] == [pack.id, "b", "c", f"{pack.id} + b"]
+    alone = [row for row in found if row[0] == pack.id]
+    together = [row for row in found if row[0] == f"{pack.id} + b"]
+    assert {row[0] for row in found} == {pack.id, "b", "c", f"{pack.id} + b"}
     # A pack beside its own copy says what it says alone.
-    assert found[3][3] == found[0][3]
+    assert [row[1:] for row in together] == [row[1:] for row in alone]
 
 
 def test_a_pack_that_holds_no_scores_of_references_is_refused(
