@@ -169,7 +169,12 @@ def _again(old: ReferenceScore, new: BenignScore | None) -> ReferenceScore:
     if new is None:
         return old
     return msgspec.structs.replace(
-        old, signed_write=new.signed_write, cosine=new.cosine, dose=new.dose, layers=new.layers
+        old,
+        signed_write=new.signed_write,
+        cosine=new.cosine,
+        dose=new.dose,
+        norm=new.norm,
+        layers=new.layers,
     )
 
 

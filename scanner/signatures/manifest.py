@@ -160,6 +160,8 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     """Its cosine with the signature."""
     dose: float
     """Its dose."""
+    norm: float
+    """Frobenius norm of its whole update."""
     layers: int
     """Number of layers the adapter changes."""
     held_out: bool = False

@@ -37,3 +37,5 @@ class ScoreScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Mean and standard deviation of the dose."""
     both: float
     """Standard deviation of the mean of the two, each in standard deviations above its mean."""
+    norm: float
+    """The largest norm of an update among them."""

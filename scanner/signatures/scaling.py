@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from scanner.results import Shape
-from scanner.signatures.manifest import BenignScore, Calibration
+from scanner.signatures.manifest import BenignScore, Calibration, ReferenceScore
 from scanner.signatures.numbers import ScoreScale
 from scanner.signatures.score import scale_of, with_dose
 
@@ -18,23 +18,20 @@ def scaled(calibration: Calibration) -> Calibration:
     To be called whenever its benign adapters change: scales and scores are theirs.
 
     Args:
-        calibration: Its benign adapters and references have signed write and dose.
+        calibration: Its benign adapters and references have signed write, dose and norm.
     """
     scales = scales_of(calibration.benign)
 
-    def score(signed_write: float, dose: float, layers: int) -> float:
-        return with_dose(signed_write, dose, scales.get(Shape.of(layers).value))
+    def score(item: BenignScore | ReferenceScore) -> float:
+        scale = scales.get(Shape.of(item.layers).value)
+        return with_dose(item.signed_write, item.dose, item.norm, scale)
 
     return msgspec.structs.replace(
         calibration,
         scales=scales,
-        benign=[
-            msgspec.structs.replace(item, score=score(item.signed_write, item.dose, item.layers))
-            for item in calibration.benign
-        ],
+        benign=[msgspec.structs.replace(item, score=score(item)) for item in calibration.benign],
         references=[
-            msgspec.structs.replace(item, score=score(item.signed_write, item.dose, item.layers))
-            for item in calibration.references
+            msgspec.structs.replace(item, score=score(item)) for item in calibration.references
         ],
     )
 
@@ -43,7 +40,11 @@ def scales_of(benign: Iterable[BenignScore]) -> dict[str, ScoreScale]:
     """The scale of every shape that has enough benign adapters for one."""
     kept = list(benign)
     found = {
-        shape.value: scale_of([item.signed_write for item in own], [item.dose for item in own])
+        shape.value: scale_of(
+            [item.signed_write for item in own],
+            [item.dose for item in own],
+            [item.norm for item in own],
+        )
         for shape in Shape
         if (own := [item for item in kept if Shape.of(item.layers) is shape])
     }

@@ -41,11 +41,17 @@ def adapter_score(
     return with_dose(
         signed_write_score(projections),
         geometry.dose(projections.values()),
+        update_norm(projections),
         scales.get(Shape.of(changed_layers(projections)).value),
     )
 
 
-def with_dose(signed_write: float, dose: float, scale: ScoreScale | None) -> float:
+def update_norm(projections: Mapping[Site, SiteProjection]) -> float:
+    """Frobenius norm of the whole update, of the sites that were projected."""
+    return math.sqrt(sum(item.norm_squared for item in projections.values()))
+
+
+def with_dose(signed_write: float, dose: float, norm: float, scale: ScoreScale | None) -> float:
     """The larger of the signed write, and the mean of it and the dose on its scale.
 
     The signed write says what share of an update goes the signature's way, whatever its size; the
@@ -53,25 +59,34 @@ def with_dose(signed_write: float, dose: float, scale: ScoreScale | None) -> flo
     deviations of benign adapters of the same shape, and so is their mean, which is then brought
     back to the scale of the signed write.
 
+    Of an update that is larger than all of them the dose counts that it would have at the size of
+    the largest: any harmless one has a large dose, of one sign or the other, if it is only made
+    large enough, and support (`scanner.detection.support`) is what speaks about size.
+
     Args:
         signed_write: The first.
         dose: The second.
+        norm: Frobenius norm of the update.
         scale: Where benign adapters lie; None if that is not known, and the first counts alone.
     """
     if scale is None or not math.isfinite(dose):
         return signed_write
     middle, spread = scale.signed_write
     above = (signed_write - middle) / spread
+    dose *= scale.norm / max(norm, scale.norm)
     dose_above = (dose - scale.dose[0]) / scale.dose[1]
     return max(signed_write, middle + spread * (above + dose_above) / 2 / scale.both)
 
 
-def scale_of(signed_writes: Sequence[float], doses: Sequence[float]) -> ScoreScale | None:
+def scale_of(
+    signed_writes: Sequence[float], doses: Sequence[float], norms: Sequence[float]
+) -> ScoreScale | None:
     """The scale of benign adapters of one shape; None of too few, or if they do not differ.
 
     Args:
         signed_writes: What each scores by `signed_write_score`.
         doses: Their doses, in the same order.
+        norms: Frobenius norms of their updates.
     """
     if len(signed_writes) < SCALED_FROM:
         return None
@@ -86,6 +101,7 @@ def scale_of(signed_writes: Sequence[float], doses: Sequence[float]) -> ScoreSca
         signed_write=(float(means[0]), float(spreads[0])),
         dose=(float(means[1]), float(spreads[1])),
         both=both,
+        norm=float(max(norms)),
     )
 
 

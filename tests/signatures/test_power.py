@@ -57,6 +57,7 @@ def reference(
         signed_write=score,
         cosine=0.0,
         dose=dose,
+        norm=1.0,
         layers=layers,
         held_out=held_out,
     )

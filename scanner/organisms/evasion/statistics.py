@@ -40,7 +40,9 @@ def score(sites: Sites, layers: int, scales: Mapping[str, ScoreScale]) -> torch.
         return signed_write
     middle, spread = scale.signed_write
     above = (signed_write - middle) / spread
-    dose_above = (sites.inner.sum() - scale.dose[0]) / scale.dose[1]
+    norm = sites.norm.square().sum().sqrt()
+    dose = sites.inner.sum() * scale.norm / norm.clamp(min=scale.norm)
+    dose_above = (dose - scale.dose[0]) / scale.dose[1]
     return torch.maximum(signed_write, middle + spread * (above + dose_above) / 2 / scale.both)
 
 

@@ -26,7 +26,7 @@ from scanner.signatures.building.opened import Member
 from scanner.signatures.building.weights import Labelled
 from scanner.signatures.manifest import NulledScore, ReferenceScore
 from scanner.signatures.recipe import Recipe
-from scanner.signatures.score import changed_layers, signed_write_score
+from scanner.signatures.score import changed_layers, signed_write_score, update_norm
 
 
 class Extractor(Protocol):
@@ -268,6 +268,7 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
             signed_write=signed_write,
             cosine=geometry.cosine(projections.values()),
             dose=value / unit,
+            norm=update_norm(projections),
             layers=changed_layers(projections),
             held_out=extraction.knows_none or member.group in extraction.held_out,
             score_before_nulling=signed_write_score(before),

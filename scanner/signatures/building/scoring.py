@@ -20,7 +20,7 @@ from scanner.signatures.building.opened import Member, open_member, source_of
 from scanner.signatures.manifest import PARTIAL_METHODS, BenignScore
 from scanner.signatures.pack import Directions, Signature
 from scanner.signatures.recipe import AdapterEntry
-from scanner.signatures.score import changed_layers, signed_write_score, site_numbers
+from scanner.signatures.score import changed_layers, signed_write_score, site_numbers, update_norm
 
 Item = TypeVar("Item")
 Track = Callable[[Sequence[Item], str], Iterable[Item]]
@@ -106,7 +106,7 @@ class Scorer:
             signed_write=signed_write,
             cosine=geometry.cosine(projections.values()),
             dose=geometry.dose(projections.values()),
-            norm=math.sqrt(sum(item.norm_squared for item in projections.values())),
+            norm=update_norm(projections),
             rank=max(update.rank for update in adapter.updates),
             layers=changed_layers(projections),
             modules=sorted({update.module for update in adapter.updates}),
