@@ -59,7 +59,8 @@ def test_an_update_larger_than_all_benign_ones_is_outside(pack: Signature, tmp_p
     assert usual.support.inside
     huge = scan(write_adapter(tmp_path / "huge", factors, lora_alpha=60), [pack])
     assert huge.verdict is Verdict.INCONCLUSIVE
-    assert huge.score == pytest.approx(usual.score, rel=1e-6)
+    larger = scan(write_adapter(tmp_path / "larger", factors, lora_alpha=600), [pack])
+    assert larger.score == pytest.approx(huge.score, rel=1e-6)
     assert any("norm of the update" in reason for reason in huge.reasons)
 
 
