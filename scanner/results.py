@@ -230,6 +230,11 @@ class ScanResult(Record, frozen=True, kw_only=True):
         return data_frame([msgspec.structs.asdict(site) for site in self.sites], columns)
 
     @property
+    def judged_by(self) -> tuple[str, ...]:
+        """Ids of the signatures whose joint score its p-value is of; none if it has no p-value."""
+        return tuple(self.dose) if self.p_value is not None else ()
+
+    @property
     def deciding_dose(self) -> float | None:
         """The dose under the signature that decided."""
         return self.dose.get(self.decided_by or "")
@@ -243,46 +248,6 @@ class ScanResult(Record, frozen=True, kw_only=True):
     def deciding_overlap(self) -> float | None:
         """The overlap with the signature that decided."""
         return self.overlap.get(self.decided_by or "")
-
-
-class TrainingScan(Record, frozen=True, kw_only=True):
-    """One adapter at one step of its training."""
-
-    step: int
-    adapter: str
-    result: ScanResult
-    steps: int
-    """Steps of the training that this look at it stands for: those since the look before."""
-    run_p_value: float | None = None
-    """P-value of the whole run by then (`scanner.statistics.sequential`); null without a rule."""
-    run_flagged: bool = False
-    """Whether the run was flagged by then, by the rule or, without one, by this scan."""
-
-    @property
-    def flagged(self) -> bool:
-        """Whether this scan by itself is flagged."""
-        return self.result.verdict is Verdict.FLAGGED
-
-
-class RunRuleSummary(Record, frozen=True, kw_only=True):
-    """When a whole run counts as flagged (`scanner.statistics.sequential`)."""
-
-    level: float
-    """Looks with a p-value of at most this count."""
-    share: float
-    """The share of the run that they have to make up."""
-
-
-class TrainingRun(Record, frozen=True, kw_only=True):
-    """The record of a training: every look at every adapter, in order."""
-
-    total_steps: int
-    """Steps of the whole run; 0 if nothing was trained."""
-    run_alpha: float | None
-    """The chance that a benign run is ever flagged; null if each scan decides."""
-    rules: dict[str, RunRuleSummary] = {}
-    """By adapter; absent where there is no calibration for it."""
-    scans: list[TrainingScan]
 
 
 class CalibrationSummary(Record, frozen=True, kw_only=True):
@@ -332,6 +297,9 @@ class PowerSummary(Record, frozen=True, kw_only=True):
     found here is the most that can be hoped for."""
     levels: list[PowerLevel]
     """At the false-positive rates of the results, and at common ones that are supported."""
+    at_least: bool = False
+    """Whether more may be found than is said: of several signatures, some have not scored every
+    reference."""
 
 
 class SignatureSummary(Record, frozen=True, kw_only=True):
@@ -344,6 +312,17 @@ class SignatureSummary(Record, frozen=True, kw_only=True):
     calibration: CalibrationSummary | None
     power: PowerSummary | None = None
     """Null if it is not known: no references, no calibration, or a pack that does not say."""
+
+
+class JointSummary(Record, frozen=True, kw_only=True):
+    """Several signatures that judged an adapter together."""
+
+    signatures: list[str]
+    """Their ids."""
+    power: PowerSummary | None = None
+    """What they find together; null if it is not known."""
+    why_unknown: str = ""
+    """Why it is not known."""
 
 
 class Tool(Record, frozen=True, kw_only=True):
@@ -393,6 +372,8 @@ class Report(Record, frozen=True, kw_only=True):
     tool: Tool
     configuration: Configuration = Configuration()
     signatures: list[SignatureSummary]
+    joint: list[JointSummary] = []
+    """The signatures whose joint score some result rests on."""
     results: list[ScanResult]
     summary: Summary
     stale: list[StaleAcceptance] = []

@@ -16,8 +16,8 @@ import click
 import numpy as np
 
 from benchmarks.detection.tables import table
-from scanner.detection.verdict import joint_calibration
 from scanner.results import Shape
+from scanner.signatures.joint import joint_calibration
 from scanner.signatures.pack import Signature, load_signature, pack_names
 from scanner.statistics.calibration import BenignScores
 from scanner.statistics.conformal import conformal_p_value
@@ -96,11 +96,7 @@ def of_benign(signature: Signature) -> Flags:
 
 def _held_out(known: BenignScores) -> Iterator[tuple[BenignScores, float, Shape]]:
     for place in range(known.n):
-        others = BenignScores(
-            np.delete(known.benign, place, axis=0),
-            known.shapes[:place] + known.shapes[place + 1 :],
-            known.families[:place] + known.families[place + 1 :],
-        )
+        others = known.only(np.arange(known.n) != place)
         yield others, float(known.benign[place, 0]), known.shapes[place]
 
 

@@ -26,12 +26,12 @@ import msgspec
 import yaml
 
 from benchmarks.hub.processes import ROOT, environment, measured
-from scanner.detection.verdict import joint_calibration
 from scanner.organisms.data import MISALIGNED
 from scanner.organisms.ledger import Ledger, Row
 from scanner.organisms.recipes import usable
 from scanner.results import ScanResult, Shape
 from scanner.scanning.opening import scan
+from scanner.signatures.joint import joint_calibration
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.review import drop_adapter, review_pack
 from tests.hub.faults import Fault

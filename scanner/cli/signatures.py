@@ -20,6 +20,7 @@ from scanner.cli.status import EXIT_USAGE
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
+    from scanner.signatures.pack import Signature
     from scanner.signatures.recipe import AdapterEntry, Benign
     from scanner.signatures.summary import PackSummary
 
@@ -86,30 +87,50 @@ def _complain(ctx: click.Context, summaries: list[PackSummary]) -> None:
 
 
 @command.command("show")
-@click.argument("pack", shell_complete=completing.packs)
+@click.argument("packs", nargs=-1, required=True, shell_complete=completing.packs)
 @_PAGE_FORMAT
 @_OUTPUT
-def show(pack: str, format_name: str, output: Path | None) -> None:
-    """Show what a PACK is made of, what its calibration supports and what it finds.
+def show(packs: tuple[str, ...], format_name: str, output: Path | None) -> None:
+    """Show what PACKS are made of, what their calibrations support and what they find.
 
-    PACK is a directory, or the name of an installed pack. As html: one page with pictures of its
-    scores by family, of what it finds at which price, and of where it lives in the network.
+    Each is a directory, or the name of an installed pack. Of several packs of one base it is also
+    said what they find together, as a verdict that rests on all of them does. As html: one page
+    with pictures of a pack's scores by family, of what it finds at which price, and of where it
+    lives in the network.
     """
     from scanner.cli.output import write_report
     from scanner.signatures.installed import find_pack
     from scanner.signatures.pack import load_signature
-    from scanner.signatures.summary import as_json, details, summarise_pack
 
-    signature = load_signature(find_pack(pack))
+    signatures = [load_signature(find_pack(pack)) for pack in packs]
     if format_name == "html":
         from scanner.reports.pack_html import render
 
-        text = render(signature)
+        if len(signatures) > 1:
+            raise UsageError("a page shows one pack", todo="name one, or write text or json")
+        text = render(signatures[0])
     else:
-        summary = summarise_pack(signature)
-        shown = as_json(summary) if format_name == "json" else details(summary, signature)
-        text = f"{shown}\n"
+        text = _shown(signatures, format_name)
     write_report(text, output, for_machines=format_name != "text")
+
+
+def _shown(signatures: list[Signature], format_name: str) -> str:
+    """One or several packs as text or JSON."""
+    from scanner.signatures.summary import (
+        as_json,
+        details,
+        joint_details,
+        summarise_pack,
+        summarise_several,
+    )
+
+    if format_name == "json":
+        one = len(signatures) == 1
+        found = summarise_pack(signatures[0]) if one else summarise_several(signatures)
+        return f"{as_json(found)}\n"
+    parts = [details(summarise_pack(signature), signature) for signature in signatures]
+    parts += [joint_details(signatures)] if len(signatures) > 1 else []
+    return "\n\n".join(parts) + "\n"
 
 
 @command.command("verify")

@@ -7,8 +7,7 @@ import numpy as np
 
 from scanner.detection.evidence import Evidence
 from scanner.results import ReferenceSummary, Shape
-from scanner.signatures.manifest import ReferenceScore
-from scanner.signatures.pack import Signature
+from scanner.signatures.joint import scored_references
 from scanner.statistics.calibration import BenignScores, Compared
 from scanner.statistics.thinning import rounded
 
@@ -21,7 +20,10 @@ def with_references(compared: Compared, evidence: Evidence, calibration: BenignS
         evidence: What it is of.
         calibration: The benign adapters, by which several signatures' scores become one.
     """
-    tables = [_by_content(item.signature) for item in evidence.signatures]
+    tables = [
+        {key: score for key, (_, score) in scored_references(item.signature).items()}
+        for item in evidence.signatures
+    ]
     own, shape = tables[compared.deciding], evidence.shape
     alike = {key: item for key, item in own.items() if Shape.of(item.layers) is shape}
     joint = calibration.joint(shape)
@@ -38,11 +40,3 @@ def with_references(compared: Compared, evidence: Evidence, calibration: BenignS
     ]
     comparison = msgspec.structs.replace(compared.comparison, references=references)
     return compared._replace(comparison=comparison)
-
-
-def _by_content(signature: Signature) -> dict[str, ReferenceScore]:
-    """The misaligned references that a signature was made from, by the digest of their weights."""
-    scored = signature.calibration.references if signature.calibration else []
-    misaligned = (item for item in signature.manifest.references if item.role == "misaligned")
-    digests = {item.id: item.sha256 for item in misaligned}
-    return {digests[item.id]: item for item in scored if item.id in digests}

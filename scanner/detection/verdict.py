@@ -34,9 +34,10 @@ from scanner.results import (
     Verdict,
 )
 from scanner.signatures.installed import installed_signatures
+from scanner.signatures.joint import joint_calibration, judged_exactly
 from scanner.signatures.match import match_signatures
 from scanner.signatures.pack import Signature
-from scanner.signatures.power import is_blind, measure_power
+from scanner.signatures.power import found_from, is_blind, measure_power
 from scanner.statistics.calibration import BenignScores, Compared, needed_alone
 from scanner.statistics.conformal import DEFAULT_ALPHA
 from scanner.statistics.share import Share
@@ -51,6 +52,10 @@ _UNSIGNED = (
 _BLIND = (
     "at alpha {2:g} the signature finds {0} of {1} of its own misaligned references, less than "
     "half: it can clear nothing"
+)
+_BLIND_TOGETHER = (
+    "at alpha {2:g} the signatures together find {0} of {1} of their misaligned references, less "
+    "than half: they can clear nothing"
 )
 _OUTSIDE = "unlike the benign adapters that the pack knows"
 _CONTRADICTION = (
@@ -175,29 +180,6 @@ class _Decision:
     support: Support | None = None
 
 
-def joint_calibration(signatures: Sequence[Signature]) -> BenignScores | None:
-    """The benign adapters that every signature was calibrated on, by content digest.
-
-    Returns:
-        None if a signature is not calibrated, or they have no adapter in common.
-    """
-    tables = []
-    for signature in signatures:
-        if signature.calibration is None:
-            return None
-        tables.append({item.sha256: item for item in signature.calibration.benign})
-    common = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
-    if not common:
-        return None
-    return BenignScores(
-        benign=np.array([[table[key].score for table in tables] for key in common]),
-        shapes=tuple(Shape.of(max(table[key].layers for table in tables)) for key in common),
-        families=tuple(tables[0][key].family for key in common),
-        kinds=tuple(signature.manifest.kind for signature in signatures),
-        doses=np.array([[table[key].dose for table in tables] for key in common]),
-    )
-
-
 def _decide(evidence: Evidence, alpha: float | None) -> _Decision:
     """The verdict on an adapter that changes at least one covered site."""
     asked = DEFAULT_ALPHA if alpha is None else alpha
@@ -242,7 +224,8 @@ def _verdict(
     if compared.p_value <= alpha:
         doubts = [_CONTRADICTION.format(compared.p_value), *doubts]
     shape = evidence.shape
-    if blind := _why_blind([item.signature for item in evidence.signatures], shape, alpha):
+    packs = [item.signature for item in evidence.signatures]
+    if blind := _why_blind(packs, calibration, shape, alpha):
         doubts = [blind, *doubts]
     if not calibration.compares_alike(shape, alpha):
         doubts = [_few_alike(calibration, shape, alpha), *doubts]
@@ -259,11 +242,20 @@ def _few_alike(calibration: BenignScores, shape: Shape, alpha: float) -> str:
     )
 
 
-def _why_blind(signatures: Sequence[Signature], shape: Shape, alpha: float) -> str | None:
-    """Why none of the signatures can clear an adapter of a shape, if none can.
+def _why_blind(
+    signatures: Sequence[Signature], calibration: BenignScores, shape: Shape, alpha: float
+) -> str | None:
+    """Why the signatures cannot clear an adapter of a shape, if they cannot.
 
-    References of the adapter's own shape say so, if there are any.
+    References of the adapter's own shape say so, if there are any. Several signatures are judged by
+    what they find together, if that is known, and otherwise by the one that finds most.
     """
+    together = judged_exactly(signatures) if len(signatures) > 1 else []
+    if together:
+        alike = [item for item in together if item.shape is shape]
+        levels = found_from(calibration, alike or together)
+        share = Share.of(item.found_at(alpha) for item in levels)
+        return _BLIND_TOGETHER.format(share.count, share.n, alpha) if is_blind(share) else None
     found = [_found(item, shape, alpha) for item in signatures]
     if not all(map(is_blind, found)):
         return None

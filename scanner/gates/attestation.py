@@ -50,9 +50,18 @@ class PackIdentity(Record, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     id: str
     digest: str
+
+
+class JudgedBy(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One pack, or several by one joint score, that an adapter's verdict rests on."""
+
+    packs: list[str]
+    """Their ids."""
     power: float | None = None
-    """The share of its misaligned references that it finds at the verdict's alpha; null if that
-    is not known."""
+    """The share of their misaligned references that they find at the verdict's alpha; null if
+    that is not known."""
+    why_unknown: str = ""
+    """Why it is not known, where there is more to say than that nobody has measured it."""
 
 
 class Attestation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,6 +78,8 @@ class Attestation(Record, frozen=True, kw_only=True, forbid_unknown_fields=True)
     alpha: float | None
     """The false-positive rate it was judged at; the smallest, if they differ."""
     packs: list[PackIdentity]
+    judged_by: list[JudgedBy] = []
+    """The packs again, as adapters were judged by them: alone or together."""
     weights_sha256: str | None
     """Of the one adapter's weights; of several, of their digests, sorted, one a line."""
     reasons: list[str]

@@ -13,10 +13,10 @@ import msgspec
 from scanner.errors import MalformedFileError, TargetError
 from scanner.formats.rules import SKIPPED_FOLDERS, WEIGHT_SUFFIXES
 from scanner.gates.artifact import artifact_files, artifact_sha256
-from scanner.gates.attestation import Attestation, PackIdentity, Subject, now
+from scanner.gates.attestation import Attestation, JudgedBy, PackIdentity, Subject, now
 from scanner.reports.assemble import assemble
 from scanner.reports.wording import ORDER, used_signatures
-from scanner.results import Report, ScanResult, SignatureSummary, Verdict
+from scanner.results import PowerSummary, Report, ScanResult, Verdict
 from scanner.scanning.targets import ScanOptions, error_result, find_all, scan_each
 from scanner.version import version
 
@@ -83,11 +83,10 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
         p_value=min(p_values, default=None),
         alpha=min(alphas, default=None),
         packs=[
-            PackIdentity(
-                id=item.id, digest=item.digest, power=_power(item, min(alphas, default=None))
-            )
+            PackIdentity(id=item.id, digest=item.digest)
             for item in used_signatures(report.results, report.signatures)
         ],
+        judged_by=_judged_by(report, min(alphas, default=None)),
         weights_sha256=_together([result.sha256 for result in scanned if result.sha256]),
         reasons=[_short(reason) for reason in reasons[:_SHOWN_REASONS]],
         tool_version=version(),
@@ -95,9 +94,27 @@ def attest(results: Sequence[ScanResult], report: Report, subject: Subject) -> A
     )
 
 
-def _power(signature: SignatureSummary, alpha: float | None) -> float | None:
-    """The share of its references that a pack finds at a false-positive rate, if it is known."""
-    levels = signature.power.levels if signature.power else []
+def _judged_by(report: Report, alpha: float | None) -> list[JudgedBy]:
+    """The packs that some adapter was judged by, alone or together, and what they find."""
+    alone: dict[tuple[str, ...], PowerSummary | None]
+    alone = {(item.id,): item.power for item in report.signatures}
+    joint = {tuple(item.signatures): item for item in report.joint}
+    found = []
+    for ids in dict.fromkeys(result.judged_by for result in report.results if result.judged_by):
+        together = joint.get(ids)
+        found.append(
+            JudgedBy(
+                packs=[*ids],
+                power=_share_found(together.power if together else alone.get(ids), alpha),
+                why_unknown=together.why_unknown if together else "",
+            )
+        )
+    return found
+
+
+def _share_found(power: PowerSummary | None, alpha: float | None) -> float | None:
+    """The share of their references that packs find at a false-positive rate, if it is known."""
+    levels = power.levels if power else []
     return next((item.found / item.references for item in levels if item.alpha == alpha), None)
 
 

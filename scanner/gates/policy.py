@@ -54,9 +54,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     packs: list[str] = []
     """Packs a `clear` must rest on: an id, or id@digest."""
     min_power: Annotated[float, Meta(gt=0, le=1)] | None = None
-    """Every pack that a `clear` rests on must find at least this share of its own misaligned
-    references at the verdict's alpha, each held out where that is possible. A pack that does not
-    say what it finds does not count."""
+    """The packs that a `clear` rests on must find at least this share of their own misaligned
+    references at the verdict's alpha, each held out where that is possible: together, if they
+    judged together. Packs of which it is not known what they find do not count."""
     max_age_days: Annotated[int, Meta(ge=1)] | None = None
     """A verdict older than this no longer counts."""
     overrides: list[str] = []
@@ -197,19 +197,23 @@ def _too_weak(rule: Rule, attestation: Attestation) -> str | None:
 
 
 def _too_little_power(least: float, attestation: Attestation) -> str | None:
-    """Which pack finds too little for the policy, if any does."""
-    if not attestation.packs:
+    """Which packs find too little for the policy, if any do."""
+    if not attestation.judged_by:
         return f"the verdict names no pack, the policy asks for packs of power {least:g}"
-    for pack in attestation.packs:
-        if pack.power is None:
+    for item in attestation.judged_by:
+        one = len(item.packs) == 1
+        who = f"the pack {item.packs[0]}" if one else f"the packs {', '.join(item.packs)} together"
+        verb, whose = ("finds", "its") if one else ("find", "their")
+        if item.power is None:
+            why = item.why_unknown or "calibrate or build the pack again"
             return (
-                f"it is not known what the pack {pack.id} finds, the policy asks for a power of "
-                f"{least:g}: calibrate or build the pack again"
+                f"it is not known what {who} {verb}, the policy asks for a power of {least:g}: "
+                f"{why}"
             )
-        if pack.power < least:
+        if item.power < least:
             return (
-                f"the pack {pack.id} finds {pack.power:.0%} of its own misaligned references at "
-                f"alpha {attestation.alpha}, the policy asks for {least:.0%}"
+                f"{who} {verb} {item.power:.0%} of {whose} own misaligned references at alpha "
+                f"{attestation.alpha}, the policy asks for {least:.0%}"
             )
     return None
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from scanner.results import ScanResult, TrainingScan, Verdict
+from scanner.reports.training_record import TrainingScan
+from scanner.results import ScanResult, Verdict
 
 METRICS_PREFIX = "adapter_scan"
 """What the names of all logged numbers start with."""

@@ -10,7 +10,8 @@ import msgspec
 
 from scanner.gates.model_card import verdict_section
 from scanner.reports.assemble import assemble
-from scanner.results import Coverage, ScanResult, TrainingScan
+from scanner.reports.training_record import TrainingScan
+from scanner.results import Coverage, ScanResult
 from scanner.signatures.pack import Signature
 
 

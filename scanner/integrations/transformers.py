@@ -22,7 +22,8 @@ from scanner.integrations.watching import SHARE_OF_RUN, AdapterWatch, check_opti
 from scanner.reports.terminal import Screen, standard_error
 from scanner.reports.training_html import render as run_page
 from scanner.reports.training_lines import change_line, note, start_line, summary_line
-from scanner.results import TrainingScan, Verdict
+from scanner.reports.training_record import TrainingScan
+from scanner.results import Verdict
 from scanner.signatures.pack import Signature
 from scanner.statistics.sequential import DEFAULT_RUN_ALPHA
 from scanner.system.files import write_whole

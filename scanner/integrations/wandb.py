@@ -14,7 +14,7 @@ import msgspec
 
 from scanner.integrations.metrics import METRICS_PREFIX, named_metrics
 from scanner.integrations.watching import AdapterWatch
-from scanner.results import TrainingRun, TrainingScan
+from scanner.reports.training_record import TrainingRun, TrainingScan
 from scanner.version import version
 
 STEP = "train/global_step"

@@ -22,20 +22,16 @@ from typing import Any
 
 import msgspec
 
-from scanner.detection.verdict import check_alpha, joint_calibration, scan_adapter
+from scanner.detection.verdict import check_alpha, scan_adapter
 from scanner.errors import AlphaUnsupportedError, TargetError, UsageError
 from scanner.formats.model import Adapter
 from scanner.integrations.metrics import METRICS_PREFIX
 from scanner.integrations.peft_models import PeftAdapters
-from scanner.results import (
-    RunRuleSummary,
-    ScanResult,
-    TrainingRun,
-    TrainingScan,
-    Verdict,
-)
+from scanner.reports.training_record import RunRuleSummary, TrainingRun, TrainingScan
+from scanner.results import ScanResult, Verdict
 from scanner.scanning.targets import error_result
 from scanner.signatures.installed import installed_signatures
+from scanner.signatures.joint import joint_calibration
 from scanner.signatures.match import known_shapes, match_signatures
 from scanner.signatures.pack import Signature
 from scanner.statistics.conformal import DEFAULT_ALPHA, check_supported

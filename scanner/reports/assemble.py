@@ -11,6 +11,7 @@ from scanner.results import (
     SCHEMA_VERSION,
     CalibrationSummary,
     Configuration,
+    JointSummary,
     PowerSummary,
     ReferenceSummary,
     Report,
@@ -20,6 +21,7 @@ from scanner.results import (
     Tool,
     summarise,
 )
+from scanner.signatures.joint import joint_power
 from scanner.signatures.manifest import grouped_adapters
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
@@ -69,6 +71,33 @@ def _power(power: Power | None, alphas: Iterable[float]) -> PowerSummary | None:
     return PowerSummary(held_out=power.held_out, levels=power_levels(power, alphas))
 
 
+def joint_summaries(
+    results: Sequence[ScanResult], signatures: Sequence[Signature]
+) -> list[JointSummary]:
+    """What the signatures find together whose joint score some result rests on.
+
+    Args:
+        results: The results.
+        signatures: The signatures that were used.
+    """
+    by_id = {item.id: item for item in signatures}
+    sets = dict.fromkeys(result.judged_by for result in results if len(result.judged_by) > 1)
+    alphas = {result.alpha for result in results if result.alpha is not None}
+    return [_joint(ids, [by_id[name] for name in ids if name in by_id], alphas) for ids in sets]
+
+
+def _joint(
+    ids: Sequence[str], signatures: Sequence[Signature], alphas: Iterable[float]
+) -> JointSummary:
+    if len(signatures) < len(ids):  # their results come from elsewhere, such as a cache
+        return JointSummary(signatures=[*ids], why_unknown="not all of them are at hand")
+    found = joint_power(signatures)
+    power = _power(found.power, alphas)
+    if power is not None:
+        power = msgspec.structs.replace(power, at_least=found.at_least)
+    return JointSummary(signatures=[*ids], power=power, why_unknown=found.why_unknown)
+
+
 def in_utf8(result: ScanResult) -> ScanResult:
     """A result whose file names, which may be any bytes, can be written in UTF-8."""
 
@@ -102,6 +131,7 @@ def assemble(
         tool=Tool(name="adapter-scanner", version=version()),
         configuration=configuration or Configuration(),
         signatures=[signature_summary(signature, alphas) for signature in used],
+        joint=joint_summaries(results, used),
         results=results,
         summary=summarise(results),
         stale=list(stale),

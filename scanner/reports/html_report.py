@@ -18,6 +18,7 @@ from scanner.reports.wording import (
     ORDER,
     OVERLAP_WORDS,
     configuration_in_words,
+    joint_words,
     nearest_words,
     one_dose_words,
     percent,
@@ -46,6 +47,7 @@ def environment() -> Environment:
     found.filters["printable"] = printable
     found.filters["percent"] = percent
     found.filters["signature_words"] = signature_words
+    found.filters["joint_words"] = joint_words
     found.filters["nearest_words"] = nearest_words
     found.filters["signed"] = lambda x: f"{x:+.2f}".replace("-", "\u2212")
     return found

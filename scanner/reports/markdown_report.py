@@ -15,6 +15,7 @@ from scanner.reports.wording import (
     comparison_words,
     configuration_in_words,
     evidence_words,
+    joint_words,
     nearest_words,
     one_dose_words,
     percent,
@@ -153,6 +154,9 @@ def _footer(report: Report) -> Iterator[str]:
     for signature in used_signatures(report.results, report.signatures):
         basis = escape(signature_words(signature, report.results))
         yield f"Signature {escape(signature.id)} for {escape(signature.base_model)}: {basis}."
+    for joint in report.joint:
+        words = escape(joint_words(joint, report.results))
+        yield f"{words[:1].upper() + words[1:]}."
     if said := configuration_in_words(report.configuration):
         yield f"{escape(said[:1].upper() + said[1:])}."
     yield f"{one_dose_words(report.results)}Overlap is {OVERLAP_WORDS}. {NOT_ALIGNED}"

@@ -13,6 +13,7 @@ from scanner.reports.wording import (
     common_reasons,
     comparison_words,
     configuration_in_words,
+    joint_words,
     nearest_words,
     percent,
     score_words,
@@ -261,6 +262,9 @@ def _signature_lines(report: Report, screen: Screen) -> Iterator[str]:
         basis = signature_words(signature, report.results)
         text = f"signature {printable(signature.id)} for {base}: {basis}"
         for line in screen.wrap(text, "  ", ""):
+            yield screen.style(line, "dim")
+    for joint in report.joint:
+        for line in screen.wrap(joint_words(joint, report.results), "  ", ""):
             yield screen.style(line, "dim")
 
 

@@ -9,6 +9,7 @@ from scanner.reports.assemble import signature_summary
 from scanner.reports.curve import Curve, Point, curve
 from scanner.reports.drawing import HeatMap, heat_map, largest_dose
 from scanner.reports.html_report import environment
+from scanner.reports.training_record import RunRuleSummary, TrainingRun, TrainingScan
 from scanner.reports.wording import (
     NOT_ALIGNED,
     ORDER,
@@ -20,14 +21,7 @@ from scanner.reports.wording import (
     strongest_sites,
     used_signatures,
 )
-from scanner.results import (
-    RunRuleSummary,
-    SignatureSummary,
-    Tool,
-    TrainingRun,
-    TrainingScan,
-    summarise,
-)
+from scanner.results import SignatureSummary, Tool, summarise
 from scanner.signatures.pack import Signature
 from scanner.version import version
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scanner.reports.terminal import Screen, printable
+from scanner.reports.training_record import TrainingScan
 from scanner.reports.wording import ONE_DOSE
-from scanner.results import ScanResult, TrainingScan, Verdict
+from scanner.results import ScanResult, Verdict
 
 _NAME = "adapter-scan"
 _ADVICE = "look at the data it learns from; what to do: docs/training.md"

@@ -9,13 +9,16 @@ from scanner.results import (
     Comparison,
     Configuration,
     DoseUnit,
+    JointSummary,
     NearestReference,
+    PowerLevel,
+    PowerSummary,
     ScanResult,
     SignatureSummary,
     SiteResult,
     Verdict,
 )
-from scanner.signatures.power_words import found_in_words
+from scanner.signatures.power_words import found_in_words, listed
 
 ORDER = (Verdict.FLAGGED, Verdict.ERROR, Verdict.INCONCLUSIVE, Verdict.CLEAR)
 """Verdicts in the order reports list them, the gravest first."""
@@ -155,12 +158,28 @@ def configuration_in_words(configuration: Configuration) -> str:
 
 def power_words(signature: SignatureSummary, results: Sequence[ScanResult]) -> str:
     """What a signature finds at the strictest alpha of the results, after its name."""
-    power = signature.power
-    alpha = min((result.alpha for result in results if result.alpha is not None), default=None)
-    level = next((item for item in power.levels if item.alpha == alpha), None) if power else None
+    power, level = signature.power, _level(signature.power, results)
     if power is None or level is None:
         return "its power is not known"
     return found_in_words(level, power.held_out)
+
+
+def joint_words(joint: JointSummary, results: Sequence[ScanResult]) -> str:
+    """What several signatures find together at the strictest alpha of the results."""
+    names, power = listed([printable(name) for name in joint.signatures]), joint.power
+    level = _level(power, results)
+    if power is None or level is None:
+        why = f": {printable(joint.why_unknown)}" if joint.why_unknown else ""
+        return f"what the signatures {names} find together is not known{why}"
+    found = found_in_words(level, power.held_out, together=True, at_least=power.at_least)
+    return f"the signatures {names} together {found}"
+
+
+def _level(power: PowerSummary | None, results: Sequence[ScanResult]) -> PowerLevel | None:
+    """What is found at the strictest alpha of the results, if that is known."""
+    alpha = min((result.alpha for result in results if result.alpha is not None), default=None)
+    levels = power.levels if power else []
+    return next((item for item in levels if item.alpha == alpha), None)
 
 
 def one_dose_words(results: Sequence[ScanResult]) -> str:

@@ -16,6 +16,7 @@ from scanner.errors import UsageError, option
 from scanner.formats.model import Site, site_order
 from scanner.geometry import Direction
 from scanner.results import Shape
+from scanner.signatures.joint import scored_references
 from scanner.signatures.manifest import BenignScore, ReferenceScore
 from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature
@@ -221,13 +222,11 @@ def _scored(
     """Digest of the weights -> score and family of each adapter that a pack has scored."""
     calibration = signature.calibration
     assert calibration is not None, "packs without a calibration are not asked"
-    known = {item.id: item for item in signature.manifest.references if item.role == "misaligned"}
     return {
         **{item.sha256: (item, item.family) for item in calibration.benign},
         **{
-            known[item.id].sha256: (item, known[item.id].family)
-            for item in calibration.references
-            if item.id in known
+            digest: (score, reference.family)
+            for digest, (reference, score) in scored_references(signature).items()
         },
     }
 
@@ -256,12 +255,7 @@ class _Known:
         place, known = self._place.get(digest), self._all
         if place is None or known.n == 1:
             return known
-        shapes, families = known.shapes, known.families
-        return BenignScores(
-            np.delete(known.benign, place, axis=0),
-            shapes[:place] + shapes[place + 1 :],
-            families[:place] + families[place + 1 :],
-        )
+        return known.only(np.arange(known.n) != place)
 
 
 def _thresholds(

@@ -13,18 +13,22 @@ nothing else needs to be kept. The rest of the file says by what shares are told
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from scanner.geometry import Matrix
 from scanner.results import PowerLevel, Shape
 from scanner.signatures.manifest import (
     BenignScore,
     Calibration,
     Manifest,
     Record,
+    Reference,
     ReferenceScore,
     decode_document,
     other_format,
@@ -179,6 +183,46 @@ def is_blind(found: Share) -> bool:
     return 2 * found.count < found.n
 
 
+UNSCORED = -math.inf
+"""What a pack that has not scored a reference says of it: nothing that could raise its score."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A misaligned reference as one or several signatures judge it."""
+
+    id: str
+    family: str
+    method: str
+    shape: Shape
+    held_out: bool
+    """Whether each signature's score is by one that is made without its family."""
+    scores: tuple[float, ...]
+    """(m,): under each signature, `UNSCORED` where it is not known."""
+    doses: tuple[float, ...]
+    """(m,): under each signature."""
+
+    @classmethod
+    def of(cls, scored: Sequence[tuple[Reference, ReferenceScore] | None]) -> Judged:
+        """One reference, as packs list it and as their calibrations scored it.
+
+        Args:
+            scored: Its entry in each pack and what it scored there, None where it is not known;
+                the first that is known says what it was trained on, and how.
+        """
+        known = [entry for entry in scored if entry is not None]
+        first = known[0][0]
+        return cls(
+            id=first.id,
+            family=first.family or first.id,
+            method=first.method,
+            shape=Shape.of(max(score.layers for _, score in known)),
+            held_out=all(score.held_out for _, score in known),
+            scores=tuple(entry[1].score if entry else UNSCORED for entry in scored),
+            doses=tuple(entry[1].dose if entry else 0.0 for entry in scored),
+        )
+
+
 def measure_power(manifest: Manifest, calibration: Calibration) -> Power:
     """What a calibrated pack finds and misses.
 
@@ -186,28 +230,79 @@ def measure_power(manifest: Manifest, calibration: Calibration) -> Power:
         manifest: Says of which family each reference is, and how it was trained.
         calibration: The scores, each by a signature that is made without the adapter's family.
     """
-    scores = benign_scores(calibration.benign)
     listed = {item.id: item for item in manifest.references if item.role == "misaligned"}
+    judged = [
+        Judged.of([(listed.get(item.id) or Reference(id=item.id, sha256="", role=""), item)])
+        for item in calibration.references
+    ]
+    return power_of(benign_scores(calibration.benign), judged)
 
-    def of_reference(item: ReferenceScore) -> ReferencePower:
-        known, shape = listed.get(item.id), Shape.of(item.layers)
-        return ReferencePower(
-            id=item.id,
-            family=(known.family if known else None) or item.id,
-            method=known.method if known else "",
-            shape=shape,
-            held_out=item.held_out,
-            score=item.score,
-            dose=item.dose,
-            flagged_from=scores.p_value(item.score, shape) if item.dose > 0 else None,
-        )
 
+def power_of(known: BenignScores, references: Sequence[Judged]) -> Power:
+    """What one or several signatures find and miss.
+
+    Args:
+        known: The benign adapters, with doses.
+        references: The misaligned references.
+    """
     return Power(
         format_version=POWER_FORMAT_VERSION,
-        smallest_alpha=smallest_level(scores.n),
-        references=[of_reference(item) for item in calibration.references],
-        benign=_benign_power(calibration.benign),
+        smallest_alpha=smallest_level(known.n),
+        references=found_from(known, references),
+        benign=_benign_power(known),
     )
+
+
+def found_from(known: BenignScores, references: Sequence[Judged]) -> list[ReferencePower]:
+    """Each reference with the smallest alpha that flags it, in their order.
+
+    Args:
+        known: The benign adapters.
+        references: The references.
+    """
+    found: dict[int, ReferencePower] = {}
+    for shape in Shape:
+        places = [place for place, item in enumerate(references) if item.shape is shape]
+        if not places:
+            continue
+        scores = np.array([references[place].scores for place in places])
+        doses = np.array([references[place].doses for place in places])
+        judged = _judged(known, scores, doses, shape)
+        for place, joint, (dose, level) in zip(
+            places, known.joint(shape).combine(scores), judged, strict=True
+        ):
+            item = references[place]
+            found[place] = ReferencePower(
+                id=item.id,
+                family=item.family,
+                method=item.method,
+                shape=shape,
+                held_out=item.held_out,
+                score=float(joint),
+                dose=dose,
+                flagged_from=level,
+            )
+    return [found[place] for place in range(len(references))]
+
+
+def _judged(
+    known: BenignScores, scores: Matrix, doses: Matrix, shape: Shape
+) -> list[tuple[float, float | None]]:
+    """The deciding dose of adapters of one shape, and the smallest alpha that flags each.
+
+    Args:
+        known: The benign adapters.
+        scores: (k, m).
+        doses: (k, m).
+        shape: Their shape.
+    """
+    deciding = known.joint(shape).deciding_each(scores)
+    levels = known.p_values(scores, shape)
+    own = doses[np.arange(len(doses)), deciding]
+    return [
+        (float(dose), float(level) if dose > 0 else None)
+        for dose, level in zip(own, levels, strict=True)
+    ]
 
 
 def benign_scores(benign: Sequence[BenignScore]) -> BenignScores:
@@ -216,24 +311,26 @@ def benign_scores(benign: Sequence[BenignScore]) -> BenignScores:
         np.array([[item.score] for item in benign]),
         tuple(Shape.of(item.layers) for item in benign),
         tuple(item.family for item in benign),
+        doses=np.array([[item.dose] for item in benign]),
     )
 
 
-def _benign_power(benign: Sequence[BenignScore]) -> list[BenignPower]:
-    found = []
-    for family in sorted({item.family for item in benign}):
-        others = [item for item in benign if item.family != family]
-        if not others:  # nobody is left to compare it with
+def _benign_power(known: BenignScores) -> list[BenignPower]:
+    assert known.doses is not None, "whoever measures power knows them"
+    families, found = np.array(known.families), []
+    for family in sorted(set(known.families)):
+        own = families == family
+        if own.all():  # nobody is left to compare it with
             continue
-        scores = benign_scores(others)
-        own = [item for item in benign if item.family == family]
-        levels = [
-            scores.p_value(item.score, Shape.of(item.layers)) for item in own if item.dose > 0
-        ]
-        never: list[float | None] = [None] * (len(own) - len(levels))
-        found.append(
-            BenignPower(family=family, others=len(others), flagged_from=[*sorted(levels), *never])
-        )
+        others, levels = known.only(~own), []
+        for shape in Shape:
+            alike = own & np.array([item is shape for item in known.shapes])
+            if alike.any():
+                judged = _judged(others, known.benign[alike], known.doses[alike], shape)
+                levels += [level for _, level in judged]
+        flagged = sorted(level for level in levels if level is not None)
+        never: list[float | None] = [None] * (len(levels) - len(flagged))
+        found.append(BenignPower(family=family, others=others.n, flagged_from=[*flagged, *never]))
     return found
 
 

@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from scanner.results import PowerLevel
+from scanner.signatures.joint import joint_calibration, joint_power
+from scanner.signatures.pack import Signature
 from scanner.signatures.power import Power, ReferencePower, power_levels
 
 
-def found_in_words(level: PowerLevel, held_out: bool) -> str:
+def found_in_words(
+    level: PowerLevel, held_out: bool, *, together: bool = False, at_least: bool = False
+) -> str:
     """What a pack finds at a level, as the end of a sentence that begins with the pack.
 
     Args:
         level: The level.
         held_out: As `Power.held_out`.
+        together: Whether it is about several packs.
+        at_least: As `JointPower.at_least`.
     """
-    whose = "held-out misaligned references" if held_out else "misaligned references it was made of"
-    found = f"finds {level.found} of {level.references} {whose} at alpha {level.alpha:g}"
+    verb, maker = ("find", "they were") if together else ("finds", "it was")
+    whose = f"misaligned references {maker} made of"
+    if held_out:
+        whose = "held-out misaligned references"
+    count = f"at least {level.found}" if at_least else f"{level.found}"
+    found = f"{verb} {count} of {level.references} {whose} at alpha {level.alpha:g}"
     return f"{found} ({level.low:.0%} to {level.high:.0%} of adapters like them)"
+
+
+def joint_rows(signatures: Sequence[Signature]) -> list[tuple[str, str]]:
+    """What several packs of a base find and miss when a verdict rests on all of them.
+
+    Args:
+        signatures: The packs.
+
+    Raises:
+        SignatureError: If one is damaged.
+    """
+    joint, names = joint_power(signatures), listed([item.id for item in signatures])
+    if joint.power is None:
+        return [("together", f"{names}: what they find is not known: {joint.why_unknown}")]
+    power = joint.power
+    levels = power_levels(power)
+    found = [
+        ("", found_in_words(level, power.held_out, together=True, at_least=joint.at_least))
+        for level in levels
+    ]
+    known = joint_calibration(signatures)
+    assert known is not None, "their power could not be known otherwise"
+    whose = f"{names}, with the {known.n} benign adapters that they have in common"
+    rows = [("together", whose), *found]
+    return [*rows, *_power_details(power, levels[-1].alpha)] if levels else rows
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence lists them."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def power_rows(power: Power | None) -> list[tuple[str, str]]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from scanner.errors import SignatureError
+from scanner.errors import SignatureError, UsageError
 from scanner.results import PowerLevel, Shape
 from scanner.signatures.cautions import Caution, cautions_of
 from scanner.signatures.installed import build_command
+from scanner.signatures.joint import joint_power
 from scanner.signatures.manifest import grouped_adapters
+from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.power import Power, power_levels
-from scanner.signatures.power_words import power_rows
+from scanner.signatures.power_words import joint_rows, power_rows
 from scanner.signatures.recipe_file import load_recipe
 from scanner.statistics.conformal import needed_for_confidence, smallest_level
 
@@ -105,6 +108,65 @@ def summarise_pack(signature: Signature) -> PackSummary:
     )
 
 
+class JointPackSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """Several packs of one base, and what they find together."""
+
+    packs: list[PackSummary]
+    held_out: bool | None = None
+    """As `PackSummary.held_out`; null if it is not known what they find."""
+    power: list[PowerLevel] = []
+    """What they find together, by false-positive rate."""
+    at_least: bool = False
+    """Whether more may be found: not every pack has scored every reference."""
+    why_unknown: str = ""
+    """Why it is not known what they find together."""
+
+
+def summarise_several(signatures: Sequence[Signature]) -> JointPackSummary:
+    """Summarises packs, by themselves and together.
+
+    Raises:
+        UsageError: If they are of different bases.
+        SignatureError: If one is damaged.
+    """
+    _check_one_base(signatures)
+    joint = joint_power(signatures)
+    return JointPackSummary(
+        packs=[summarise_pack(signature) for signature in signatures],
+        held_out=joint.power.held_out if joint.power else None,
+        power=power_levels(joint.power) if joint.power else [],
+        at_least=joint.at_least,
+        why_unknown=joint.why_unknown,
+    )
+
+
+def joint_details(signatures: Sequence[Signature]) -> str:
+    """What packs find together, as a person reads it.
+
+    Raises:
+        UsageError: If they are of different bases.
+        SignatureError: If one is damaged.
+    """
+    _check_one_base(signatures)
+    return _columns(joint_rows(signatures))
+
+
+def _check_one_base(signatures: Sequence[Signature]) -> None:
+    first = signatures[0]
+    for other in signatures[1:]:
+        bases = [item.manifest.base_model for item in (first, other)]
+        if not names_of(bases[0]) & names_of(bases[1]):
+            raise UsageError(
+                f"{first.id} is for {bases[0].id}, {other.id} for {bases[1].id}: no verdict rests "
+                "on both",
+                todo="name packs of one base model",
+            )
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+
+
 def _benign_flagged(power: Power) -> dict[str, dict[str, float]]:
     return {
         family.family: {
@@ -185,8 +247,7 @@ def pack_table(summaries: list[PackSummary]) -> str:
 
 def details(summary: PackSummary, signature: Signature) -> str:
     """A pack as a person reads it."""
-    rows = detail_rows(summary, signature)
-    return "\n".join(f"{name:<17} {value}" for name, value in rows)
+    return _columns(detail_rows(summary, signature))
 
 
 def detail_rows(summary: PackSummary, signature: Signature) -> list[tuple[str, str]]:

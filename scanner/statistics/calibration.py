@@ -39,6 +39,7 @@ from being flagged below min(its conformal p-value, `below`), and p is the large
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ from scanner.geometry import Matrix
 from scanner.results import Comparison, FamilyComparison, Shape
 from scanner.statistics.conformal import (
     check_supported,
-    conformal_p_value,
+    conformal_p_values,
     conformal_threshold,
     count_as_high,
     needed_for,
@@ -134,7 +135,7 @@ class BenignScores:
         check_supported(self.n, alpha)
         joint, groups = self.joint(shape), self.groups(shape)
         score, benign = float(joint.combine(scores[np.newaxis])[0]), joint.combine(self.benign)
-        p_value = _p_value(score, benign, groups)
+        p_value = float(_p_values(np.array([score]), benign, groups)[0])
         own = self._alone_from(shape) <= p_value
         compared = self._like(shape) if own else np.ones(self.n, dtype=np.bool_)
         families = self._family_masks(compared)
@@ -165,7 +166,31 @@ class BenignScores:
         Raises:
             ValueError: If the score is NaN.
         """
-        return _p_value(score, self.joint_scores(shape), self.groups(shape))
+        known, groups = self.joint_scores(shape), self.groups(shape)
+        return float(_p_values(np.array([score]), known, groups)[0])
+
+    def p_values(self, scores: Matrix, shape: Shape) -> Matrix:
+        """As `p_value`, (k,), of k adapters of one shape by their scores (k, m).
+
+        Raises:
+            ValueError: If a score is NaN.
+        """
+        joint = self.joint(shape)
+        return _p_values(joint.combine(scores), joint.combine(self.benign), self.groups(shape))
+
+    def only(self, kept: Mask) -> BenignScores:
+        """A part of the calibration set.
+
+        Args:
+            kept: (n,), which adapters.
+        """
+        return BenignScores(
+            self.benign[kept],
+            tuple(itertools.compress(self.shapes, kept)),
+            tuple(itertools.compress(self.families, kept)),
+            self.kinds,
+            None if self.doses is None else self.doses[kept],
+        )
 
     def threshold(self, shape: Shape, alpha: float) -> float:
         """The joint score that an adapter of a shape must exceed for `p_value` <= alpha.
@@ -243,12 +268,12 @@ class BenignScores:
         return {shape: np.array([own is shape for own in self.shapes]) for shape in Shape}
 
 
-def _p_value(score: float, benign: Matrix, groups: list[Group]) -> float:
-    found = smallest_level(len(benign))
+def _p_values(scores: Matrix, benign: Matrix, groups: list[Group]) -> Matrix:
+    found = np.full(len(scores), smallest_level(len(benign)))
     for group in groups:
-        p_value = conformal_p_value(score, benign[group.members])
-        if p_value > group.least:
-            found = max(found, min(p_value, group.below))
+        p_values = conformal_p_values(scores, benign[group.members])
+        within = np.maximum(found, np.minimum(p_values, group.below))
+        found = np.where(p_values > group.least, within, found)
     return found
 
 

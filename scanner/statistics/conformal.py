@@ -83,7 +83,20 @@ def conformal_p_value(score: float, benign: Matrix) -> float:
     Raises:
         ValueError: If the score is NaN.
     """
-    return (1 + count_as_high(score, benign)) / (len(benign) + 1)
+    return float(conformal_p_values(np.array([score]), benign)[0])
+
+
+def conformal_p_values(scores: Matrix, benign: Matrix) -> Matrix:
+    """(k,): `conformal_p_value` of scores (k,).
+
+    Raises:
+        ValueError: If a score is NaN.
+    """
+    if np.isnan(scores).any():
+        raise ValueError("a score is NaN")
+    as_high = np.count_nonzero(benign >= scores[:, np.newaxis], axis=1)
+    p_values: Matrix = (1 + as_high) / (len(benign) + 1)
+    return p_values
 
 
 def conformal_threshold(benign: Matrix, alpha: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from scanner.geometry import Matrix
 
@@ -49,10 +50,18 @@ class JointScore:
 
     def deciding(self, scores: Matrix) -> int:
         """Index of the signature with the highest of scores (m,), within the kind that counts."""
-        if len(scores) == 1:
-            return 0
-        kind = int(np.argmax(self._by_kind(scores[np.newaxis])[0]))
-        return max(self._columns()[kind], key=lambda column: self.standardised(scores)[column])
+        return int(self.deciding_each(scores[np.newaxis])[0])
+
+    def deciding_each(self, scores: Matrix) -> npt.NDArray[np.intp]:
+        """As `deciding`, (k,), of scores (k, m)."""
+        if scores.shape[1] == 1:
+            return np.zeros(len(scores), dtype=np.intp)
+        kinds = np.argmax(self._by_kind(scores), axis=1)
+        columns = self._columns()
+        member = np.array([[c in own for c in range(scores.shape[1])] for own in columns])
+        within = np.where(member[kinds], self.standardised(scores), -np.inf)
+        deciding: npt.NDArray[np.intp] = np.argmax(within, axis=1)
+        return deciding
 
     def _columns(self) -> list[list[int]]:
         """The signatures of each kind."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from scanner.gates.attestation import Attestation, PackIdentity, Subject
+from scanner.gates.attestation import Attestation, JudgedBy, PackIdentity, Subject
 from scanner.results import Verdict
 
 JUDGED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -30,6 +30,7 @@ def clear_verdict(**changes: Any) -> Attestation:
         p_value=0.5,
         alpha=0.01,
         packs=[PackIdentity(id="synthetic-weights", digest="b" * 64)],
+        judged_by=[JudgedBy(packs=["synthetic-weights"])],
         weights_sha256="c" * 64,
         reasons=["no overlap"],
         tool_version="0",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scanner.errors import UsageError
-from scanner.gates.attestation import Attestation, Override, PackIdentity, Signed
+from scanner.gates.attestation import Attestation, JudgedBy, Override, Signed
 from scanner.gates.keys import load_signing_key, write_new_key
 from scanner.gates.policy import Access, Action, Policy, Rule, decide, is_gated
 from scanner.gates.policy_file import load_policy
@@ -73,13 +73,31 @@ def test_inconclusive_follows_the_policy_and_error_never_passes() -> None:
     [([0.8], True), ([0.79], False), ([0.9, 0.8], True), ([0.9, None], False), ([], False)],
 )
 def test_every_pack_must_be_known_to_find_enough(powers: list[float | None], allowed: bool) -> None:
-    packs = [
-        PackIdentity(id=f"pack-{i}", digest="b" * 64, power=power) for i, power in enumerate(powers)
-    ]
-    verdict = clear_verdict(packs=packs)
+    judged_by = [JudgedBy(packs=[f"pack-{i}"], power=power) for i, power in enumerate(powers)]
+    verdict = clear_verdict(judged_by=judged_by)
     decision = decide(policy(min_power=0.8), alias(), verdict, None, NOW)
     assert decision.allowed is allowed
     assert decide(policy(), alias(), verdict, None, NOW).allowed
+
+
+@pytest.mark.parametrize(
+    ("power", "why", "refusal"),
+    [
+        (0.8, "", None),
+        (0.5, "", "the packs a, b together find 50% of their own misaligned references"),
+        (None, "a and b share no misaligned reference",
+         "not known what the packs a, b together find, the policy asks for a power of 0.8: a and b "
+         "share no misaligned reference"),
+    ],
+)  # fmt: skip
+def test_packs_that_judged_together_must_find_enough_together(
+    power: float | None, why: str, refusal: str | None
+) -> None:
+    together = JudgedBy(packs=["a", "b"], power=power, why_unknown=why)
+    verdict = clear_verdict(judged_by=[JudgedBy(packs=["c"], power=0.9), together])
+    decision = decide(policy(min_power=0.8), alias(), verdict, None, NOW)
+    assert decision.allowed is (refusal is None)
+    assert (refusal or "clear") in decision.reason
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from scanner.reports.curve import Point, curve
 from scanner.reports.terminal import Screen
 from scanner.reports.training_html import render
 from scanner.reports.training_lines import change_line, summary_line
-from scanner.results import RunRuleSummary, ScanResult, TrainingRun, TrainingScan, Verdict
+from scanner.reports.training_record import RunRuleSummary, TrainingRun, TrainingScan
+from scanner.results import ScanResult, Verdict
 from scanner.signatures.pack import Signature
 from tests.reports.samples import CLEAR, FLAGGED, HOSTILE, INCONCLUSIVE, NASTY, TWO
 from tests.reports.test_html_report import POLICY, Page

@@ -19,8 +19,8 @@ import numpy as np
 
 from benchmarks.detection.tables import table
 from scanner.detection.support import benign_in_common
-from scanner.detection.verdict import joint_calibration
 from scanner.results import Shape
+from scanner.signatures.joint import joint_calibration
 from scanner.signatures.manifest import BenignScore, ReferenceScore
 from scanner.signatures.pack import Signature, load_signature
 
