@@ -197,7 +197,7 @@ def _surprise(statistic: Statistic) -> Matrix:
     benign = np.sort(values[1:][~np.isnan(values[1:])])
     if not len(benign):
         benign = np.zeros(1)
-    start = float(np.quantile(benign, _TAIL))
+    start = _quantile(benign, _TAIL)
     beyond = benign[benign > start] - start
     unit = max(float(beyond.mean()) if len(beyond) else 0.0, statistic.floor, 1e-9)
     share: Matrix = 1 - np.searchsorted(benign, values, side="left") / len(benign)
@@ -208,6 +208,17 @@ def _surprise(statistic: Statistic) -> Matrix:
     if np.isnan(values[0]):  # what is not known of the scanned adapter is like no benign one
         surprise[0] = np.inf
     return surprise
+
+
+def _quantile(ascending: Matrix, share: float) -> float:
+    """What `np.quantile` gives of sorted values, without its imports: 20 ms of a first call."""
+    place = share * (len(ascending) - 1)
+    below = int(place)
+    lower, upper = ascending[below], ascending[min(below + 1, len(ascending) - 1)]
+    part = place - below
+    # From the nearer end, as numpy does, so that the last digit is the same.
+    rise = upper - lower
+    return float(lower + rise * part if part < 0.5 else upper - rise * (1 - part))
 
 
 def _sentence(statistic: Statistic) -> str:

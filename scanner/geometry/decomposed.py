@@ -61,13 +61,13 @@ def _difference(left: Matrix, right: Matrix) -> float:
 
 def looks_decomposed(update: LowRank) -> bool:
     """Whether the factors look as if trained from a decomposition of the base's weight."""
-    rank = len(update.gram_b)
-    if rank < _MIN_RANK or not update.norm_squared > 0:
+    if len(update.a) < _MIN_RANK or not update.norm_squared > 0:
         return False
-    balance = _difference(update.gram_b, update.gram_a)
+    gram_b, gram_a = update.close_grams
+    balance = _difference(gram_b, gram_a)
     if balance < _NEAR:
         return balance > _EXACT
-    return _EXACT < _difference(update.gram_b, np.eye(rank)) < _NEAR
+    return _EXACT < _difference(gram_b, np.eye(len(gram_b))) < _NEAR
 
 
 def changed_the_base(signs: Iterable[bool]) -> bool:

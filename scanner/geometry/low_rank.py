@@ -1,22 +1,25 @@
 """Updates held as factors: dW = c B A with B (d_out, r) and A (r, d_in).
 
-Nothing here forms dW, and every product is accumulated in float64. (B, A) and
-(B G, G^-1 A) are the same update, so every statistic is a function of dW alone.
+Nothing here forms dW. (B, A) and (B G, G^-1 A) are the same update, so every statistic is a
+function of dW alone.
 
-Most of it follows from the Gram matrices of the factors. They square what they are made of,
-so where columns of the factors cancel each other they lose twice the digits that the factors
-themselves lose: such an update is brought into its singular value decomposition first, by way
-of QR decompositions of both factors.
+Most of it follows from the Gram matrices of the factors, which are nearly all of the work. So
+they are first multiplied in float32 (`scanner.geometry.gram`), and again in float64 for whatever
+would be off by more than a millionth with the first ones.
+
+Gram matrices square what they are made of, so where columns of the factors cancel each other they
+lose twice the digits that the factors themselves lose: such an update is brought into its singular
+value decomposition first, by way of QR decompositions of both factors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from scanner.geometry.gram import GramMatrix, column_norms_squared, inner_products
 from scanner.geometry.update import AnyMatrix, Direction, Matrix, Seen
 
 RANK_TOLERANCE = 1e-6
@@ -24,9 +27,9 @@ RANK_TOLERANCE = 1e-6
 float32 the factors come in; squared, it stays well inside float64."""
 GRAM_CANCELLATION = 1e3
 """`cancellation` from which Gram matrices are not relied on: they keep ten digits until then."""
+_PLAINLY = 10.0
+"""So many times the tolerance is beyond all rounding."""
 _ROUNDING = float(np.finfo(np.float64).eps)
-_BLOCK_ELEMENTS = 2**16
-"""Elements widened to float64 at a time: half a megabyte, so that blocks stay in the cache."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +40,6 @@ class Spectrum:
     """(rank,), descending, of dW, scaling included."""
     frame: Matrix
     """(r, rank): B @ frame has orthonormal columns that span col(dW)."""
-
-
-def row_blocks(matrix: AnyMatrix) -> Iterator[tuple[slice, Matrix]]:
-    """Row blocks of a matrix in float64, each with the rows that it is."""
-    rows = max(_BLOCK_ELEMENTS // max(matrix.shape[1], 1), 1)
-    for start in range(0, len(matrix), rows):
-        part = slice(start, start + rows)
-        yield part, matrix[part].astype(np.float64, order="K", copy=False)
-
-
-def gram(matrix: AnyMatrix) -> Matrix:
-    """M^T M, shape (n, n) for M (m, n), accumulated in float64."""
-    return sum(
-        (block.T @ block for _, block in row_blocks(matrix)),
-        start=np.zeros((matrix.shape[1], matrix.shape[1])),
-    )
-
-
-def inner_products(left: AnyMatrix, right: AnyMatrix) -> Matrix:
-    """L^T R, shape (k, n) for L (m, k) and R (m, n), accumulated in float64."""
-    return sum(
-        (left[rows].astype(np.float64, copy=False).T @ block for rows, block in row_blocks(right)),
-        start=np.zeros((left.shape[1], right.shape[1])),
-    )
 
 
 def cancellation_of(parts_squared: float, total_squared: float, scale: float) -> float:
@@ -101,7 +80,7 @@ class LowRank:
             b, a = (identity, product) if len(b) < a.shape[1] else (product, identity)
         self._take(b, a)
         if parts is None:
-            parts = float(np.diagonal(self.gram_b) @ np.diagonal(self.gram_a))
+            parts = float(self._gram_b.column_norms_squared @ self._gram_a.column_norms_squared)
         self._parts_squared = parts
         if np.isfinite(parts) and self.cancellation > GRAM_CANCELLATION:
             self._take(*_decomposed(b, a))
@@ -110,10 +89,22 @@ class LowRank:
     def _take(self, b: AnyMatrix, a: AnyMatrix) -> None:
         self.b = b
         self.a = a
-        self.gram_b = gram(b)
+        self._gram_b, self._gram_a = GramMatrix(b), GramMatrix(a.T)
+
+    @property
+    def gram_b(self) -> Matrix:
         """B^T B, (r, r)."""
-        self.gram_a = gram(a.T)
+        return self._gram_b.exact
+
+    @property
+    def gram_a(self) -> Matrix:
         """A A^T, (r, r)."""
+        return self._gram_a.exact
+
+    @property
+    def close_grams(self) -> tuple[Matrix, Matrix]:
+        """B^T B and A A^T, with errors of some 1e-7 of the norms of the columns: much cheaper."""
+        return self._gram_b.close, self._gram_a.close
 
     @property
     def d_in(self) -> int:
@@ -123,7 +114,7 @@ class LowRank:
     @cached_property
     def norm_squared(self) -> float:
         """||dW||_F^2 = c^2 <B^T B, A A^T>; NaN if a factor is not finite."""
-        value = self.scaling**2 * float(np.sum(self.gram_b * self.gram_a))
+        value = self.scaling**2 * self._gram_b.inner_product(self._gram_a)
         return max(value, 0.0) if np.isfinite(value) else float("nan")
 
     @property
@@ -134,6 +125,8 @@ class LowRank:
     @cached_property
     def rank(self) -> int:
         """Singular values of dW that do not count as zero: a third of the work of `spectrum`."""
+        if self._has_full_rank():
+            return len(self.a)
         try:
             root = np.linalg.cholesky(self.gram_a)
         except np.linalg.LinAlgError:  # A has fewer than r independent rows
@@ -141,6 +134,23 @@ class LowRank:
         squared = np.linalg.eigvalsh(root.T @ self.gram_b @ root)
         largest = max(float(squared[-1]), 0.0) if len(squared) else 0.0
         return int(np.count_nonzero(squared > largest * RANK_TOLERANCE**2))
+
+    def _has_full_rank(self) -> bool:
+        """Whether no singular value counts as zero, where that is plain without any of them.
+
+        With B^T B = L L^T and A A^T = K K^T the singular values of B A are those of M = L^T K, the
+        smallest of which is at least 1 / ||M^-1||_F, and the largest at most ||M||_F.
+        """
+        left, right = self._gram_b.root(), self._gram_a.root()
+        if left is None or right is None or not len(left):
+            return False
+        middle = left.T @ right
+        try:
+            inverse = np.linalg.inv(middle)
+        except np.linalg.LinAlgError:
+            return False
+        condition = np.linalg.norm(middle) * np.linalg.norm(inverse)
+        return bool(condition * _PLAINLY * RANK_TOLERANCE < 1)
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -172,7 +182,7 @@ class LowRank:
         """What dW does along a direction, from (U^T B) and (A V) alone."""
         written = inner_products(direction.u, self.b)
         # Rounding can make a zero negative.
-        energies = np.maximum(np.sum((written @ self.gram_a) * written, axis=1), 0.0)
+        energies = np.maximum(np.diagonal(self._gram_a.along(written)), 0.0)
         k = len(direction.s)
         core = np.full((k, k), np.nan)
         if direction.signed:
@@ -181,22 +191,13 @@ class LowRank:
 
     def response(self, vectors: AnyMatrix) -> Matrix:
         """Q^T dW^T dW Q from (A Q) and B^T B."""
-        read = inner_products(self.a.T, vectors)
-        result: Matrix = self.scaling**2 * (read.T @ self.gram_b @ read)
-        return result
+        read = inner_products(vectors, self.a.T)
+        return self.scaling**2 * self._gram_b.along(read)
 
 
 def parts_squared(b: AnyMatrix, a: AnyMatrix) -> float:
     """sum_j ||b_j||^2 ||a_j||^2, over the columns of B and the rows of A."""
-    return float(_column_norms_squared(b) @ _column_norms_squared(a.T))
-
-
-def _column_norms_squared(matrix: AnyMatrix) -> Matrix:
-    """||m_j||^2 of every column, (n,)."""
-    return sum(
-        (np.einsum("ij,ij->j", block, block) for _, block in row_blocks(matrix)),
-        start=np.zeros(matrix.shape[1]),
-    )
+    return float(column_norms_squared(b) @ column_norms_squared(a.T))
 
 
 def _decomposed(b: AnyMatrix, a: AnyMatrix) -> tuple[Matrix, Matrix]:
@@ -207,7 +208,7 @@ def _decomposed(b: AnyMatrix, a: AnyMatrix) -> tuple[Matrix, Matrix]:
     of B are first given the norms of their rows of A, so that the error is measured by the
     largest part and not by how its size is shared.
     """
-    size_b, size_a = np.sqrt(_column_norms_squared(b)), np.sqrt(_column_norms_squared(a.T))
+    size_b, size_a = np.sqrt(column_norms_squared(b)), np.sqrt(column_norms_squared(a.T))
     used = (size_b > 0) & (size_a > 0)
     share = np.sqrt(size_a[used] / size_b[used])
     q, r = np.linalg.qr(b[:, used].astype(np.float64) * share)

@@ -23,7 +23,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from scanner.geometry.low_rank import LowRank, inner_products, row_blocks
+from scanner.geometry.gram import inner_products, row_blocks
+from scanner.geometry.low_rank import LowRank
 from scanner.geometry.update import AnyMatrix, AnyUpdate, Direction, Matrix
 
 SIZE = 64

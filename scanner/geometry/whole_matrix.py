@@ -17,12 +17,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from scanner.geometry.low_rank import (
-    RANK_TOLERANCE,
-    cancellation_of,
-    parts_squared,
-    row_blocks,
-)
+from scanner.geometry.gram import row_blocks
+from scanner.geometry.low_rank import RANK_TOLERANCE, cancellation_of, parts_squared
 from scanner.geometry.update import AnyMatrix, Direction, Matrix, Seen
 
 Index = npt.NDArray[np.int64]

@@ -10,7 +10,6 @@ from pathlib import Path
 from scanner.errors import SignatureError
 from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.pack import Signature, pack_names, read_signature
-from scanner.signatures.recipe_file import load_recipe
 from scanner.system.folders import more_pack_folders, packs_folder
 from scanner.system.spelling import nearest
 
@@ -84,6 +83,8 @@ def shipped_recipes() -> list[Path]:
 
 def recipe_for(base_name: str) -> Path | None:
     """The shipped recipe for a base model, by its normalised name."""
+    from scanner.signatures.recipe_file import load_recipe  # not for scans that have a pack
+
     for path in shipped_recipes():
         recipe = load_recipe(path)
         names = {normalise_base_name(name) for name in (recipe.base_model, *recipe.aliases)}

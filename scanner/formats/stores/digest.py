@@ -16,7 +16,7 @@ class ContentDigest:
     """``git`` is the id git gives a blob: sha1 over a line with its size, and the content."""
     value: str
 
-    def of(self, blocks: Iterable[bytes], size: int) -> str:
+    def of(self, blocks: Iterable[bytes | memoryview], size: int) -> str:
         """The digest of this kind of some content."""
         if self.kind == "sha256":
             digest = hashlib.sha256()

@@ -15,9 +15,10 @@ from pathlib import Path
 from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
 from scanner.formats.limits import MAX_FILE_BYTES
 from scanner.formats.regular import open_regular
-from scanner.system.positional import read_at
+from scanner.system.positional import read_into
 
-_BLOCK_BYTES = 4 * 2**20
+_BLOCK_BYTES = 2**18
+"""Read at a time for a digest: what was read is hashed while it is in the processor's cache."""
 
 
 class OpenedFile:
@@ -111,9 +112,13 @@ def sha256_of_descriptor(descriptor: int) -> str:
     return digest.hexdigest()
 
 
-def blocks_of_descriptor(descriptor: int) -> Iterator[bytes]:
-    """The content of an open file in blocks, from its start whatever its position."""
+def blocks_of_descriptor(descriptor: int) -> Iterator[memoryview]:
+    """The content of an open file in blocks, from its start whatever its position.
+
+    All blocks share one piece of memory: each has to be used before the next is asked for.
+    """
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
     position = 0
-    while block := read_at(descriptor, _BLOCK_BYTES, position):
-        yield block
-        position += len(block)
+    while count := read_into(descriptor, buffer, position):
+        yield buffer[:count]
+        position += count
