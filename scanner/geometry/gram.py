@@ -137,10 +137,10 @@ class GramMatrix:
         parts = float(self.column_norms_squared @ other.column_norms_squared)
         return found if found >= _LEFT_OVER * parts else float(np.sum(self.exact * other.exact))
 
-    def root(self) -> Matrix | None:
+    def root(self) -> AnyMatrix | None:
         """The Cholesky factor L of M^T M = L L^T; None if columns of M all but depend on others."""
         try:
-            found: Matrix = np.linalg.cholesky(self.close)
+            found = np.linalg.cholesky(self.close)
         except np.linalg.LinAlgError:
             return None
         # L_jj^2 / ||m_j||^2 is what of column j is not in the columns before it.
