@@ -25,9 +25,9 @@ from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.saving import save_calibration, save_pack
 from scanner.statistics.ranks import rank_correlation
 from tests.cli.program import run
-from tests.reports.chromium import fit, visit
+from tests.reports.chromium import DARK, LIGHT, fit, visit
 from tests.reports.samples import HOSTILE
-from tests.reports.test_html_report import POLICY, Page
+from tests.reports.test_html_report import CONTRAST, POLICY, Page
 from tests.synthetic import BASE, synthetic_pack
 
 
@@ -222,3 +222,15 @@ def test_the_page_in_a_browser(pack: Signature, tmp_path: Path) -> None:
     found = fit(POLICY.sub("", page.read_text()), tmp_path / "fit", 400)
     assert found.page <= 0
     assert set(found.wide) <= {"DIV.scroll"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", [LIGHT, DARK])
+def test_text_contrast_is_aa(pack: Signature, tmp_path: Path, scheme: str) -> None:
+    page = tmp_path / "page.html"
+    text = compare_html.render(compare_packs(pack, lowered(pack, tmp_path, "second")))
+    page.write_text(POLICY.sub(CONTRAST, text))
+    shown = Page(visit(page, tmp_path / "profile", scheme).dom).text
+    measured = json.loads(shown[shown.index('{"page"') :])
+    assert len(measured["found"]) > 20
+    assert [item for item in measured["found"] if item[1] < 4.5] == []
