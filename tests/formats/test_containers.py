@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,17 @@ def test_pickled_checkpoints(
     with open_adapter(with_config(tmp_path, original)) as adapter:
         assert not adapter.uncovered
         assert_same_updates(adapter, expected)
+
+
+def test_torchs_opinion_of_a_pickle_s_protocol_is_not_printed(
+    original: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_model.bin").write_bytes(pickle.dumps({}, protocol=4))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(MalformedFileError):
+            open_adapter(with_config(tmp_path, original))
+    assert caught == []
 
 
 def test_a_trainers_directory_holds_an_adapter_per_checkpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
@@ -51,6 +52,8 @@ class Faults:
         self._faults = list(faults)
         self._seen = [0] * len(faults)
         self._lock = Lock()
+        self.met: Counter[str] = Counter()
+        """Requests that met one, by kind; by the status if it is one."""
 
     def add(self, fault: Fault) -> None:
         """Declares one more, from now on."""
@@ -76,4 +79,6 @@ class Faults:
                     continue
                 if found is None and number % fault.every == 0:
                     found = fault
+            if found is not None:
+                self.met[str(found.status) if found.kind == "status" else found.kind] += 1
         return found

@@ -7,6 +7,7 @@ file runs. torch is an optional dependency: importing it takes longer than most 
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -65,6 +66,9 @@ def _load_state_dict(file: BinaryIO, where: str) -> dict[str, Any]:
             where=where,
             todo="pip install 'adapter-scanner[torch]', or convert the file to safetensors",
         ) from None
+    # What torch has to say of a stranger's pickle protocol is its developers' business. A filter
+    # is set for good, since taking it back would race with other threads.
+    warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types here, zipfile's and struct's among them

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import msgspec
+
 from scanner.formats.model import Site
 from scanner.geometry import LowRank
 from scanner.signatures.building.benign_query import Decisions, Purpose, Track, search_hub
@@ -12,7 +14,7 @@ from scanner.signatures.building.nulling import BenignStack, stack_updates
 from scanner.signatures.building.opened import Member, as_reference, check_shape
 from scanner.signatures.building.sketched_nulling import SketchedNulling
 from scanner.signatures.building.weights import Labelled
-from scanner.signatures.building.work import NULLING_STATE, Work
+from scanner.signatures.building.work import NOT_NULLED_WITH, NULLING_STATE, Work
 from scanner.signatures.manifest import Reference, Selection
 from scanner.signatures.recipe import HubQuery
 
@@ -164,14 +166,28 @@ def find_nulling(
     """
     path, about = (work.path(NULLING_STATE), work.about) if work else (None, "")
     sketch = SketchedNulling(shapes, path, about)
-    decisions = Decisions(used={name: item.sha256 for name, item in sketch.members.items()})
+    kept = work.read(NOT_NULLED_WITH, _LeftOut) if work else None
+    decisions = Decisions(
+        used={name: item.sha256 for name, item in sketch.members.items()},
+        left_out=dict(kept.reasons) if kept else {},
+    )
 
     def use(candidate: str, member: Member) -> str | None:
         changes_any = sketch.add(candidate, member)
         return None if changes_any else "changes nothing the signature may have a direction for"
 
-    selection = search_hub(query, purpose, decisions, use, track, work=work)
+    def leave_out(_candidate: str, _reason: str) -> None:
+        if work is not None:
+            work.write(NOT_NULLED_WITH, _LeftOut(decisions.left_out))
+
+    selection = search_hub(query, purpose, decisions, use, track, leave_out=leave_out, work=work)
     return FoundNulling(sketch, selection)
+
+
+class _LeftOut(msgspec.Struct, frozen=True):
+    """Candidates that are left out for good."""
+
+    reasons: dict[str, str]
 
 
 def _family(member: Member) -> str:

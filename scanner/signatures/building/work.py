@@ -19,9 +19,11 @@ Document = TypeVar("Document", bound=msgspec.Struct)
 LOCK = "lock"
 NULLING_STATE = "nulling.safetensors"
 """What the nulling set has in common so far."""
+NOT_NULLED_WITH = "left-out-aligned.json"
+"""What was left out of the nulling set so far, and why."""
 SCORED = "scored.jsonl"
 """What the calibration set scored so far."""
-KEPT = (NULLING_STATE, SCORED, "listed-aligned.json", "listed-benign.json")
+KEPT = (NULLING_STATE, NOT_NULLED_WITH, SCORED, "listed-aligned.json", "listed-benign.json")
 
 
 class Work:

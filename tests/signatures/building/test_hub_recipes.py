@@ -192,11 +192,19 @@ def killed_at(hub: HubServer, line: str, recipe: Path, pack: Path) -> None:
 
 
 def test_a_killed_build_goes_on_where_it_was(serve_hub: ServeHub, tmp_path: Path) -> None:
-    hub = serve_hub(*harmless(16, 3), *organisms())
+    empty = [
+        Repository(f"broken-{number:02d}/x", {"README.md": b""}, base_model=BASE)
+        for number in range(8)
+    ]
+    hub = serve_hub(*harmless(16, 3), *empty, *organisms())
     recipe = small_recipe(tmp_path)
     assert build(recipe, tmp_path / "through").exit_code == 0
     through = load_signature(tmp_path / "through")
     assert through.calibration is not None
+    assert through.calibration.selection is not None
+    assert through.nulling is not None
+    for selection in (through.nulling, through.calibration.selection):
+        assert "no adapter in this repository" in selection.left_out.values()
     nulling = [item.source for item in through.manifest.references if item.role == "aligned"]
     calibration = [item.source for item in through.calibration.benign]
     asked = [f"/api/models/{place.removeprefix('hf://')}" for place in (*nulling, *calibration)]
