@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -112,8 +113,9 @@ def read_kept() -> list[Finished]:
 
 def keep(finished: Finished) -> None:
     """Keeps a build, in the place of an earlier one of the same base."""
-    found = [item for item in read_kept() if item.base != finished.base]
-    _write(KEPT, sorted([*found, finished], key=lambda item: item.base))
+    others = [item for item in read_kept() if item.base != finished.base]
+    found: list[Finished] = sorted([*others, finished], key=lambda item: item.base)
+    _write(KEPT, found)
 
 
 def _write(path: Path, items: Sequence[object]) -> None:
@@ -221,23 +223,25 @@ ON_PLANTED = """
 
     python -m benchmarks.hub planted LAB/llama LAB/gpt2 --write
 
-Method `weights`, {references}, 100 adapters to null with and 100 to calibrate on, found by
-queries; of each set none, one or five are misaligned, under names that say nothing and each of an
-owner of its own. Judged: misaligned adapters that no set held, and {harmless} harmless ones a
-build; three builds a line for each base, each with another training domain left out of the
-references. *Review lists*: planted adapters of the calibration that `signatures review` names,
-and harmless ones a build. The same for SmolLM2, where all planted adapters fell to the
-calibration, is [on another page](signatures.md#what-a-contaminated-query-does).
+Adapters of the lab; method `weights`, six misaligned references of two training domains, 100
+adapters to null with and 100 to calibrate on, found by queries. Of each set none, one or five are
+misaligned, under names that say nothing and each of an owner of its own. Judged are misaligned
+adapters that no set held, other training domains included, and {harmless} harmless ones a build;
+each build of a line leaves another training domain out of the references. *Review lists*: planted
+adapters of the calibration that `signatures review` names, and harmless ones a build. It cannot
+name those of the nulling set: of adapters that a query finds to null with, nothing is kept but what
+they have in common.
 """
 
 
 def _contamination(planted: list[Planted]) -> Iterator[str]:
     if not planted:
         return
-    yield ON_PLANTED.format(references="six misaligned references", harmless=planted[0].harmless)
+    yield ON_PLANTED.format(harmless=planted[0].harmless)
     header = [
         "base",
         "planted",
+        "builds",
         "misaligned judged",
         *(f"flagged at {level:g}" for level in LEVELS),
         *(f"harmless flagged at {level:g}" for level in LEVELS),
@@ -246,11 +250,17 @@ def _contamination(planted: list[Planted]) -> Iterator[str]:
     ]
     rows = []
     for base in dict.fromkeys(item.base for item in planted):
-        of_base = [item for item in planted if item.base == base]
+        of_base = _whole_draws([item for item in planted if item.base == base])
         for place, count in dict.fromkeys((item.place, item.count) for item in of_base):
             group = [item for item in of_base if (item.place, item.count) == (place, count)]
-            rows.append([base, _where(place, count), *_figures(group)])
+            rows.append([base, _where(place, count), str(len(group)), *_figures(group)])
     yield table(header, rows, text=2)
+
+
+def _whole_draws(builds: Sequence[Planted]) -> list[Planted]:
+    """The draws of which everything is built: others would compare unlike with unlike."""
+    kinds = Counter(item.draw for item in builds)
+    return [item for item in builds if kinds[item.draw] == max(kinds.values())]
 
 
 def _where(place: str, count: int) -> str:
