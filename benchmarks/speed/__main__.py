@@ -1,97 +1,148 @@
 """Scan times as ratios to programs everybody knows, measured side by side.
 
-    python -m benchmarks.speed
+    python -m benchmarks.speed [--write]
 
 Each pair of commands runs in turn, A B A B ..., as whole processes with their output thrown
-away; the median of the pairwise ratios is what counts, and absolute times are printed only
-to show the machine. Peak memory is the operating system's own figure for the process.
+away; the median of the pairwise ratios is what counts, and absolute times only show the machine.
+Beside them stand the ratios of the processor's time, which other work on the machine hardly
+changes. Peak memory is the operating system's own figure for the process. `--write` writes
+docs/speed.md.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import click
 
+from benchmarks.speed.growth import measure_growth, write_growth
 from benchmarks.speed.inputs import write_inputs
-
-HASHLIB = "import hashlib,sys; f=open(sys.argv[1],'rb'); h=hashlib.sha256()\n" + (
-    "while b:=f.read(1<<22): h.update(b)"
-)
+from benchmarks.speed.page import PAGE, page
+from benchmarks.speed.process import Run, hashing, program, run_once, scan
 
 
 @dataclass(frozen=True)
-class Run:
-    """One finished process."""
+class Compared:
+    """One command beside another that everybody knows."""
 
-    seconds: float
-    peak_megabytes: float
+    what: str
+    beside: str
+    budget: float
+    """The ratio that is to be kept."""
+    pairs: Sequence[tuple[Run, Run]]
 
+    @property
+    def ratio(self) -> float:
+        """Median of the pairwise ratios of times."""
+        return float(median(ours.seconds / theirs.seconds for ours, theirs in self.pairs))
 
-def run_once(command: Sequence[str]) -> Run:
-    """Runs a command to its end; its exit status does not matter here."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0  # already waited for
-    scale = 1 if sys.platform == "darwin" else 1024
-    return Run(time.perf_counter() - started, usage.ru_maxrss * scale / 1e6)
+    @property
+    def processor_ratio(self) -> float:
+        """Ratio of the least processor's times."""
+        ours, theirs = zip(*self.pairs, strict=True)
+        least: list[float] = [min(run.processor_seconds for run in runs) for runs in (ours, theirs)]
+        return least[0] / least[1]
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Median times of both."""
+        ours, theirs = zip(*self.pairs, strict=True)
+        return median(run.seconds for run in ours), median(run.seconds for run in theirs)
+
+    @property
+    def peak_megabytes(self) -> float:
+        """The most memory that ours took."""
+        return max(ours.peak_megabytes for ours, _ in self.pairs)
+
+    def row(self) -> str:
+        """A row of the table."""
+        ours, theirs = self.seconds
+        return (
+            f"| {self.what} | {self.beside} | {self.budget:.2f} | {self.ratio:.2f} | "
+            f"{self.processor_ratio:.2f} | {ours:.2f} : {theirs:.2f} s | "
+            f"{self.peak_megabytes:.0f} MB |"
+        )
 
 
 def compare(
-    name: str, ours: Sequence[str], theirs: Sequence[str], runs: int, budget: float
-) -> None:
-    """Runs two commands in turn and prints the ratio of their times."""
+    what: str,
+    ours: Sequence[str],
+    beside: str,
+    theirs: Sequence[str],
+    *,
+    budget: float,
+    runs: int,
+) -> Compared:
+    """Runs two commands in turn, once for nothing and then as often as asked."""
     run_once(ours), run_once(theirs)
-    pairs = [(run_once(ours), run_once(theirs)) for _ in range(runs)]
-    ratio = median(a.seconds / b.seconds for a, b in pairs)
-    click.echo(
-        f"{name:<42} ratio {ratio:5.2f} (budget {budget:.2f})   "
-        f"{median(a.seconds for a, _ in pairs):.3f} s : {median(b.seconds for _, b in pairs):.3f} s"
-        f"   peak {max(a.peak_megabytes for a, _ in pairs):.0f} MB"
+    found = Compared(
+        what, beside, budget, [(run_once(ours), run_once(theirs)) for _ in range(runs)]
     )
+    click.echo(found.row())
+    return found
+
+
+def compare_all(root: Path, runs: int) -> list[Compared]:
+    """Every budget of the design beside what is measured."""
+    pack = [root / "pack"]
+    imports = [sys.executable, "-c", "import torch"]
+    found = []
+    for name, what, budget in (
+        ("big", "rank 64, 336 MB", 2.5),
+        ("middle", "rank 16, 84 MB", 4.0),
+        ("small", "rank 4, 21 MB", 4.0),
+    ):
+        theirs = hashing(root / name / "adapter_model.safetensors")
+        for packs, how in ((pack, "a pack of its base"), ([], "no pack of its base")):
+            command = scan(root / name, packs=packs)
+            said = f"{what}, {how}"
+            found.append(compare(said, command, "hashlib", theirs, budget=budget, runs=runs))
+    small = scan(root / "small", packs=pack)
+    torch = "`import torch`"
+    found.append(compare("rank 4, 21 MB", small, torch, imports, budget=1 / 6, runs=runs))
+    help_ = [*program(), "--help"]
+    found.append(compare("`--help`", help_, torch, imports, budget=1 / 3, runs=runs))
+    return found
+
+
+def _elsewhere(work: Callable[[Path], None], root: Path) -> None:
+    """Runs something in another process: a child's peak memory starts at that of its parent."""
+    writer = multiprocessing.get_context("spawn").Process(target=work, args=(root,))
+    writer.start()
+    writer.join()
 
 
 @click.command()
 @click.option("--runs", default=5, show_default=True, help="Counted pairs of each comparison.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep the inputs here.")
-def main(runs: int, keep: Path | None) -> None:
+@click.option("--growth", is_flag=True, help="Measure too how the time grows.")
+@click.option("--write", is_flag=True, help="Write docs/speed.md, with the growth in it.")
+def main(runs: int, keep: Path | None, growth: bool, write: bool) -> None:
     """Prints every budget of the design beside what was measured."""
     with tempfile.TemporaryDirectory() as scratch:
         root = keep or Path(scratch)
-        pack = root / "pack"
-        big, small = root / "big", root / "small"
-        if not pack.exists():
-            # Elsewhere: a child's peak memory starts at that of the process that started it.
-            writer = multiprocessing.get_context("spawn").Process(target=write_inputs, args=(root,))
-            writer.start()
-            writer.join()
-        weights = big / "adapter_model.safetensors"
-        click.echo(
-            f"{os.cpu_count()} cores; {weights.stat().st_size / 1e6:.0f} MB adapter (rank 64, "
-            f"7 modules x 32 layers, bf16), {(small / weights.name).stat().st_size / 1e6:.1f} MB "
-            f"adapter, {sum(f.stat().st_size for f in pack.iterdir()) / 1e6:.0f} MB pack; "
-            f"medians of {runs} pairs"
-        )
-        tool = str(Path(sys.executable).with_name("adapter-scanner"))
-        scan = [tool, "scan", "-s", str(pack), "-f", "json", "--no-cache", "--fail-on", "never"]
-        python = sys.executable
-        compare("336 MB : sha256sum", [*scan, str(big)], ["sha256sum", str(weights)], runs, 2.0)
-        hashing = [python, "-c", HASHLIB, str(weights)]
-        compare("336 MB : python hashlib", [*scan, str(big)], hashing, runs, 2.0)
-        imports = [python, "-c", "import torch"]
-        compare("5 MB : python -c 'import torch'", [*scan, str(small)], imports, runs, 1 / 3)
-        compare("--help : import torch", [tool, "--help"], imports, runs, 1 / 3)
+        if not (root / "pack").exists():
+            _elsewhere(write_inputs, root)
+        compared = compare_all(root, runs)
+        rows = []
+        if growth or write:
+            if not (root / "pack-0").exists():
+                _elsewhere(write_growth, root)
+            rows = measure_growth(root, runs)
+            for row in rows:
+                click.echo(row.row())
+        if write:
+            text = page([item.row() for item in compared], [row.row() for row in rows], runs)
+            PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("PYTHONPATH", str(Path.cwd()))
     main()

@@ -9,15 +9,14 @@ process's time and peak memory.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
 import click
 import yaml
 
-from benchmarks.speed.__main__ import run_once
 from benchmarks.speed.inputs import QWEN_14B, write_adapter
+from benchmarks.speed.process import program, run_once
 
 RANK = 32
 REFERENCES = 10
@@ -60,8 +59,8 @@ def main(keep: Path | None) -> None:
         if not recipe.exists():
             write_recipe(root)
         size = sum(path.stat().st_size for path in root.glob("*/adapter_model.safetensors"))
-        tool = str(Path(sys.executable).with_name("adapter-scanner"))
-        run = run_once([tool, "signatures", "build", str(recipe), "-o", str(root / "pack")])
+        build = ["signatures", "build", str(recipe), "-o", str(root / "pack")]
+        run = run_once([*program(), *build])
         click.echo(
             f"{REFERENCES} references and {BENIGN} benign adapters of a 14B model at rank {RANK}, "
             f"{size / 1e9:.1f} GB: {run.seconds / 60:.1f} minutes, "

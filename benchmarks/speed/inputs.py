@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from scanner.formats.model import Site
-from scanner.geometry import Direction
+from scanner.geometry import LEADING, Direction, SiteInputs
+from scanner.geometry.sketch import SIZE, WeightSketch
+from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.manifest import (
     CALIBRATION_FORMAT_VERSION,
     FORMAT_VERSION,
@@ -25,7 +28,10 @@ from scanner.signatures.saving import save_pack
 from scanner.signatures.score import STATISTIC
 
 BIG_RANK = 64
-SMALL_RANK = 1
+MIDDLE_RANK = 16
+SMALL_RANK = 4
+TRAINED_SPREAD = 1e-2
+"""Size of the smallest direction of a made-up B beside the largest, as of trained ones."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +77,20 @@ def tensor_shapes(base: BaseShape, rank: int) -> dict[str, tuple[int, int]]:
     return shapes
 
 
-def write_adapter(directory: Path, base: BaseShape, rank: int, seed: int = 0) -> Path:
-    """Writes a bf16 adapter of random normal factors, one tensor at a time.
+def write_adapter(
+    directory: Path, base: BaseShape, rank: int, seed: int = 0, dtype: str = "BF16"
+) -> Path:
+    """Writes an adapter of random factors, one tensor at a time.
+
+    A is normal, as where training starts. The columns of B have a few directions in common and
+    little of the others, as what grew from zero has: products of such columns need more care.
+
+    Args:
+        directory: Where it goes.
+        base: The shapes.
+        rank: Its rank.
+        seed: Of the random numbers.
+        dtype: ``BF16``, ``F16`` or ``F32``.
 
     Returns:
         The weight file.
@@ -83,17 +101,28 @@ def write_adapter(directory: Path, base: BaseShape, rank: int, seed: int = 0) ->
     path = directory / "adapter_model.safetensors"
     header, offset = {}, 0
     for name, shape in shapes.items():
-        size = 2 * shape[0] * shape[1]
-        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
+        size = (4 if dtype == "F32" else 2) * shape[0] * shape[1]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
     generator = np.random.default_rng(seed)
+    mixing = generator.standard_normal((rank, rank), dtype=np.float32)
+    mixing *= np.geomspace(1.0, TRAINED_SPREAD, rank, dtype=np.float32)[:, np.newaxis]
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for shape in shapes.values():
+        for name, shape in shapes.items():
             values = generator.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-            file.write((values.view(np.uint32) >> 16).astype("<u2").tobytes())
+            if "lora_B" in name:
+                values = (values @ mixing).astype(np.float32)
+            file.write(_stored(values, dtype))
     return path
+
+
+def _stored(values: npt.NDArray[np.float32], dtype: str) -> bytes:
+    """Numbers as a file keeps them."""
+    if dtype == "BF16":
+        return (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+    return values.astype("<f2" if dtype == "F16" else "<f4").tobytes()
 
 
 def _write_config(directory: Path, base: BaseShape, rank: int) -> None:
@@ -106,8 +135,28 @@ def _write_config(directory: Path, base: BaseShape, rank: int) -> None:
     (directory / "adapter_config.json").write_text(json.dumps(config))
 
 
-def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed: int = 1) -> None:
-    """Writes a pack of random directions over every site, with a made-up calibration."""
+def write_pack(
+    root: Path,
+    base: BaseShape,
+    k: int = 4,
+    benign: int = 300,
+    seed: int = 1,
+    *,
+    identity: str = "synthetic",
+    knows_base: bool = False,
+) -> None:
+    """Writes a pack of random directions over every site, with a made-up calibration.
+
+    Args:
+        root: Where it goes.
+        base: The shapes.
+        k: Rank of the directions.
+        benign: Benign adapters of the calibration.
+        seed: Of the random numbers.
+        identity: Its id.
+        knows_base: Whether it keeps of the base what packs made by running it keep: sketches of the
+            weights, and what each site reads.
+    """
     generator = np.random.default_rng(seed)
     directions = {}
     for layer in range(base.layers):
@@ -133,7 +182,7 @@ def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed:
     ]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        id="synthetic",
+        id=identity,
         version="1",
         base_model=BaseModel(id=base.name, layers=base.layers, shapes=dict(base.modules)),
         method="weights",
@@ -153,11 +202,29 @@ def write_pack(root: Path, base: BaseShape, k: int = 4, benign: int = 300, seed:
         benign=scores,
         references=[],
     )
-    save_pack(root, manifest, directions, calibration=calibration)
+    facts = _made_up_facts(base, generator) if knows_base else None
+    save_pack(root, manifest, directions, calibration=calibration, base=facts)
+
+
+def _made_up_facts(base: BaseShape, generator: np.random.Generator) -> BaseFacts:
+    """Random sketches of weights, and random inputs of each site."""
+    weights, inputs = {}, {}
+    for layer in range(base.layers):
+        read: dict[int, SiteInputs] = {}
+        for module, (_, d_in) in base.modules.items():
+            site = Site(layer, module)
+            weights[site] = WeightSketch(100.0, generator.standard_normal((SIZE, SIZE)) / SIZE)
+            if d_in not in read:  # sites of one block that read the same
+                vectors = np.linalg.qr(generator.standard_normal((d_in, LEADING)))[0]
+                read[d_in] = SiteInputs(
+                    vectors, np.geomspace(50.0, 1.0, LEADING), 0.1, vectors[:, 0] * 7.0, 100.0
+                )
+            inputs[site] = read[d_in]
+    return BaseFacts(weights, inputs)
 
 
 def write_inputs(root: Path) -> None:
-    """Writes a large adapter, a small one, and the pack of their base."""
-    write_pack(root / "pack", LLAMA_8B)
-    write_adapter(root / "big", LLAMA_8B, BIG_RANK)
-    write_adapter(root / "small", LLAMA_8B, SMALL_RANK)
+    """Writes adapters of three sizes, and a pack of their base."""
+    write_pack(root / "pack", LLAMA_8B, knows_base=True)
+    for name, rank in (("big", BIG_RANK), ("middle", MIDDLE_RANK), ("small", SMALL_RANK)):
+        write_adapter(root / name, LLAMA_8B, rank)
