@@ -13,7 +13,8 @@ _TEXT = """\
 
 Written by `python -m benchmarks.speed --write`: whole processes, start and digest included, on
 {cores} cores, {runs} runs of each in turn. The adapters change all seven modules of the 32 blocks
-of an 8B model, in bf16. The pack knows the base's weights and inputs, as packs made by running a base do.
+of an 8B model, in bf16. The pack knows the base's weights and inputs, as packs made by running a
+base do.
 
 ## Beside programs that everybody knows
 
