@@ -110,6 +110,10 @@ def command(
         raise click.UsageError("missing argument 'TARGET...'", ctx)
     if quiet and verbose:
         raise UsageError("one of them says less, the other more", where="-q -v")
+    if len(targets) == 1 and not hook:
+        from scanner.formats.stores.ahead import begin_digest
+
+        begin_digest(Path(targets[0]))
     # A hook runs for the owner of the repository, whose configuration it is.
     in_force = resolve_settings(config, flags, () if hook else targets)
     settings = in_force.settings

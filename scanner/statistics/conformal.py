@@ -9,7 +9,6 @@ without a tolerance: division is rounded correctly, so 5 / 100 <= 0.05 holds.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import numpy as np
 
@@ -31,7 +30,8 @@ def supports(n: int, alpha: float) -> bool:
 
 def needed_for(alpha: float) -> int:
     """The least number of benign adapters that supports alpha: 1 / alpha - 1, rounded up."""
-    n = max(math.ceil(1 / Fraction(alpha)) - 1, 1)
+    numerator, denominator = alpha.as_integer_ratio()  # exactly
+    n = max(-(-denominator // numerator) - 1, 1)
     return n - 1 if n > 1 and supports(n - 1, alpha) else n
 
 

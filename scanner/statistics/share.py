@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import NormalDist
 
 CONFIDENCE = 0.95
 
@@ -37,6 +36,8 @@ class Share:
         """
         if not self.n:
             return 0.0, 1.0
+        from statistics import NormalDist  # for reports; a scan starts without it
+
         z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
         share, spread = self.count / self.n, z * z / self.n
         middle = share + spread / 2

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +47,8 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
         OSError: As `write_whole`.
     """
     path = Path(os.path.realpath(path))
+    import tempfile  # with random numbers: not for those who only read
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
     scratch = Path(name)

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import struct
-import zipfile
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from scanner.errors import MalformedFileError
+
+if TYPE_CHECKING:
+    import zipfile
 
 ZIP_MAGIC = b"PK\x03\x04"
 
@@ -31,6 +33,8 @@ def open_archive(file: BinaryIO, where: str) -> zipfile.ZipFile:
     Raises:
         MalformedFileError: If it is damaged, or would be read differently elsewhere.
     """
+    import zipfile  # few adapters are archives
+
     try:
         _check_directory(file, where)
         file.seek(0)
@@ -51,7 +55,7 @@ def _check_directory(file: BinaryIO, where: str) -> None:
     size = file.seek(0, os.SEEK_END)
     at = size - _END.size
     if at < 0:
-        raise zipfile.BadZipFile("File is not a zip file")
+        raise ValueError("File is not a zip file")
     mark, *_, length, offset, comment = _END.unpack(_read(file, at, _END.size))
     sound = mark == b"PK\5\6" and comment == 0
     end = at

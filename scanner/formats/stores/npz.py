@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +27,9 @@ from scanner.formats.limits import (
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo
 from scanner.formats.stores.archive import open_archive
 from scanner.formats.stores.opened import OpenedFile
+
+if TYPE_CHECKING:
+    import zipfile
 
 _SUFFIX = ".npy"
 _DTYPE_NAMES = {

@@ -7,18 +7,14 @@ descriptor, and refuses a file that was written to since.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
 from scanner.formats.limits import MAX_FILE_BYTES
 from scanner.formats.regular import open_regular
-from scanner.system.positional import read_into
-
-_BLOCK_BYTES = 2**18
-"""Read at a time for a digest: what was read is hashed while it is in the processor's cache."""
+from scanner.formats.stores.ahead import digest_begun
+from scanner.formats.stores.blocks import sha256_of_descriptor
 
 
 class OpenedFile:
@@ -89,7 +85,7 @@ class OpenedFile:
         Raises:
             MalformedFileError: If it changed since it was opened.
         """
-        digest = sha256_of_descriptor(self.descriptor)
+        digest = digest_begun(self._opened) or sha256_of_descriptor(self.descriptor)
         self.refuse_changed(strictly=True)
         return digest
 
@@ -102,23 +98,3 @@ def sha256_of_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
     with open_regular(path) as file:
         return sha256_of_descriptor(file.fileno())
-
-
-def sha256_of_descriptor(descriptor: int) -> str:
-    """Hex digest of an open file, from its start whatever its position."""
-    digest = hashlib.sha256()
-    for block in blocks_of_descriptor(descriptor):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def blocks_of_descriptor(descriptor: int) -> Iterator[memoryview]:
-    """The content of an open file in blocks, from its start whatever its position.
-
-    All blocks share one piece of memory: each has to be used before the next is asked for.
-    """
-    buffer = memoryview(bytearray(_BLOCK_BYTES))
-    position = 0
-    while count := read_into(descriptor, buffer, position):
-        yield buffer[:count]
-        position += count

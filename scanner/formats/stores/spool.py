@@ -15,8 +15,8 @@ from threading import RLock
 from typing import NamedTuple, Protocol
 
 from scanner.errors import HubAnswerError, HubUnavailableError
+from scanner.formats.stores.blocks import blocks_of_descriptor, sha256_of_descriptor
 from scanner.formats.stores.digest import ContentDigest
-from scanner.formats.stores.opened import blocks_of_descriptor, sha256_of_descriptor
 from scanner.system.positional import read_at
 
 REQUEST_BYTES = 4 * 2**20

@@ -23,7 +23,7 @@ from scanner.errors import (
     TargetError,
     first_line,
 )
-from scanner.formats.stores.opened import blocks_of_descriptor
+from scanner.formats.stores.blocks import blocks_of_descriptor
 from scanner.formats.stores.sniff import INDEX_SUFFIX
 from scanner.hub.address import HubAddress
 from scanner.hub.client import PATIENT, HubClient
