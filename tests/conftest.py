@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from tests.synthetic import misaligned_factors, random_factors, synthetic_pack, 
 # A busy machine is no failed property: examples have no deadline of their own.
 settings.register_profile("adapter-scanner", deadline=None)
 settings.load_profile("adapter-scanner")
+
+# Hundreds of tests start this program: each would compile all of it for a third of a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -107,7 +107,7 @@ def write_adapter(
     text = json.dumps(header).encode()
     generator = np.random.default_rng(seed)
     mixing = generator.standard_normal((rank, rank), dtype=np.float32)
-    mixing *= np.geomspace(1.0, TRAINED_SPREAD, rank, dtype=np.float32)[:, np.newaxis]
+    mixing *= np.geomspace(0.05, 0.05 * TRAINED_SPREAD, rank, dtype=np.float32)[:, np.newaxis]
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():

@@ -11,7 +11,7 @@ small because its parts cancel each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -23,14 +23,15 @@ _BLOCK_ELEMENTS = 2**16
 _QUICK_ELEMENTS = 2**16
 """Elements from which float32 is worth its checks."""
 _QUICK_COLUMNS = 16
+_QUICK_BLOCK = 2**14
+"""Elements multiplied in float32 at a time: what is added to a large number loses its own digits,
+the more often the longer the sum."""
 _QUICK_ERROR = 1e-7
 """Root mean square of the error of one block, as a share of ||m_i|| ||m_j||, up to which the
 others are multiplied in float32."""
-_LEFT_OVER = 0.1
+_LEFT_OVER = 0.2
 """Share of its parts below which a quadratic form is computed from exact products: rounding of the
-parts is ten times as large there."""
-_INDEPENDENT = 1e-3
-"""Share of a column that others do not hold, beyond all rounding of float32."""
+parts is five times as large there."""
 _SMALLEST = 1e-24
 _LARGEST = 1e30
 """Squared norms of columns between which no product under- or overflows in float32."""
@@ -76,6 +77,24 @@ def column_norms_squared(matrix: AnyMatrix) -> Matrix:
     )
 
 
+class LastProduct:
+    """A product with a matrix, kept until the next: one is asked for by several statistics.
+
+    Args:
+        product: Makes it.
+    """
+
+    def __init__(self, product: Callable[[AnyMatrix], Matrix]) -> None:
+        self._product = product
+        self._last: tuple[AnyMatrix, Matrix] | None = None
+
+    def of(self, vectors: AnyMatrix) -> Matrix:
+        """The product with the vectors, which nobody may change."""
+        if self._last is None or self._last[0] is not vectors:
+            self._last = (vectors, self._product(vectors))
+        return self._last[1]
+
+
 class GramMatrix:
     """M^T M of a matrix M (m, n), as exactly as what is asked of it needs.
 
@@ -92,19 +111,33 @@ class GramMatrix:
         return gram(self._matrix)
 
     @cached_property
-    def _quick(self) -> Matrix | None:
-        """M^T M multiplied in float32; None where that cannot be relied on."""
+    def _suits(self) -> bool:
+        """Whether float32 is worth a try."""
         matrix = self._matrix
         suits = matrix.dtype == np.float32 and matrix.shape[1] >= _QUICK_COLUMNS
-        if not suits or matrix.size < _QUICK_ELEMENTS:
+        return suits and matrix.size >= _QUICK_ELEMENTS
+
+    @property
+    def _first_rows(self) -> AnyMatrix:
+        return self._matrix[: max(_BLOCK_ELEMENTS // self._matrix.shape[1], 1)]
+
+    @cached_property
+    def first(self) -> Matrix:
+        """The exact Gram matrix of some rows of M, if all of them are many."""
+        return gram(self._first_rows) if self._suits else self.exact
+
+    @cached_property
+    def _quick(self) -> Matrix | None:
+        """M^T M multiplied in float32; None where that cannot be relied on."""
+        if not self._suits:
             return None
-        rows = _BLOCK_ELEMENTS // matrix.shape[1] or 1
-        first = matrix[:rows].astype(np.float64, order="K")
-        total: Matrix = first.T @ first
+        matrix, block = self._matrix, self._first_rows
+        total = self.first.copy()
+        rows = max(_QUICK_BLOCK // matrix.shape[1], 1)
         with np.errstate(over="ignore", invalid="ignore"):  # looked at just below
-            if not _error(matrix[:rows].T @ matrix[:rows], total) <= _QUICK_ERROR:
+            if not _error(block.T @ block, total) <= _QUICK_ERROR:
                 return None
-            for start in range(rows, len(matrix), rows):
+            for start in range(len(block), len(matrix), rows):
                 block = matrix[start : start + rows]
                 total += block.T @ block
         squared = np.diagonal(total)
@@ -136,17 +169,6 @@ class GramMatrix:
             return found
         parts = float(self.column_norms_squared @ other.column_norms_squared)
         return found if found >= _LEFT_OVER * parts else float(np.sum(self.exact * other.exact))
-
-    def root(self) -> AnyMatrix | None:
-        """The Cholesky factor L of M^T M = L L^T; None if columns of M all but depend on others."""
-        try:
-            found = np.linalg.cholesky(self.close)
-        except np.linalg.LinAlgError:
-            return None
-        # L_jj^2 / ||m_j||^2 is what of column j is not in the columns before it.
-        own = np.square(np.diagonal(found))
-        least = 0.0 if self._quick is None else _INDEPENDENT
-        return found if np.all(own > least * self.column_norms_squared) else None
 
 
 def _error(quick: AnyMatrix, exact: Matrix) -> float:

@@ -73,11 +73,11 @@ class SiteInputs:
 
     def felt(self, update: AnyUpdate, direction: Direction) -> Felt:
         """What an update of finite values makes of these inputs, along a direction too."""
-        response = update.response(self.vectors)
+        read = np.column_stack([self.vectors, self.mean])
+        response = update.response(read)[:-1, :-1]
         squared = self.expected(
             np.array([update.norm_squared]), np.maximum(np.diagonal(response), 0.0)[np.newaxis]
         )
-        read = np.column_stack([self.vectors, self.mean])
         seen = update.seen_along(Direction(direction.u, direction.s, read))
         written = self.expected(seen.energies, np.square(seen.core[:, :-1]))
         root = np.sqrt(self.values)

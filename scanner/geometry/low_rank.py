@@ -19,7 +19,12 @@ from functools import cached_property
 
 import numpy as np
 
-from scanner.geometry.gram import GramMatrix, column_norms_squared, inner_products
+from scanner.geometry.gram import (
+    GramMatrix,
+    LastProduct,
+    column_norms_squared,
+    inner_products,
+)
 from scanner.geometry.update import AnyMatrix, Direction, Matrix, Seen
 
 RANK_TOLERANCE = 1e-6
@@ -90,6 +95,8 @@ class LowRank:
         self.b = b
         self.a = a
         self._gram_b, self._gram_a = GramMatrix(b), GramMatrix(a.T)
+        self._written = LastProduct(lambda u: inner_products(u, b))
+        self._read = LastProduct(lambda vectors: inner_products(a.T, vectors))
 
     @property
     def gram_b(self) -> Matrix:
@@ -136,21 +143,20 @@ class LowRank:
         return int(np.count_nonzero(squared > largest * RANK_TOLERANCE**2))
 
     def _has_full_rank(self) -> bool:
-        """Whether no singular value counts as zero, where that is plain without any of them.
+        """Whether no singular value counts as zero, where some rows and columns of dW tell.
 
-        With B^T B = L L^T and A A^T = K K^T the singular values of B A are those of M = L^T K, the
-        smallest of which is at least 1 / ||M^-1||_F, and the largest at most ||M||_F.
+        The j-th singular value of a matrix is at least that of any of its parts. With the Gram
+        matrices L L^T of some rows of B and K K^T of some columns of A, those of the part are
+        those of M = L^T K, and the smallest of them is at least 1 / ||M^-1||_F.
         """
-        left, right = self._gram_b.root(), self._gram_a.root()
-        if left is None or right is None or not len(left):
-            return False
-        middle = left.T @ right
         try:
-            inverse = np.linalg.inv(middle)
+            left = np.linalg.cholesky(self._gram_b.first)
+            right = np.linalg.cholesky(self._gram_a.first)
+            inverse = np.linalg.inv(left.T @ right)
         except np.linalg.LinAlgError:
             return False
-        condition = np.linalg.norm(middle) * np.linalg.norm(inverse)
-        return bool(condition * _PLAINLY * RANK_TOLERANCE < 1)
+        size = np.sqrt(self.norm_squared) * np.linalg.norm(inverse)
+        return bool(size * _PLAINLY * RANK_TOLERANCE < abs(self.scaling))
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -180,19 +186,18 @@ class LowRank:
 
     def seen_along(self, direction: Direction) -> Seen:
         """What dW does along a direction, from (U^T B) and (A V) alone."""
-        written = inner_products(direction.u, self.b)
+        written = self._written.of(direction.u)
         # Rounding can make a zero negative.
         energies = np.maximum(np.diagonal(self._gram_a.along(written)), 0.0)
         k = len(direction.s)
         core = np.full((k, k), np.nan)
         if direction.signed:
-            core = self.scaling * (written @ inner_products(self.a.T, direction.v))
+            core = self.scaling * (written @ self._read.of(direction.v))
         return Seen(energies * self.scaling**2, core)
 
     def response(self, vectors: AnyMatrix) -> Matrix:
         """Q^T dW^T dW Q from (A Q) and B^T B."""
-        read = inner_products(vectors, self.a.T)
-        return self.scaling**2 * self._gram_b.along(read)
+        return self.scaling**2 * self._gram_b.along(self._read.of(vectors).T)
 
 
 def parts_squared(b: AnyMatrix, a: AnyMatrix) -> float:

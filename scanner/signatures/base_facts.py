@@ -8,9 +8,9 @@ several sites of a block read the same inputs. The last value is the mean of tho
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from scanner.errors import SignatureError
 from scanner.formats.model import Site, TensorStore, site_order
-from scanner.geometry import SiteInputs
+from scanner.geometry import Matrix, SiteInputs
 from scanner.geometry.sketch import WeightSketch
 
 Tensors = dict[str, npt.NDArray[Any]]
+_KEPT = 6
+"""Second moments in memory: those of one block, and one of the next."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,30 @@ class KeptBase:
         number, answer = (self.store.read(name) for name in names)
         numbered = number.shape == (1,) and np.isfinite(number).all()
         prefix = f"input.{int(number[0])}" if numbered else ""
-        parts = [f"{prefix}.{name}" for name in ("vectors", "values", "mean")]
-        if not set(parts) <= self._names or answer.shape != (1,):
+        if not set(_parts(prefix)) <= self._names or answer.shape != (1,):
             raise SignatureError(f"{site.key} has no inputs that are kept", where=self.where)
-        vectors, values, mean = (self.store.read(name).astype(np.float64) for name in parts)
+        vectors, values, mean = self._moment(prefix)
+        if not (np.isfinite(answer[0]) and answer[0] >= 0):
+            raise SignatureError(f"{site.key} has no answer of the base", where=self.where)
+        return SiteInputs(vectors, values[:-1], float(values[-1]), mean, float(answer[0]))
+
+    @cached_property
+    def _moment(self) -> Callable[[str], tuple[Matrix, ...]]:
+        """Eigenvectors, eigenvalues and mean of inputs: several sites of a block read the same."""
+        return lru_cache(_KEPT)(self._read_moment)
+
+    def _read_moment(self, prefix: str) -> tuple[Matrix, ...]:
+        vectors, values, mean = (
+            self.store.read(name).astype(np.float64) for name in _parts(prefix)
+        )
         whole = vectors.ndim == 2 and mean.shape == (len(vectors),)
         whole = whole and values.shape == (vectors.shape[1] + 1,)
-        finite = all(np.isfinite(item).all() for item in (vectors, mean, values, answer))
-        if not (whole and finite and (values >= 0).all() and answer[0] >= 0):
+        finite = all(np.isfinite(item).all() for item in (vectors, mean, values))
+        if not (whole and finite and (values >= 0).all()):
             raise SignatureError(f"{prefix} is no second moment of inputs", where=self.where)
-        return SiteInputs(vectors, values[:-1], float(values[-1]), mean, float(answer[0]))
+        return vectors, values, mean
+
+
+def _parts(prefix: str) -> list[str]:
+    """Names of the tensors of one second moment."""
+    return [f"{prefix}.{name}" for name in ("vectors", "values", "mean")]
