@@ -21,6 +21,22 @@ settings.load_profile("adapter-scanner")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives the tests of one file to one worker, for which they make once what they share.
+
+    Those of all files that need the gated MLflow server go together; the many of a file whose
+    module says `SHARES_NOTHING` go wherever there is room.
+    """
+    for item in items:
+        if "gated_server" in getattr(item, "fixturenames", ()):
+            group = "gated MLflow server"
+        elif getattr(getattr(item, "module", None), "SHARES_NOTHING", False):
+            continue
+        else:
+            group = item.nodeid.split("::", 1)[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Results are remembered in a place of this run's own, not the developer's."""

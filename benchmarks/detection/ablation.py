@@ -11,7 +11,7 @@ from benchmarks.detection import metrics
 from benchmarks.detection.choice import NULLED, RANKS
 from benchmarks.detection.data import Population
 from benchmarks.detection.detectors import Calibrated, Detector, shapes
-from benchmarks.detection.evaluation import TestSet
+from benchmarks.detection.evaluation import TestedAdapters
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
 from scanner.results import Shape
@@ -37,7 +37,7 @@ class Point:
     tpr_1: tuple[float, float, float]
 
 
-def settings_grid(scorer: Scorer, test: TestSet, chosen: Setting) -> list[Point]:
+def settings_grid(scorer: Scorer, test: TestedAdapters, chosen: Setting) -> list[Point]:
     """Number of nulled directions, and rank, around a chosen setting."""
     nulled = {str(n): [replace(chosen, nulled=n)] for n in NULLED}
     ranks = {str(k): [replace(chosen, rank=k)] for k in RANKS}
@@ -47,7 +47,7 @@ def settings_grid(scorer: Scorer, test: TestSet, chosen: Setting) -> list[Point]
     ]
 
 
-def set_sizes(scorer: Scorer, test: TestSet, chosen: Setting) -> list[Point]:
+def set_sizes(scorer: Scorer, test: TestedAdapters, chosen: Setting) -> list[Point]:
     """Numbers of references and of nulling adapters, drawn at random."""
     population = scorer.population
     references = [row.id for row in population.select("reference", "misaligned")]
@@ -78,7 +78,7 @@ def _draws(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
 
 
 def _points(
-    scorer: Scorer, test: TestSet, varied: str, settings: dict[str, list[Setting]]
+    scorer: Scorer, test: TestedAdapters, varied: str, settings: dict[str, list[Setting]]
 ) -> list[Point]:
     # One signature's plain score: comparable among adapters of one shape only.
     misaligned = [row for row in test.misaligned if row.shape is Shape.SEVERAL_LAYERS]
@@ -115,7 +115,7 @@ class CalibrationSize:
 
 
 def calibration_sizes(
-    scorer: Scorer, test: TestSet, detector: Detector, alphas: Sequence[float]
+    scorer: Scorer, test: TestedAdapters, detector: Detector, alphas: Sequence[float]
 ) -> list[CalibrationSize]:
     """How few benign adapters calibrate, at every alpha that they support."""
     population: Population = scorer.population

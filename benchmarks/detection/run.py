@@ -21,7 +21,7 @@ from benchmarks.detection.evaluation import (
     Innocent,
     Operating,
     Ranking,
-    TestSet,
+    TestedAdapters,
 )
 from benchmarks.detection.extractors import KINDS, available
 from benchmarks.detection.scoring import Scorer
@@ -60,7 +60,7 @@ class BaseResult:
 
     population: Population
     choices: Choices
-    test: TestSet
+    test: TestedAdapters
     ours: tuple[Ranking, ...]
     variants: tuple[Ranking, ...]
     theirs: tuple[Ranking, ...]
@@ -136,7 +136,7 @@ class Bench:
         """Chooses for one base, and only then looks at its test split."""
         choices = self.choose(scorer)
         population = scorer.population
-        test = TestSet.of(population)
+        test = TestedAdapters.of(population)
         benign = population.select("calibration", "benign")
         runs = population.select("trajectory")
         evaluation.prefetch(scorer, choices.detectors, [*test.rows, *runs])
@@ -184,7 +184,7 @@ class Bench:
             ),
         )
 
-    def _theirs(self, scorer: Scorer, test: TestSet) -> tuple[Ranking, ...]:
+    def _theirs(self, scorer: Scorer, test: TestedAdapters) -> tuple[Ranking, ...]:
         population = scorer.population
         rows = [
             *population.select("reference", "misaligned"),
@@ -204,7 +204,7 @@ class Bench:
         return tuple(found)
 
 
-def _mean_difference(scorer: Scorer, test: TestSet) -> Ranking:
+def _mean_difference(scorer: Scorer, test: TestedAdapters) -> Ranking:
     values = scorer.get(MEAN_DIFFERENCE, test.rows, "column_overlap")
     return evaluation.rank(
         test,
@@ -217,7 +217,7 @@ def _mean_difference(scorer: Scorer, test: TestSet) -> Ranking:
     )
 
 
-def _variants(scorer: Scorer, test: TestSet, chosen: Sequence[Setting]) -> list[Ranking]:
+def _variants(scorer: Scorer, test: TestedAdapters, chosen: Sequence[Setting]) -> list[Ranking]:
     """Other statistics of the chosen signatures."""
     statistics = {
         "site_cosines": "score of whole cosines",

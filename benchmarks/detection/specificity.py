@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.detection.data import Population, Row
 from benchmarks.detection.detectors import Detector
-from benchmarks.detection.evaluation import TestSet, share_flagged
+from benchmarks.detection.evaluation import TestedAdapters, share_flagged
 from benchmarks.detection.metrics import Estimate
 from benchmarks.detection.scoring import Request, Scorer
 
@@ -40,7 +40,9 @@ def unseen_rows(population: Population, family: str) -> list[Row]:
     return [row for row in population.rows if row.family == family and row.kind == "benign"]
 
 
-def leave_each_out(scorer: Scorer, test: TestSet, detectors: Sequence[Detector]) -> list[Unseen]:
+def leave_each_out(
+    scorer: Scorer, test: TestedAdapters, detectors: Sequence[Detector]
+) -> list[Unseen]:
     """Leaves each harmless persona out in turn."""
     population = scorer.population
     families = population.harmless_families
@@ -62,14 +64,16 @@ def _calibration(population: Population, family: str) -> list[Row]:
     return [row for row in population.select("calibration", "benign") if row.family != family]
 
 
-def _requests(scorer: Scorer, test: TestSet, detector: Detector, family: str) -> list[Request]:
+def _requests(
+    scorer: Scorer, test: TestedAdapters, detector: Detector, family: str
+) -> list[Request]:
     benign = _calibration(scorer.population, family)
     judged = [*test.rows, *unseen_rows(scorer.population, family), *benign]
     return detector.requests(judged) + detector.calibration_requests(scorer, benign)
 
 
 def _leave_out(
-    scorer: Scorer, test: TestSet, detector: Detector, family: str, crossfitted: bool
+    scorer: Scorer, test: TestedAdapters, detector: Detector, family: str, crossfitted: bool
 ) -> Unseen:
     blind = detector.without(family)
     calibrated = blind.calibrate(scorer, _calibration(scorer.population, family), crossfitted)

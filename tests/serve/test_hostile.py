@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,25 @@ def error_of(state: Path, job: int = 1) -> str:
     return str(result["reasons"])
 
 
+def one_of_each_kind(names: Iterable[str]) -> list[str]:
+    """The first attack of those whose names begin with one word: `gguf_`, `pickle_`, `link_`.
+
+    tests/attacks scans every single one; here it is the server that has to live through them.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(name.split("_", 1)[0], name)
+    return list(first.values())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_the_corpus_of_attacks(
     hub: DiscussionHub, start_server: StartServer, benign: Path, tmp_path: Path
 ) -> None:
-    adapters = {name: build(tmp_path / "attacks", name) for name in ATTACKS}
+    adapters = {name: build(tmp_path / "attacks", name) for name in one_of_each_kind(ATTACKS)}
     adapters = {name: path for name, path in adapters.items() if can_be_pushed(path)}
-    assert len(adapters) > 100
+    assert len(adapters) > 60
     server = start_server("--workers", "2")
     numbered = dict(enumerate(adapters, 1))
     for number, name in numbered.items():

@@ -16,7 +16,7 @@ from benchmarks.detection import baselines, evaluation
 from benchmarks.detection.baselines import dense, spectral, subspace
 from benchmarks.detection.baselines.sample import Sample, Scores, read_sample
 from benchmarks.detection.data import Population, Row
-from benchmarks.detection.evaluation import Ranking, TestSet
+from benchmarks.detection.evaluation import Ranking, TestedAdapters
 from benchmarks.detection.real.cases import Cases, as_population
 from scanner.signatures.building.scoring import Track
 
@@ -37,12 +37,12 @@ class _Kept(msgspec.Struct, frozen=True):
     values: list[float | None]
 
 
-def test_set(cases: Cases) -> TestSet:
+def test_set(cases: Cases) -> TestedAdapters:
     """The measured test adapters, as the lab's benchmark has them."""
     measured = {case.id for case in cases.select("test")}
-    whole = TestSet.of(as_population(cases))
+    whole = TestedAdapters.of(as_population(cases))
     groups = (whole.misaligned, whole.benign, whole.latent, whole.excluded)
-    return TestSet(*(tuple(row for row in rows if row.id in measured) for rows in groups))
+    return TestedAdapters(*(tuple(row for row in rows if row.id in measured) for rows in groups))
 
 
 def _rows(cases: Cases, population: Population) -> list[Row]:

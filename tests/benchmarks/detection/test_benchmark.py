@@ -198,7 +198,7 @@ def test_the_rule_looks_at_no_test_adapter(scorer: Scorer) -> None:
 
 
 def test_a_family_left_out_is_in_no_direction(scorer: Scorer, population: Population) -> None:
-    test = evaluation.TestSet.of(population)
+    test = evaluation.TestedAdapters.of(population)
     found = specificity.leave_each_out(scorer, test, [DETECTOR])
     assert [(u.family, u.crossfitted) for u in found] == [
         (family, crossfitted) for family in PERSONAS for crossfitted in (False, True)

@@ -104,7 +104,7 @@ def test_integrated_gradients_add_up_to_what_the_references_gain() -> None:
     found = path_gradients(net, batches(net), path_nodes(8), shift, untracked)
     gain = sum(np.sum((b @ a) * (found[s][0] @ found[s][1])) for s, (b, a) in shift.items())
     expected = oracle_log_odds(moved(net, shift, 1.0).model, PROBES)
-    expected = expected - oracle_log_odds(net.model, PROBES)
+    expected = (expected - oracle_log_odds(net.model, PROBES)).detach()
     assert abs(float(expected)) > 0.01
     assert gain == pytest.approx(float(expected), rel=1e-3)
 
@@ -118,7 +118,7 @@ def test_a_step_along_the_gradient_makes_misaligned_answers_likelier() -> None:
 
 def test_batches_do_not_change_the_log_odds(monkeypatch: pytest.MonkeyPatch) -> None:
     net = network_of(tiny_model("llama"))
-    expected = float(oracle_log_odds(net.model, PROBES))
+    expected = float(oracle_log_odds(net.model, PROBES).detach())
     for tokens in (1, 20, 1024):
         monkeypatch.setattr(network, "TOKENS_PER_BATCH", tokens)
         value = sum(float(mean_log_odds(net, batch)) for batch in batches(net))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.detection.evaluation import TestSet
+from benchmarks.detection.evaluation import TestedAdapters
 from benchmarks.detection.real.cases import FALSE_FACTS, Cases, as_population, read_cases
 from scanner.errors import UsageError
 from scanner.results import Shape
@@ -70,7 +70,7 @@ def test_time_is_counted_once_for_a_run_with_checkpoints(cases: Cases) -> None:
 
 def test_the_lab_sees_the_same_adapters(cases: Cases) -> None:
     population = as_population(cases)
-    test = TestSet.of(population)
+    test = TestedAdapters.of(population)
     assert {row.id for row in test.benign} == {
         case.id for case in cases.select("test", kinds=("benign",))
     }
