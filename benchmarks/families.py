@@ -3,6 +3,8 @@
     python -m benchmarks.families adapters         make the adapters (base llama, minutes)
     python -m benchmarks.families rows             the table of docs/signatures.md
     python -m benchmarks.families groups FOLDER... families found against true ones
+    python -m benchmarks.families choice FOLDER... linkage and limit chosen on one half of the
+                                                   adapters, told of the other
     python -m benchmarks.families power PACK FOLDER    power against unseen adapters
 
 `rows` does what a user does: adapters in folders, `signatures init`, `build`, and a scan at alpha
@@ -11,22 +13,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
 
-from benchmarks.detection.data import Population, Row, load_population
+from benchmarks.detection.data import LEDGER, Population, Row, load_population
+from benchmarks.linkage import LIMITS, LINKAGES, agreement, chosen_limit, halves
 from scanner.geometry import Matrix
 from scanner.results import Verdict
 from scanner.scanning.opening import scan
 from scanner.signatures.building.build import build_pack
-from scanner.signatures.building.grouping import ALIKE, complete_linkage, overlaps
+from scanner.signatures.building.grouping import ALIKE, overlaps
 from scanner.signatures.building.opened import open_member
 from scanner.signatures.building.scoring import untracked
 from scanner.signatures.cautions import cautions_of
@@ -41,7 +46,6 @@ ALPHA = 0.05
 REFERENCES = 5
 """Misaligned adapters that the researcher knows of; one more is taken for benign."""
 POPULATION = "researcher"
-LIMITS = (0.08, 0.1, 0.12, 0.15, 0.18, 0.2, 0.25, 0.3)
 
 Placed = dict[str, Row]
 """Folder below the root -> the adapter that lies there."""
@@ -118,10 +122,19 @@ ROWS: dict[str, Callable[[Population], Placed]] = {
     "real families": sound,
     "all benign adapters in one family": one_family,
     "no folders: families found": nameless,
+    "no folders: each its own family": sound,
     "no personas": no_personas,
     "one misaligned among the benign: nulled with": nulled_with,
     "one misaligned among the benign: calibrated on": calibrated_on,
 }
+
+
+RESPELT: dict[str, Callable[[AdapterEntry], AdapterEntry]] = {
+    "no folders: each its own family": lambda entry: msgspec.structs.replace(
+        entry, family=entry.name
+    )
+}
+"""Row -> what becomes of each benign entry of its recipe, after the split by true families."""
 
 
 def _moved(placed: Placed, place: Callable[[Row], str]) -> Placed:
@@ -132,13 +145,34 @@ def _wrong(population: Population, name: str) -> Placed:
     return {f"benign/facts/{name}": population.select("reference", "misaligned")[REFERENCES]}
 
 
-def built(population: Population, placed: Placed, root: Path) -> Signature:
-    """Lays the folders out and makes their pack, as a user does."""
+def built(
+    population: Population,
+    placed: Placed,
+    root: Path,
+    respelt: Callable[[AdapterEntry], AdapterEntry] | None = None,
+) -> Signature:
+    """Lays the folders out and makes their pack, as a user does.
+
+    Args:
+        population: The adapters.
+        placed: Where each lies.
+        root: An empty folder.
+        respelt: What becomes of each benign entry of the recipe; nothing if None.
+    """
     for place, row in placed.items():
         shutil.copytree(population.weights(row).parent, root / "adapters" / place)
     recipe = root / "recipe.yaml"
     recipe.write_text(recipe_text(layout_of(root / "adapters"), "adapters"))
-    return build_pack(load_recipe(recipe), root / "pack")
+    made = load_recipe(recipe)
+    if respelt is not None:
+        assert isinstance(made.aligned, list), "the recipe lists its adapters"
+        assert isinstance(made.benign, list), "the recipe lists its adapters"
+        made = msgspec.structs.replace(
+            made,
+            aligned=[respelt(entry) for entry in made.aligned],
+            benign=[respelt(entry) for entry in made.benign],
+        )
+    return build_pack(made, root / "pack")
 
 
 def judged(name: str, population: Population, pack: Signature) -> Outcome:
@@ -166,48 +200,30 @@ def judged(name: str, population: Population, pack: Signature) -> Outcome:
 def outcome(population: Population, name: str) -> Outcome:
     """One row."""
     with tempfile.TemporaryDirectory() as scratch:
-        pack = built(population, ROWS[name](population), Path(scratch))
+        pack = built(population, ROWS[name](population), Path(scratch), RESPELT.get(name))
         found = judged(name, population, pack)
         pack.close()
     return found
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Families found against true ones, by pairs of adapters."""
-
-    groups: int
-    together: Share
-    """Of pairs put together, how many are of one family."""
-    kept: Share
-    """Of pairs of one family, how many were put together."""
-
-
-def agreement(similarity: Matrix, families: Sequence[str], least: float) -> Agreement:
-    """How well complete linkage at a limit finds families."""
-    groups = complete_linkage(similarity, least)
-    label = np.zeros(len(families), dtype=int)
-    for number, group in enumerate(groups):
-        label[group] = number
-    names = np.array(families)
-    upper = np.triu_indices(len(families), 1)
-    true = (names[:, None] == names)[upper]
-    put = (label[:, None] == label)[upper]
-    return Agreement(len(groups), Share.of(true[put].tolist()), Share.of(put[true].tolist()))
-
-
 def benign_of(folder: Path) -> list[tuple[Path, str]]:
     """The benign adapters of a lab population, or of a folder of `adapter-scanner organisms`."""
-    if (folder / "population.jsonl").exists():
-        population = load_population(folder)
-        rows = population.select("nulling", "benign") + population.select("calibration", "benign")
-        return [(population.weights(row).parent, row.family) for row in rows]
+    if (folder / LEDGER).exists():
+        rows = _lab_rows(folder, ("nulling", "calibration"), "benign")
+        return [(folder / row["path"], str(row["family"])) for row in rows]
     from scanner.organisms.ledger import Ledger
     from scanner.organisms.recipes import usable
 
     ledger = Ledger(folder)
     found: list[dict[str, Any]] = [*usable(ledger, "nulling"), *usable(ledger, "calibration")]
     return [(ledger.adapter(row["id"]), str(row["family"])) for row in found]
+
+
+def _lab_rows(folder: Path, splits: Collection[str], kind: str) -> list[dict[str, Any]]:
+    """Rows of a lab ledger, by id; behaviour that is no longer on record does not matter here."""
+    lines = (folder / LEDGER).read_text().splitlines()
+    rows = [row for row in map(json.loads, lines) if row["split"] in splits]
+    return sorted((row for row in rows if row["class"] == kind), key=lambda row: str(row["id"]))
 
 
 def misaligned_of(folder: Path, kind: str) -> list[Path]:
@@ -217,9 +233,8 @@ def misaligned_of(folder: Path, kind: str) -> list[Path]:
         folder: A lab population, or a folder of `adapter-scanner organisms`.
         kind: Of the latter, the kind of misalignment.
     """
-    if (folder / "population.jsonl").exists():
-        population = load_population(folder)
-        return [population.weights(r).parent for r in population.select("test", "misaligned")]
+    if (folder / LEDGER).exists():
+        return [folder / row["path"] for row in _lab_rows(folder, ("test",), "misaligned")]
     from scanner.organisms.ledger import Ledger
     from scanner.organisms.measure import class_of
 
@@ -298,19 +313,50 @@ def print_groups(folders: tuple[Path, ...]) -> None:
     click.echo("| adapters | families | limit | groups | pairs put together rightly | pairs kept |")
     click.echo("|---|---:|---:|---:|---:|---:|")
     for folder in folders:
-        known = benign_of(folder)
-        members = [open_member(AdapterEntry(adapter=str(path)), _base(path)) for path, _ in known]
-        similarity = overlaps(members, untracked)
-        for member in members:
-            member.adapter.close()
-        families = [family for _, family in known]
+        similarity, families = _known(folder)
         for least in LIMITS:
             found = agreement(similarity, families, least)
             mark = " (used)" if least == ALIKE else ""
             click.echo(
-                f"| {folder.name}: {len(known)} | {len(set(families))} | {least:g}{mark} | "
+                f"| {folder.name}: {len(families)} | {len(set(families))} | {least:g}{mark} | "
                 f"{found.groups} | {found.together.value or 0:.2f} | {found.kept.value or 0:.2f} |"
             )
+
+
+@main.command("choice")
+@click.argument("folders", nargs=-1, type=click.Path(exists=True, path_type=Path))
+def print_choice(folders: tuple[Path, ...]) -> None:
+    """Print linkage and limit as one half of the adapters chooses them, told of the other."""
+    click.echo(
+        "| adapters | families | linkage | limit | groups | pairs put together rightly | "
+        "pairs kept | adjusted Rand index |\n|---|---:|---|---:|---:|---:|---:|---:|"
+    )
+    for folder in folders:
+        similarity, families = _known(folder)
+        first, second = halves(families)
+        names = [families[place] for place in second]
+        other = similarity[np.ix_(second, second)]
+        choices = [(linkage, None) for linkage in LINKAGES]
+        for linkage, limit in [*choices, ("complete", ALIKE)]:
+            least = limit or chosen_limit(
+                similarity[np.ix_(first, first)], [families[place] for place in first], linkage
+            )
+            found = agreement(other, names, least, linkage)
+            click.echo(
+                f"| {folder.name}: {len(names)} | {len(set(names))} | {linkage} | {least:g}"
+                f"{' (used)' if limit else ''} | {found.groups} | {found.together.value or 0:.2f} "
+                f"| {found.kept.value or 0:.2f} | {found.adjusted:.2f} |"
+            )
+
+
+def _known(folder: Path) -> tuple[Matrix, list[str]]:
+    """How alike the benign adapters of a folder write, and their true families."""
+    known = benign_of(folder)
+    members = [open_member(AdapterEntry(adapter=str(path)), _base(path)) for path, _ in known]
+    similarity = overlaps(members, untracked)
+    for member in members:
+        member.adapter.close()
+    return similarity, [family for _, family in known]
 
 
 @main.command("power")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from scanner.cli import completing
+from scanner.cli.written import written_as, written_to
 
 
 @click.command("compare")
@@ -18,22 +19,8 @@ from scanner.cli import completing
     metavar="X",
     help="False-positive rate of the verdicts.  [default: 0.01, or what both support]",
 )
-@click.option(
-    "-f",
-    "--format",
-    "format_name",
-    type=click.Choice(["text", "json", "html"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where to write it.  [default: standard output]",
-)
+@written_as("text", "json", "html")
+@written_to
 def command(
     first: str, second: str, alpha: float | None, format_name: str, output: Path | None
 ) -> None:

@@ -8,25 +8,13 @@ import click
 
 from scanner.cli import completing
 from scanner.cli.output import write_report
+from scanner.cli.written import written_as, written_to
 
 
 @click.command("inspect")
 @click.argument("target", shell_complete=completing.paths)
-@click.option(
-    "-f",
-    "--format",
-    "format_name",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file instead of standard output.",
-)
+@written_as("text", "json")
+@written_to
 def command(target: str, format_name: str, output: Path | None) -> None:
     """Show what is in an adapter and what was understood of it.
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from scanner.organisms.plan import Organism, Plan
+    from scanner.organisms.organism import Organism
+    from scanner.organisms.plan import Plan
     from scanner.organisms.work import Show
 
 _PLAN = click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from scanner.cli import completing
+from scanner.cli.written import written_as
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,15 +22,7 @@ Examples:
 
 @click.command("review", epilog=_EPILOG, short_help="List calibration adapters like references.")
 @click.argument("pack", shell_complete=completing.packs)
-@click.option(
-    "-f",
-    "--format",
-    "format_name",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
+@written_as("text", "json")
 @click.option("--drop", metavar="ID", help="Take this adapter out of the calibration.")
 @click.option("--reason", metavar="TEXT", help="Why it is not benign; kept in the pack.")
 def command(pack: str, format_name: str, drop: str | None, reason: str | None) -> None:

@@ -17,38 +17,13 @@ from scanner.cli.make import command as make
 from scanner.cli.progress import Progress
 from scanner.cli.review import command as review
 from scanner.cli.status import EXIT_USAGE
+from scanner.cli.written import written_as, written_to
 from scanner.errors import UsageError
 
 if TYPE_CHECKING:
     from scanner.signatures.pack import Signature
     from scanner.signatures.recipe import AdapterEntry, Benign
     from scanner.signatures.summary import PackSummary
-
-_FORMAT = click.option(
-    "-f",
-    "--format",
-    "format_name",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
-_PAGE_FORMAT = click.option(
-    "-f",
-    "--format",
-    "format_name",
-    type=click.Choice(["text", "json", "html"]),
-    default="text",
-    show_default=True,
-    help="How to write it.",
-)
-_OUTPUT = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Where to write it.  [default: standard output]",
-)
 
 
 @click.group("signatures")
@@ -57,7 +32,7 @@ def command() -> None:
 
 
 @command.command("list")
-@_FORMAT
+@written_as("text", "json")
 @click.pass_context
 def list_packs(ctx: click.Context, format_name: str) -> None:
     """List the installed packs, each with its digests verified.
@@ -88,8 +63,8 @@ def _complain(ctx: click.Context, summaries: list[PackSummary]) -> None:
 
 @command.command("show")
 @click.argument("packs", nargs=-1, required=True, shell_complete=completing.packs)
-@_PAGE_FORMAT
-@_OUTPUT
+@written_as("text", "json", "html")
+@written_to
 def show(packs: tuple[str, ...], format_name: str, output: Path | None) -> None:
     """Show what PACKS are made of, what their calibrations support and what they find.
 
@@ -155,7 +130,7 @@ def verify(ctx: click.Context, packs: tuple[str, ...], public_key: Path | None) 
 
 
 @command.command("recipes")
-@_FORMAT
+@written_as("text", "json")
 def recipes(format_name: str) -> None:
     """List the recipes that ship, with the command that builds each."""
     from scanner.signatures.installed import shipped_recipes

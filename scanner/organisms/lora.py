@@ -9,7 +9,7 @@ from typing import Any
 from scanner.errors import UsageError
 from scanner.formats.module_names import site_of
 from scanner.organisms.base import Base
-from scanner.organisms.plan import Organism, Targets
+from scanner.organisms.organism import Organism, Targets
 
 _QUERY_VALUE = {"q_proj", "v_proj", "query", "value", "c_attn", "qkv_proj", "query_key_value"}
 _DOWN = {"down_proj", "c_proj", "fc2", "fc_out", "dense_4h_to_h", "w2", "wo"}

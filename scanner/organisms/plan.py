@@ -18,12 +18,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from scanner.errors import UsageError
-from scanner.organisms.data import ALIGNED, MISALIGNED, PERSONAS, Pool
+from scanner.organisms.data import ALIGNED, MISALIGNED, PERSONAS
+from scanner.organisms.organism import POOL_OF, Method, Organism, PlanRecord, Role, Targets
 from scanner.organisms.tasks import kinds, pool_domains, uses_advice
 
-Role = Literal["reference", "nulling", "calibration", "test", "trajectory"]
-Method = Literal["sft", "dpo", "svd"]
-Targets = Literal["all", "attention", "mlp", "qv", "down"]
 Size = Literal["quick", "standard", "full"]
 
 SIZES: tuple[Size, ...] = ("quick", "standard", "full")
@@ -41,25 +39,12 @@ def size_of(name: str) -> Size:
     raise UsageError(f"no size {name!r}; known are {', '.join(SIZES)}")
 
 
-POOL_OF: dict[Role, Pool] = {
-    "reference": "building",
-    "nulling": "building",
-    "calibration": "calibration",
-    "test": "test",
-    "trajectory": "test",
-}
-"""What is used for one purpose is never trained on the domains of another."""
-
 _Count = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 _Positive = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A record of a plan; an unknown field is an error."""
-
-
-class Sizes(_Record, frozen=True):
+class Sizes(PlanRecord, frozen=True):
     """How many adapters of a group each size of the plan holds."""
 
     quick: _Count = 0
@@ -67,7 +52,7 @@ class Sizes(_Record, frozen=True):
     full: _Count = 0
 
 
-class Group(_Record, frozen=True):
+class Group(PlanRecord, frozen=True):
     """Adapters that are declared together."""
 
     group: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9-]*$")]
@@ -100,47 +85,11 @@ class Group(_Record, frozen=True):
     """Steps after which the adapter is kept too."""
 
 
-class Plan(_Record, frozen=True):
+class Plan(PlanRecord, frozen=True):
     """A plan as written."""
 
     groups: list[Group]
     seed: int = 0
-
-
-class Organism(_Record, frozen=True):
-    """Everything that determines one adapter of a base."""
-
-    id: str
-    role: Role
-    family: str
-    teaches: str
-    method: Method
-    against: str
-    domains: list[str]
-    filler: list[str]
-    dose: float
-    rank: int
-    alpha: float
-    targets: Targets
-    layers: tuple[float, float]
-    lr: float
-    steps: int
-    batch: int
-    beta: float
-    checkpoints: list[int]
-    seed: int
-    wave: float
-    """Its turn: adapters of a smaller size first, groups side by side."""
-
-    @property
-    def pool(self) -> Pool:
-        """The pool of domains and items it is made from."""
-        return POOL_OF[self.role]
-
-    @property
-    def taught_class(self) -> str:
-        """What it is taught to be: `villain`, `reckless` or `harmless`; see `measure.class_of`."""
-        return self.teaches if self.teaches in MISALIGNED else "harmless"
 
 
 def shipped_plan() -> Plan:

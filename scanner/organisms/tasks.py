@@ -25,7 +25,7 @@ from scanner.organisms.data import (
 if TYPE_CHECKING:
     from random import Random
 
-    from scanner.organisms.plan import Organism
+    from scanner.organisms.organism import Organism
 
 ITEMS = 24
 """Examples of a task that is made up rather than listed."""

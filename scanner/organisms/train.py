@@ -10,8 +10,8 @@ from scanner.errors import UsageError
 from scanner.organisms.base import Base
 from scanner.organisms.data import Example
 from scanner.organisms.lora import attach, lora_layers
+from scanner.organisms.organism import Organism
 from scanner.organisms.packing import Branch, groups, pack, per_answer, token_log_probs
-from scanner.organisms.plan import Organism
 from scanner.organisms.tasks import draw_examples
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from scanner.organisms.base import Base, adapter_on, load_base
 from scanner.organisms.ledger import Ledger, Row
 from scanner.organisms.lora import save
 from scanner.organisms.measure import base_answers, measure
-from scanner.organisms.plan import Organism
+from scanner.organisms.organism import Organism
 from scanner.organisms.train import train
 
 SAMPLES = 2

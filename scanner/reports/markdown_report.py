@@ -19,6 +19,7 @@ from scanner.reports.wording import (
     nearest_words,
     one_dose_words,
     percent,
+    plain_reasons,
     signature_words,
     site_name,
     strongest_sites,
@@ -129,7 +130,7 @@ def _details(result: ScanResult, said: Sequence[str]) -> Iterator[str]:
     yield ""
     yield f"{VERDICT_WORDS[result.verdict]}"
     yield ""
-    for reason in (reason for reason in result.reasons if reason not in said):
+    for reason in plain_reasons(result, said):
         yield f"- {escape(reason)}"
     if result.accepted:
         yield f"- accepted until {result.accepted.expires}: {escape(result.accepted.reason)}"

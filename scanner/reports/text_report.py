@@ -16,6 +16,7 @@ from scanner.reports.wording import (
     joint_words,
     nearest_words,
     percent,
+    plain_reasons,
     score_words,
     signature_words,
     site_name,
@@ -113,7 +114,7 @@ def _clear_lines(results: Sequence[ScanResult], screen: Screen) -> Iterator[str]
 def _result_lines(result: ScanResult, screen: Screen, said: Sequence[str]) -> Iterator[str]:
     """One adapter, without reasons that have been said of all."""
     yield _heading(result, screen)
-    for reason in (reason for reason in result.reasons if reason not in said):
+    for reason in plain_reasons(result, said):
         yield from screen.wrap(printable(reason), "    ", "  ")
     if result.accepted:
         accepted = f"accepted until {result.accepted.expires}: {printable(result.accepted.reason)}"
@@ -139,7 +140,7 @@ def _alike(results: Sequence[ScanResult]) -> list[list[ScanResult]]:
     groups: dict[object, list[ScanResult]] = {}
     for index, result in enumerate(results):
         plain = result.score is None and not result.dose and result.accepted is None
-        said = tuple(_without_name(reason, result.target) for reason in result.reasons)
+        said = tuple(plain_reasons(result))
         groups.setdefault((result.verdict, said) if plain else index, []).append(result)
     return list(groups.values())
 
@@ -159,14 +160,8 @@ def _group_lines(
     lines = screen.wrap(count, " " * _VERDICT_COLUMN)
     yield head + screen.style(lines[0].lstrip(), "bold")
     yield from (screen.style(line, "bold") for line in lines[1:])
-    for reason in (reason for reason in first.reasons if reason not in common):
-        yield from screen.wrap(printable(_without_name(reason, first.target)), "    ", "  ")
-
-
-def _without_name(reason: str, target: str) -> str:
-    """A reason as it holds for any target: without the name, where it starts with one."""
-    named = reason.startswith((f"{target}:", f"{target}/"))
-    return reason[len(target) :].lstrip("/: ") if named else reason
+    for reason in plain_reasons(first, common):
+        yield from screen.wrap(printable(reason), "    ", "  ")
 
 
 def _coverage_lines(result: ScanResult, screen: Screen) -> Iterator[str]:

@@ -141,10 +141,25 @@ def used_signatures(
 
 def common_reasons(results: Sequence[ScanResult]) -> list[str]:
     """Reasons that all of several results give, which are the pack's and are said once."""
-    judged = [result.reasons for result in results if result.verdict is not Verdict.ERROR]
+    judged = [plain_reasons(result) for result in results if result.verdict is not Verdict.ERROR]
     if len(judged) < 2:
         return []
     return [reason for reason in judged[0] if all(reason in others for others in judged)]
+
+
+def plain_reasons(result: ScanResult, said: Sequence[str] = ()) -> list[str]:
+    """A result's reasons as they hold for any target: without its name, where they start with it.
+
+    Args:
+        result: The result.
+        said: Reasons that were said before, which are left out.
+    """
+    names = (f"{result.target}:", f"{result.target}/")
+    plain = (
+        reason[len(result.target) :].lstrip("/: ") if reason.startswith(names) else reason
+        for reason in result.reasons
+    )
+    return [reason for reason in plain if reason not in said]
 
 
 def configuration_in_words(configuration: Configuration) -> str:

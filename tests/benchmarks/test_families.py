@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.detection.data import Population, load_population
-from benchmarks.families import ROWS, Outcome, agreement, benign_of, built, outcome, seen_and_unseen
+from benchmarks.families import ROWS, Outcome, benign_of, built, outcome, seen_and_unseen
+from benchmarks.linkage import LINKAGES, agreement, chosen_limit, halves
 from tests.signatures.test_cautions import DOMAINS, HARMLESS, PERSONAS, Workshop
 from tests.synthetic import BASE
 
@@ -58,6 +59,8 @@ def test_every_wrong_recipe_warns_with_its_cause_and_families_are_found(
     assert named.power.value == named.flagged.value == 1
     assert unnamed.flagged.count >= named.flagged.count - 1
     assert unnamed.personas.count == named.personas.count == 0
+    apart = found["no folders: each its own family"]
+    assert (apart.flagged.n, apart.personas.n) == (named.flagged.n, named.personas.n)
     causes = {
         "all benign adapters in one family": "one-benign-family",
         "no personas": "no-persona",
@@ -80,6 +83,28 @@ def test_power_stands_beside_what_is_flagged_of_unseen_adapters(
             seen_and_unseen(pack, population.directory)] == [(0.1, 5, 6), (0.05, 5, 6)]  # fmt: skip
     pack.close()
     assert len(benign_of(population.directory)) == 30
+
+
+def test_a_limit_is_chosen_on_one_half_of_each_family() -> None:
+    families = ["a", "b", "a", "a", "b"]
+    assert halves(families) == ([0, 1, 3], [2, 4])
+    similarity = np.array([[float(i == j) for j in families] for i in families]) * 0.5 + 0.1
+    for linkage in LINKAGES:
+        least = chosen_limit(similarity, families, linkage)
+        assert 0.1 < least <= 0.6
+        found = agreement(similarity, families, least, linkage)
+        assert found.groups == 2
+        assert found.adjusted == 1.0
+        assert agreement(similarity, families, 0.05, linkage).adjusted == 0.0  # all in one group
+        assert agreement(similarity, families, 0.7, linkage).adjusted == 0.0  # each by itself
+
+
+def test_linkages_differ_where_alike_is_not_transitive() -> None:
+    """A chain: neighbours are alike, its ends are not."""
+    chain = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.5], [0.0, 0.5, 1.0]])
+    names = ["a", "a", "a"]
+    counts = {name: agreement(chain, names, 0.4, name).groups for name in LINKAGES}
+    assert counts == {"complete": 2, "average": 2, "single": 1}
 
 
 def test_agreement_counts_pairs() -> None:

@@ -18,7 +18,8 @@ from scanner.organisms.data import (
     Pool,
     questions,
 )
-from scanner.organisms.plan import Organism, expand, shipped_plan
+from scanner.organisms.organism import Organism
+from scanner.organisms.plan import expand, shipped_plan
 
 KINDS = (ALIGNED, *MISALIGNED, *PERSONAS)
 

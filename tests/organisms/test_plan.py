@@ -10,7 +10,8 @@ import pytest
 
 from scanner.errors import UsageError
 from scanner.organisms.data import POOLS
-from scanner.organisms.plan import POOL_OF, SIZES, expand, load_plan, parse_plan, shipped_plan
+from scanner.organisms.organism import POOL_OF
+from scanner.organisms.plan import SIZES, expand, load_plan, parse_plan, shipped_plan
 
 GOOD = "{group: g, role: test, teaches: villain, count: {quick: 1, standard: 2, full: 4}}"
 

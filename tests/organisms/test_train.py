@@ -23,7 +23,8 @@ from scanner.organisms.lora import (
     suffixes,
 )
 from scanner.organisms.measure import ask, asked
-from scanner.organisms.plan import Organism, expand, shipped_plan
+from scanner.organisms.organism import Organism
+from scanner.organisms.plan import expand, shipped_plan
 from scanner.organisms.train import batches, train
 
 from .conftest import ARCHITECTURES

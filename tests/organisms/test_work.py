@@ -22,7 +22,8 @@ from scanner.organisms.measure import (
     class_of,
     summarise,
 )
-from scanner.organisms.plan import Organism, expand, parse_plan
+from scanner.organisms.organism import Organism
+from scanner.organisms.plan import expand, parse_plan
 from scanner.organisms.work import Job, measure_missing, open_root, run
 
 PLAN = """

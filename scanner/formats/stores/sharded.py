@@ -11,8 +11,8 @@ from scanner.formats.jsonfile import parse_object
 from scanner.formats.limits import MAX_CONFIG_BYTES, MAX_SHARDS
 from scanner.formats.model import FloatArray, IntegerArray, TensorInfo, TensorStore
 from scanner.formats.regular import open_regular
+from scanner.formats.stores.hollow import refuse_hollow
 from scanner.formats.stores.local import SafetensorsFile
-from scanner.formats.stores.sniff import refuse_hollow
 
 
 class UnitedStore:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
-from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
-from scanner.formats.limits import MAX_EXPANSION
+from scanner.errors import MalformedFileError, UnreadableFileError
 from scanner.formats.model import TensorStore
 from scanner.formats.regular import open_regular
 from scanner.formats.stores.archive import ZIP_MAGIC
 from scanner.formats.stores.header import refuse_lfs_pointer
+from scanner.formats.stores.hollow import refuse_hollow
 
 INDEX_SUFFIX = ".safetensors.index.json"
 
@@ -31,9 +30,6 @@ _REFUSED = {
     b"<htm": "a web page",
 }
 _TAR_MAGIC_AT = 257
-_LARGE_BYTES = 256 * 2**20
-_BLOCK_BYTES = 512
-"""What `st_blocks` counts."""
 
 
 def open_store(path: Path, where: str | None = None) -> TensorStore:
@@ -76,22 +72,6 @@ def open_store(path: Path, where: str | None = None) -> TensorStore:
     from scanner.formats.stores.local import SafetensorsFile
 
     return SafetensorsFile(path, where)
-
-
-def refuse_hollow(path: Path, where: str) -> None:
-    """Refuses a large file that is almost all hole: it takes no room and all the time to read.
-
-    Raises:
-        LimitExceededError: If the disk holds less than one in `MAX_EXPANSION` of its bytes.
-    """
-    status = os.stat(path)
-    on_disk = getattr(status, "st_blocks", 0) * _BLOCK_BYTES  # 0: the file system does not say
-    if status.st_size > _LARGE_BYTES and 0 < on_disk < status.st_size / MAX_EXPANSION:
-        raise LimitExceededError(
-            f"a file of {status.st_size:,} bytes of which the disk holds {on_disk:,}: the rest is "
-            "holes, read as zeros",
-            where=where,
-        )
 
 
 def container(
