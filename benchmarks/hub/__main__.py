@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from benchmarks.hub.compare import compare
-from benchmarks.hub.contamination import contamination
 from benchmarks.hub.finish import finish
 from benchmarks.hub.ledger import ledger
 from benchmarks.hub.memory import memory
@@ -24,7 +23,6 @@ main.add_command(compare)
 main.add_command(scale)
 main.add_command(planted)
 main.add_command(recipes)
-main.add_command(contamination)
 main.add_command(finish)
 main.add_command(ledger)
 

@@ -152,6 +152,9 @@ On disk, references stay in huggingface_hub's cache, what is kept of the nulling
 beside the old, and one other adapter at a time lies in the temporary folder, without a name.
 Judged were adapters that the hub does not list: misaligned ones of the lab's references, of
 SmolLM2 the other villains among the references and the example that ships, and harmless ones.
+
+Of a real hub such a build reads much more: an adapter of rank 16 on all projections of Qwen2.5-7B
+has 40 million parameters, 81 MB in bfloat16, so 360 of them are 29 GB, none of which stays.
 """
 
 LABELS: dict[str, Callable[[Finished], str]] = {

@@ -13,7 +13,6 @@ kept and not measured again.
 from __future__ import annotations
 
 import random
-import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -174,14 +173,13 @@ def _recipe(pools: _Pools) -> dict[str, object]:
     }
 
 
-def run(ledger: Ledger, rate: float, draw: int, keep: Path | None) -> Outcome:
+def run(ledger: Ledger, rate: float, draw: int) -> Outcome:
     """Builds one pack and measures it.
 
     Args:
         ledger: The organisms.
         rate: Misaligned adapters among the benign, as a share of those.
         draw: Which ones.
-        keep: Where the pack is kept for `contamination`.
     """
     pools = _pools(ledger)
     chosen = random.Random(draw).sample(pools.misaligned, len(pools.misaligned))
@@ -198,8 +196,6 @@ def run(ledger: Ledger, rate: float, draw: int, keep: Path | None) -> Outcome:
         )
         if built.status:
             raise SystemExit("the build failed")
-        if keep is not None:
-            shutil.copytree(pack, keep / f"{rate:g}-{draw}", dirs_exist_ok=True)
         signature = load_signature(pack)
         calibration = signature.calibration
         assert calibration is not None, "the recipe names a calibration set"
@@ -321,11 +317,8 @@ def _share(count: int, n: int) -> str:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--rate", "rates", multiple=True, type=float, default=(0.0, 0.01, 0.05))
 @click.option("--draws", default=3, show_default=True, help="Builds at each rate above 0.")
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the packs.")
 @click.option("--write", is_flag=True, help="Put the section into docs/signatures.md.")
-def recipes(
-    folder: Path, rates: tuple[float, ...], draws: int, keep: Path | None, write: bool
-) -> None:
+def recipes(folder: Path, rates: tuple[float, ...], draws: int, write: bool) -> None:
     """Builds packs from queries of a hub, contaminated and not, and measures them."""
     ledger = Ledger(folder)
     kept = msgspec.json.decode(KEPT.read_bytes(), type=list[Outcome]) if KEPT.exists() else []
@@ -334,7 +327,7 @@ def recipes(
         for draw in range(draws if rate else 1):
             if (rate, draw) in done:
                 continue
-            kept.append(run(ledger, rate, draw, keep))
+            kept.append(run(ledger, rate, draw))
             KEPT.write_bytes(msgspec.json.format(msgspec.json.encode(kept), indent=1) + b"\n")
             click.echo(msgspec.json.encode(kept[-1]).decode())
     text = section(kept)

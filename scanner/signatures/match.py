@@ -123,5 +123,8 @@ def _unknown_reason(adapter: Adapter, signatures: Sequence[Signature], name: str
     normal = normalise_base_name(name)
     recipe = recipe_for(normal) if normal else None
     if recipe is not None:
-        return f"{reason}; a recipe for it ships: {build_command(recipe)}"
+        return (
+            f"{reason}; a recipe for it ships: {build_command(recipe)}"
+            " (reads hundreds of adapters from the hub: tens of gigabytes for 7 billion parameters)"
+        )
     return reason if hint or name is None else f"{reason}; {make_command(name)}"
