@@ -18,7 +18,8 @@ import click
 
 from benchmarks.detection.tables import table
 from scanner.organisms.ledger import Ledger, Row
-from scanner.organisms.plan import Organism, Size, expand, shipped_plan
+from scanner.organisms.organism import Organism
+from scanner.organisms.plan import Size, expand, shipped_plan
 
 SIZES: tuple[Size, ...] = ("quick", "standard", "full")
 FOR_PACKS = ("calibration", "reference")
