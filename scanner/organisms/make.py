@@ -205,7 +205,7 @@ def _directions(making: Making, name: str, base: str, watching: Watching) -> Pat
     check_recipe(recipe, lambda _: f"the recipe of {name}")
     pack, mark = making.work / "packs" / name, making.work / "packs" / f"{name}.recipe"
     wanted = _digest(msgspec.json.encode(recipe), probes.read_bytes())
-    if (pack / MANIFEST_NAME).exists() and mark.exists() and mark.read_text() == wanted:
+    if _is_pack(pack) and mark.exists() and mark.read_text() == wanted:
         return pack
     watching.say(f"{name}: directions from the base model and {PROBES} probes")
     shutil.rmtree(pack, ignore_errors=True)
@@ -213,6 +213,17 @@ def _directions(making: Making, name: str, base: str, watching: Watching) -> Pat
     build_pack(recipe, pack, watching.track, kept_gradients=making.work / "gradients")
     mark.write_text(wanted)
     return pack
+
+
+def _is_pack(path: Path) -> bool:
+    """Whether there is a pack that this version can read: an older one may have written it."""
+    from scanner.signatures.pack import load_signature
+
+    try:
+        load_signature(path).close()
+    except SignatureError:
+        return False
+    return True
 
 
 def _digest(*parts: bytes) -> str:

@@ -345,7 +345,7 @@ def check_calibration_format(raw: bytes, where: Path) -> None:
         raise SignatureError(
             f"its scores are {found.statistic!r}, this version computes {STATISTIC!r}",
             where=str(where),
-            todo="calibrate the pack again: adapter-scanner signatures calibrate",
+            todo="update adapter-scanner, or build or make the pack again",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,21 @@ def test_a_second_run_keeps_the_directions_and_calibrates_anew(
     assert len(after.calibration.benign) == 19
     files = before.manifest.files, after.manifest.files
     assert files[0]["directions.safetensors"] == files[1]["directions.safetensors"]
+
+
+def test_what_an_older_version_left_is_made_again(
+    directories: dict[str, Path], harmless: Path, tmp_path: Path
+) -> None:
+    """Its calibration has another format: nothing could be scored with the pack as it is."""
+    wanted = making(directories, harmless, tmp_path, kinds=("reckless",))
+    make_packs(wanted, quiet())
+    (kept,) = (wanted.work / "packs").glob("*/calibration.json")
+    older = json.loads(kept.read_text()) | {"format_version": 3}
+    kept.write_text(json.dumps(older))
+    said: list[str] = []
+    (again,) = make_packs(wanted, quiet(said))
+    assert any("directions" in line for line in said)
+    assert again.calibration is not None
 
 
 def test_harmless_personas_are_calibrated_by_directions_without_their_own_answers(
