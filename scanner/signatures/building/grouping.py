@@ -10,9 +10,9 @@ SmolLM2 this tells kinds better than the cosine of the updates does.
 
 Groups are those of complete linkage: two are joined while the least overlap of any pair across
 them is at least `ALIKE`, the most alike first. Pairs that share no site are not known and have no
-say. Linkage and limit were chosen on the benign adapters of three lab bases and of SmolLM2
-(`python -m benchmarks.families groups`): of pairs put together, 0.71 to 0.98 were of one family,
-and of pairs of one family 0.49 to 0.62 were put together.
+say. Linkage and limit were chosen on few benign adapters of three lab bases and of SmolLM2; on more
+of them 0.74 to 0.97 of the pairs put together are of one family, and 0.16 to 0.31 of the pairs of
+one family are put together (`python -m benchmarks.families choice`, docs/signatures.md).
 
 A family that is cut in two is scored with what its other half taught the nulling, so its threshold
 is somewhat low; two that are joined are nulled less than they could be, so less is found. Names are
