@@ -112,6 +112,7 @@ def found_on_hub(signature: Signature) -> list[str]:
 
 
 def _calibrated(calibration: Calibration, selection: Selection) -> list[str]:
+    from scanner.results import Shape
     from scanner.statistics.conformal import needed_for, smallest_level, supports
 
     n = len(calibration.benign)
@@ -119,10 +120,17 @@ def _calibrated(calibration: Calibration, selection: Selection) -> list[str]:
     lines = [
         f"calibrated on {n} adapters of {owners} owners: alpha {smallest_level(n):.2g} and above"
     ]
+    # An adapter is compared with those that change as many layers, most with those of several.
+    alike = sum(Shape.of(item.layers) is Shape.SEVERAL_LAYERS for item in calibration.benign)
+    if 0 < alike < n:
+        lines.append(
+            f"{alike} of them change several layers: an adapter that does can be clear at alpha "
+            f"{smallest_level(alike):.2g} and above"
+        )
     lines += [
-        f"missing: {needed_for(alpha) - n} benign adapters for alpha {alpha:g}"
+        f"missing: {needed_for(alpha) - alike} benign adapters for alpha {alpha:g}"
         for alpha in ALPHAS
-        if not supports(n, alpha)
+        if not supports(alike, alpha)
     ]
     return lines + _left_out(selection, n)
 

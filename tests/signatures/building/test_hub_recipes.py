@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -25,6 +26,7 @@ from tests.hub.adapters import FAST, adapter_files, misaligned_files
 from tests.hub.fixtures import ServeHub
 from tests.hub.server import Fault, HubServer, Repository
 from tests.signatures.building.hub_population import BASE, ORGANISMS, harmless, organisms
+from tests.synthetic import module_paths, random_factors
 
 NAME = "qwen2.5-7b-instruct"
 FAULTS = (
@@ -293,6 +295,31 @@ def test_what_is_missing_is_said(serve_hub: ServeHub, tmp_path: Path) -> None:
     n = len(pack.calibration.benign)
     assert f"missing: {99 - n} benign adapters for alpha 0.01" in done.stderr
     assert "x no adapter in this repository" in done.stderr
+
+
+def test_what_can_be_clear_is_said_of_adapters_of_several_layers(
+    serve_hub: ServeHub, tmp_path: Path
+) -> None:
+    narrow = [
+        Repository(
+            f"narrow-{number:02d}/x",
+            adapter_files(
+                random_factors(np.random.default_rng(9000 + number), module_paths()[:3]),
+                base_model_name_or_path=BASE,
+            ),
+            base_model=BASE,
+        )
+        for number in range(20)
+    ]
+    serve_hub(*harmless(16, 3), *narrow, *organisms())
+    done = build(small_recipe(tmp_path, 30, 120), tmp_path / "pack")
+    assert done.exit_code == 0, done.stderr
+    calibration = load_signature(tmp_path / "pack").calibration
+    assert calibration is not None
+    several = sum(item.layers > 1 for item in calibration.benign)
+    assert 19 <= several < len(calibration.benign)
+    assert f"{several} of them change several layers: an adapter that does can be" in done.stderr
+    assert f"missing: {99 - several} benign adapters for alpha 0.01" in done.stderr
 
 
 def test_what_strangers_wrote_is_not_obeyed(serve_hub: ServeHub, tmp_path: Path) -> None:
