@@ -30,6 +30,8 @@ from scanner.signatures.score import STATISTIC
 BIG_RANK = 64
 MIDDLE_RANK = 16
 SMALL_RANK = 4
+LARGEST = 0.02
+"""Size of the largest direction of a made-up B: updates of 1 % of the norm of a base's weight."""
 TRAINED_SPREAD = 1e-2
 """Size of the smallest direction of a made-up B beside the largest, as of trained ones."""
 
@@ -107,7 +109,7 @@ def write_adapter(
     text = json.dumps(header).encode()
     generator = np.random.default_rng(seed)
     mixing = generator.standard_normal((rank, rank), dtype=np.float32)
-    mixing *= np.geomspace(0.05, 0.05 * TRAINED_SPREAD, rank, dtype=np.float32)[:, np.newaxis]
+    mixing *= np.geomspace(LARGEST, LARGEST * TRAINED_SPREAD, rank, dtype=np.float32)[:, np.newaxis]
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, shape in shapes.items():

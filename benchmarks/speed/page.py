@@ -19,7 +19,8 @@ base do.
 ## Beside programs that everybody knows
 
 `hashlib` is Python's own SHA-256 of the same weight file: what reading every byte costs at the
-least. Ratios of time depend on what else the machine does; those of the processor's time hardly do.
+least. Ratios of time depend on what else the machine does, those of the processor's time less so:
+when this was written, {load:.0f} programs wanted its {cores} cores (budgets are for one).
 
 | scanned | beside | budget | ratio of time | of processor's time | seconds | peak memory |
 |---|---|---:|---:|---:|---:|---:|
@@ -43,5 +44,9 @@ one more costs, by least squares over the row.
 def page(compared: Sequence[str], growth: Sequence[str], runs: int) -> str:
     """The whole page, from the rows of its tables."""
     return _TEXT.format(
-        cores=os.cpu_count(), runs=runs, compared="\n".join(compared), growth="\n".join(growth)
+        cores=os.cpu_count(),
+        load=os.getloadavg()[0],
+        runs=runs,
+        compared="\n".join(compared),
+        growth="\n".join(growth),
     )
