@@ -126,8 +126,8 @@ def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Cal
     """A pack's calibration with every adapter scored again that the lab has at hand.
 
     The others keep the scores they had: the lab's seeds give the same adapter on every machine
-    up to rounding, so both are draws of one population. References keep theirs under a method
-    that scores each by a signature made without its family, which the pack does not hold.
+    up to rounding, so both are draws of one population. References that were held out keep theirs:
+    the pack does not hold the signatures made without their families.
 
     Args:
         signature: The pack.
@@ -154,7 +154,8 @@ def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Cal
     benign = scores("calibration", "benign", {item.id for item in old.benign})
     references = {}
     if signature.manifest.method == "gradients":
-        references = scores("reference", "misaligned", {item.id for item in old.references})
+        in_sample = {item.id for item in old.references if not item.held_out}
+        references = scores("reference", "misaligned", in_sample)
     return scaled(
         msgspec.structs.replace(
             old,
