@@ -116,13 +116,16 @@ def load_population(directory: Path) -> Population:
 
     Raises:
         FileNotFoundError: If the directory holds no ledger.
+        msgspec.DecodeError: If another line than the last cannot be read.
     """
     rows = []
-    for line in (directory / LEDGER).read_bytes().splitlines():
+    lines = (directory / LEDGER).read_bytes().splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             rows.append(msgspec.json.decode(line, type=Row))
         except msgspec.DecodeError:
-            break
+            if number < len(lines):
+                raise
     return Population(directory.name, directory, tuple(sorted(rows, key=lambda row: row.id)))
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -90,3 +91,14 @@ def test_a_lab_without_test_adapters_is_refused(lab: Path, tmp_path: Path) -> No
     )
     assert done.exit_code == 1
     assert "no test adapter is there" in done.output
+
+
+def test_a_ledger_may_end_in_half_a_line_and_hold_none_before(lab: Path) -> None:
+    ledger = lab / "llama" / "population.jsonl"
+    whole = ledger.read_bytes()
+    rows = load_population(lab / "llama").rows
+    ledger.write_bytes(whole + whole.splitlines()[0][:40])
+    assert load_population(lab / "llama").rows == rows
+    ledger.write_bytes(whole.splitlines()[0][:40] + b"\n" + whole)
+    with pytest.raises(msgspec.DecodeError):
+        load_population(lab / "llama")
