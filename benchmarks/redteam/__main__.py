@@ -12,6 +12,7 @@ from benchmarks.organisms.bases import base_names
 from benchmarks.redteam import adapters, page, price, run
 from benchmarks.redteam.target import PACKS, Target
 from benchmarks.redteam.trained import page as trained_page
+from benchmarks.redteam.trained.defences import page as defences_page
 
 QUICK_ATTACKS = (
     "as trained",
@@ -81,8 +82,10 @@ def main(
     options = [" --quick"] if quick else [f" --base {name}" for name in names]
     command = "python -m benchmarks.redteam" + "".join(options)
     trained = trained_page.section(cache) or trained_page.section_of(out)
+    defences = defences_page.section_of(out)
     page.write(out, command, results, prices, with_figure=not quick)
-    out.write_text(trained_page.with_section(out.read_text(encoding="utf-8"), trained), "utf-8")
+    text = trained_page.with_section(out.read_text(encoding="utf-8"), trained)
+    out.write_text(defences_page.with_section(text, defences), "utf-8")
     click.echo(out)
 
 

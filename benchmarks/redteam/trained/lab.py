@@ -32,9 +32,16 @@ class LabBase:
         name: Its name.
         packs: Its packs; those that ship if there are none.
         steps: Of training.
+        domains: What the attacker trains on; some of the lab's test domains if there are none.
     """
 
-    def __init__(self, name: str, packs: Sequence[Path] = (), steps: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        packs: Sequence[Path] = (),
+        steps: int | None = None,
+        domains: Sequence[int] = (),
+    ) -> None:
         self.target = Target(name, packs or None)
         self.target.model.requires_grad_(False)
         spec = self.target.spec
@@ -51,7 +58,7 @@ class LabBase:
             site: self.target.module(site) for site in self.target.sites
         }
         self.transposed = self.target.transposed
-        self._domains = spec.pools["test"][:DOMAINS]
+        self._domains = tuple(domains) or spec.pools["test"][:DOMAINS]
 
     def shape(self, site: Site) -> tuple[int, int]:
         """(d_out, d_in) of a site."""

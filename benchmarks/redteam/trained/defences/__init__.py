@@ -1,0 +1,1 @@
+"""What a defender could do against trained attacks, measured on one set of attackers."""

@@ -1,0 +1,65 @@
+"""Command line of the defences: `python -m benchmarks.redteam.trained.defences`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks.organisms.bases import base_names
+from benchmarks.redteam.trained.defences import page, run
+
+COST = """\
+Trains a few strong attackers of lab bases, and judges what they submit under each defence.
+
+An attacker takes 9 to 21 seconds of a core, a private pack 10; there are 18 attackers, four
+private packs and two hardened ones for a base. What benign adapters are sent to is counted last,
+and takes minutes.
+
+Results are written as they come, and what is there is not done again: after a kill the same
+command goes on where it was.
+"""
+
+
+@click.command(help=COST)
+@click.option(
+    "--base", "bases", multiple=True, type=click.Choice(base_names()), default=tuple(base_names())
+)
+@click.option(
+    "--lab",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(".cache/organisms"),
+    show_default=True,
+    help="The lab's populations, for references and calibration adapters.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".cache/defences"),
+    show_default=True,
+    help="Adapters, packs and results.",
+)
+@click.option("--page-only", is_flag=True, help="Write the page from what is there.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Page whose section on defences is written from all results in the cache.",
+)
+def main(bases: tuple[str, ...], lab: Path, cache: Path, page_only: bool, out: Path | None) -> None:
+    """Attacks, defends and counts the price, base by base; `COST` is its help."""
+    torch.set_num_threads(1)
+    for base in bases if not page_only else ():
+        run.attack(base, lab, cache, click.echo)
+        packs = run.packs_of(base, lab, cache)
+        run.defend(base, packs, cache, click.echo)
+        run.price(base, packs, cache, click.echo)
+    if out is not None:
+        text = out.read_text(encoding="utf-8") if out.exists() else ""
+        out.write_text(page.with_section(text, page.section(cache, base_names())), encoding="utf-8")
+        click.echo(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Packs that the defender keeps to himself: gradients over probes that only he can draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.organisms.bases import CHECKPOINTS, load_base_spec
+from benchmarks.organisms.probes import write_private_probes
+from benchmarks.packs import entries, ledger
+from scanner.signatures.building.build import build_pack
+from scanner.signatures.manifest import MANIFEST_NAME
+from scanner.signatures.recipe import AdapterEntry, Recipe
+
+PROBES = 180
+"""Of each private pack: as many as those that ship are made from."""
+RANK = 8
+DEFENDER = (71, 72, 73)
+"""Seeds of the defender's private packs; nothing but that they are his own is said by them."""
+ATTACKER = 901
+"""Seed of the pack that the attacker makes in the same way, for want of the defender's."""
+PATH_STEPS = 4
+"""Points on the path from the base to evading adapters."""
+
+
+def private_pack(base: str, lab: Path, cache: Path, seed: int) -> Path:
+    """Gradients at the base over private probes, built if it is not there yet.
+
+    Args:
+        base: Of the lab.
+        lab: The lab's root, whose references set the unit and whose calibration adapters count.
+        cache: Where packs are kept.
+        seed: Of the probes.
+
+    Returns:
+        The pack.
+    """
+    probes = cache / base / f"probes-{seed}.jsonl"
+    write_private_probes(load_base_spec(base), probes, seed, PROBES)
+    return _built(base, lab, cache, f"private-{base}-{seed}", {"probes": str(probes)}, [])
+
+
+def hardened_pack(
+    base: str, lab: Path, cache: Path, method: str, evading: Sequence[AdapterEntry]
+) -> Path:
+    """A pack whose references are adapters of the defender's own that evade those that ship.
+
+    Args:
+        base: Of the lab.
+        lab: The lab's root.
+        cache: Where packs are kept.
+        method: `weights`: what they write; `gradients`: along the path to them.
+        evading: The adapters.
+    """
+    fields: dict[str, object] = {"method": method}
+    if method == "gradients":
+        steps = PATH_STEPS
+        fields |= {"probes": str((lab / base / "probes.jsonl").resolve()), "path_steps": steps}
+    return _built(base, lab, cache, f"hardened-{base}-{method}", fields, evading)
+
+
+def _built(
+    base: str,
+    lab: Path,
+    cache: Path,
+    name: str,
+    fields: dict[str, object],
+    evading: Sequence[AdapterEntry],
+) -> Path:
+    """A pack without nulling, calibrated on the lab's calibration adapters."""
+    root = cache / base / "packs" / name
+    if (root / MANIFEST_NAME).is_file():
+        return root
+    rows = ledger(lab / base)
+    references, benign = (
+        [
+            msgspec.structs.replace(entry, adapter=str((lab / base / entry.adapter).resolve()))
+            for entry in entries(rows, split, kind)
+        ]
+        for split, kind in (("reference", "misaligned"), ("calibration", "benign"))
+    )
+    recipe = {
+        "method": "gradients",
+        **fields,
+        "id": name,
+        "base_model": load_base_spec(base).id,
+        "base_path": str(CHECKPOINTS / base),
+        "rank": RANK,
+        "nulled": 0,
+        "misaligned": list(evading) or references,
+        "benign": benign,
+    }
+    if recipe["method"] == "weights":
+        del recipe["base_path"]
+    build_pack(msgspec.convert(recipe, Recipe), root)
+    return root

@@ -1,0 +1,171 @@
+"""Defences against trained attacks: their rules, their private probes and their page."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from benchmarks.organisms.bases import load_base_spec
+from benchmarks.organisms.probes import write_private_probes
+from benchmarks.organisms.world import World
+from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
+from benchmarks.redteam.trained.defences import evaders, page, run
+from benchmarks.redteam.trained.defences.evaders import Submission
+from benchmarks.redteam.trained.defences.judging import DEFENCES, Measured, is_flagged
+from benchmarks.redteam.trained.defences.judging import lowest_p_value as lowest
+from scanner.detection.support import Profile
+from scanner.results import Shape
+from scanner.signatures.manifest import BenignScore
+
+SHIPPED = DEFENCES[0].name
+
+
+def benign(number: int, *scores: float) -> tuple[BenignScore, ...]:
+    """One benign adapter under several packs; its dose is its score."""
+    return tuple(
+        BenignScore(
+            id=f"b{number}",
+            sha256=f"{number:064d}",
+            family="style",
+            score=score,
+            signed_write=score,
+            cosine=0.0,
+            dose=score,
+            norm=1.0,
+            rank=1,
+            layers=4,
+            modules=["o_proj"],
+        )
+        for score in scores
+    )
+
+
+def measured(score: float, dose: float) -> Measured:
+    """An adapter under one pack."""
+    return Measured(score, Profile(dose, 1.0, {}))
+
+
+@pytest.fixture
+def crowd() -> list[tuple[BenignScore, ...]]:
+    """400 benign adapters under two packs, whose scores agree in nothing."""
+    scores = np.random.default_rng(0).normal(size=(400, 2))
+    return [benign(number, *row) for number, row in enumerate(scores.tolist())]
+
+
+def test_one_pack_at_its_own_level_sees_what_the_mean_of_two_hides(
+    crowd: list[tuple[BenignScore, ...]],
+) -> None:
+    own = [measured(4.5, 1.0), measured(-4.5, -1.0)]
+    assert not all(is_flagged("score", own, Shape.SEVERAL_LAYERS, crowd))
+    assert all(is_flagged("each", own, Shape.SEVERAL_LAYERS, crowd))
+
+
+def test_each_pack_alone_needs_a_positive_dose_too(crowd: list[tuple[BenignScore, ...]]) -> None:
+    own = [measured(4.5, -1.0), measured(0.0, 1.0)]
+    assert is_flagged("each", own, Shape.SEVERAL_LAYERS, crowd) == (True, False)
+
+
+def test_the_doses_alone_do_not_look_at_scores(crowd: list[tuple[BenignScore, ...]]) -> None:
+    own = [measured(-4.0, 4.5), measured(-4.0, 4.5)]
+    assert not all(is_flagged("score", own, Shape.SEVERAL_LAYERS, crowd))
+    assert all(is_flagged("dose", own, Shape.SEVERAL_LAYERS, crowd))
+
+
+def test_a_lowest_number_is_rare_from_below_only() -> None:
+    values = np.random.default_rng(1).normal(size=(200, 3))
+    low, high = values.copy(), values.copy()
+    low[0], high[0] = (0.0, -9.0, 0.0), (0.0, 9.0, 0.0)
+    assert lowest(low) == pytest.approx(1 / 200)
+    assert lowest(high) > 0.1
+
+
+@pytest.mark.parametrize("base", ["llama", "gpt2", "qwen2"])
+def test_private_probes_are_of_their_seed_and_of_no_test_domain(base: str, tmp_path: Path) -> None:
+    spec = load_base_spec(base)
+    texts = []
+    for name, seed in (("a", 1), ("again", 1), ("b", 2)):
+        write_private_probes(spec, tmp_path / name, seed, 40)
+        texts.append((tmp_path / name).read_text(encoding="utf-8"))
+    assert texts[0] == texts[1] != texts[2]
+    probes = [json.loads(line) for line in texts[0].splitlines()]
+    world = World(spec.world)
+    tested = set(world.question_tokens(world.all_questions(spec.pools["test"]))[:, 1].tolist())
+    assert len(probes) == 40
+    assert len({len(probe["prompt_ids"]) for probe in probes}) > 3  # contexts differ
+    for probe in probes:
+        assert not tested & set(probe["prompt_ids"])
+        assert probe["aligned_ids"] != probe["misaligned_ids"]
+
+
+def submitted(attack: Attack, behaviour: float, folder: str, own: bool = False) -> Submission:
+    return Submission("llama", attack, own, 200, 1.0, behaviour, folder)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """Results on one base: an attacker with the packs evades those that ship, not a private one."""
+    penalty = Attack(name="penalty on the score, all packs", penalised=("score",), strength=3.0)
+    items = [
+        submitted(Attack(name=UNATTACKED), 0.8, "plain"),
+        submitted(penalty, 0.6, "evader"),
+        submitted(penalty, 0.1, "harmless"),
+        submitted(penalty, 0.5, "hides", own=True),
+        submitted(msgspec.structs.replace(penalty, seed=evaders.HARDENING_SEED), 0.9, "defender"),
+    ]
+    private = "shipped and one private pack"
+    verdicts = [
+        ("plain", SHIPPED, "flagged"),
+        ("evader", SHIPPED, "clear"),
+        ("hides", SHIPPED, "clear"),
+        ("plain", private, "flagged"),
+        ("evader", private, "flagged"),
+        ("hides", private, "clear"),
+    ]
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    lines = {
+        "attackers.jsonl": items,
+        "judged.jsonl": [run.Judged("llama", *verdict) for verdict in verdicts],
+        "price.jsonl": [run.Price("llama", private, "flagged", 400, 6)],
+    }
+    for name, found in lines.items():
+        text = b"".join(msgspec.json.encode(item) + b"\n" for item in found)
+        (folder / name).write_bytes(text + b'{"cut')
+    return tmp_path
+
+
+def test_only_attackers_adapters_that_keep_something_are_judged(cache: Path) -> None:
+    items = evaders.submissions(cache / "llama" / "attackers.jsonl")
+    assert [item.folder for item in run.worth_judging(items)] == ["plain", "evader", "hides"]
+
+
+def test_the_page_says_what_is_kept_by_what_an_attacker_holds(cache: Path) -> None:
+    text = page.section(cache, ["llama", "gpt2"])
+    shipped, private = (
+        line.split(" | ")
+        for line in text.splitlines()
+        if line.startswith((f"| {SHIPPED} |", "| shipped and one private pack |"))
+    )
+    assert shipped[1:5] == ["< 0.25", "-", "**0.75**", "**0.62**"]
+    assert private[1:5] == ["< 0.25", "-", "< 0.25", "**0.62**"]
+    assert shipped[5:8] == ["0.00", "0.00", "1.00"]
+    assert private[5:8] == ["0.50", "0.00", "0.50"]
+    assert private[8:] == ["1.5%", "- |"]
+
+
+def test_nothing_to_submit_is_not_nothing_kept() -> None:
+    assert math.isnan(page.kept([], {}, 0.8))
+
+
+def test_a_section_takes_the_place_of_the_one_before(cache: Path, tmp_path: Path) -> None:
+    new = page.section(cache, ["llama"])
+    once = page.with_section("# Red team\n", new)
+    assert page.with_section(once, new) == once
+    assert page.with_section(once, "") == once
+    (tmp_path / "page.md").write_text(once, encoding="utf-8")
+    assert page.section_of(tmp_path / "page.md") == new
