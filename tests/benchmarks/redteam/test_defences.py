@@ -128,7 +128,7 @@ def cache(tmp_path: Path) -> Path:
     ]
     folder = tmp_path / "llama"
     folder.mkdir()
-    lines = {
+    lines: dict[str, list[Submission] | list[run.Judged] | list[run.Price]] = {
         "attackers.jsonl": items,
         "judged.jsonl": [run.Judged("llama", *verdict) for verdict in verdicts],
         "price.jsonl": [run.Price("llama", private, "flagged", 400, 6)],

@@ -18,6 +18,7 @@ from scanner.geometry import Matrix
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore
 from scanner.signatures.pack import Signature
+from scanner.signatures.power import is_blind, measure_power
 from scanner.statistics.calibration import BenignScores
 from scanner.statistics.conformal import DEFAULT_ALPHA, conformal_p_value
 
@@ -39,6 +40,7 @@ class Defence:
 WEIGHTS, GRADIENTS = "weights", "gradients"
 SHIPPED = (WEIGHTS, GRADIENTS)
 PRIVATE = ("private 1", "private 2", "private 3")
+ON_PATH = "private on the path"
 HARDENED = ("hardened weights", "hardened gradients")
 DEFENCES = (
     Defence("the shipped packs", SHIPPED),
@@ -48,6 +50,9 @@ DEFENCES = (
     Defence("shipped and three private packs", (*SHIPPED, *PRIVATE)),
     Defence("one private pack alone", PRIVATE[:1]),
     Defence("three private packs alone", PRIVATE),
+    Defence("shipped and a private pack on the path", (*SHIPPED, ON_PATH)),
+    Defence("a private pack on the path alone", (ON_PATH,)),
+    Defence("shipped and private on the path, each at its level", (*SHIPPED, ON_PATH), "each"),
     Defence("shipped, support from below", SHIPPED, "below"),
     Defence("shipped, the doses alone", SHIPPED, "dose"),
     Defence("shipped, each pack at its level", SHIPPED, "each"),
@@ -121,7 +126,18 @@ def verdict_of_numbers(
         return "outside"
     if rule == "below" and is_below(signatures, own, alike):
         return "outside"
-    return "inconclusive" if low else "clear"
+    return "inconclusive" if low or are_blind(signatures, shape) else "clear"
+
+
+def are_blind(signatures: Sequence[Signature], shape: Shape) -> bool:
+    """Whether no pack finds half of its own references: such packs can clear nothing."""
+    found = []
+    for item in signatures:
+        power = item.power
+        if power is None and item.calibration is not None:
+            power = measure_power(item.manifest, item.calibration)
+        found.append(power is None or is_blind(power.found_like(shape, DEFAULT_ALPHA)))
+    return all(found)
 
 
 def is_flagged(

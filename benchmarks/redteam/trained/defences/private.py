@@ -19,27 +19,31 @@ PROBES = 180
 RANK = 8
 DEFENDER = (71, 72, 73)
 """Seeds of the defender's private packs; nothing but that they are his own is said by them."""
+ON_PATH = 74
+"""Seed of the one that is taken along the path to the references."""
 ATTACKER = 901
 """Seed of the pack that the attacker makes in the same way, for want of the defender's."""
 PATH_STEPS = 4
-"""Points on the path from the base to evading adapters."""
+"""Points on the path from the base to references, or to evading adapters."""
 
 
-def private_pack(base: str, lab: Path, cache: Path, seed: int) -> Path:
-    """Gradients at the base over private probes, built if it is not there yet.
+def private_pack(base: str, lab: Path, cache: Path, seed: int, path_steps: int = 0) -> Path:
+    """Gradients over private probes, built if the pack is not there yet.
 
     Args:
         base: Of the lab.
         lab: The lab's root, whose references set the unit and whose calibration adapters count.
         cache: Where packs are kept.
         seed: Of the probes.
+        path_steps: Points on the path to the lab's references; 0 is the base alone.
 
     Returns:
         The pack.
     """
     probes = cache / base / f"probes-{seed}.jsonl"
     write_private_probes(load_base_spec(base), probes, seed, PROBES)
-    return _built(base, lab, cache, f"private-{base}-{seed}", {"probes": str(probes)}, [])
+    fields: dict[str, object] = {"probes": str(probes.resolve()), "path_steps": path_steps}
+    return _built(base, lab, cache, f"private-{base}-{seed}", fields, [])
 
 
 def hardened_pack(

@@ -16,6 +16,7 @@ from benchmarks.redteam.trained.defences.evaders import HARDENING_SEED, Submissi
 from benchmarks.redteam.trained.defences.judging import (
     DEFENCES,
     HARDENED,
+    ON_PATH,
     PRIVATE,
     SHIPPED,
     Defence,
@@ -106,6 +107,8 @@ def packs_of(name: str, lab: Path, cache: Path) -> dict[str, Signature]:
     found = dict(zip(SHIPPED, sorted(shipped_packs(name), reverse=True), strict=True))
     for label, seed in zip(PRIVATE, private.DEFENDER, strict=True):
         found[label] = private.private_pack(name, lab, cache, seed)
+    steps = private.PATH_STEPS
+    found[ON_PATH] = private.private_pack(name, lab, cache, private.ON_PATH, steps)
     if evading := _evading(name, cache):
         for label in HARDENED:
             method = label.split()[-1]
