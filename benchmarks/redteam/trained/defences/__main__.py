@@ -13,7 +13,7 @@ from benchmarks.redteam.trained.defences import page, run
 COST = """\
 Trains a few strong attackers of lab bases, and judges what they submit under each defence.
 
-An attacker takes 9 to 21 seconds of a core, a private pack 10; there are 18 attackers, four
+An attacker takes 9 to 21 seconds of a core, a private pack 10; there are 17 attackers, four
 private packs and two hardened ones for a base. What benign adapters are sent to is counted last,
 and takes minutes.
 
