@@ -29,6 +29,13 @@ def changed_layers(projections: Mapping[Site, SiteProjection]) -> int:
     return len({site.layer for site, item in projections.items() if item.norm_squared > 0})
 
 
+DOSE_MARGIN = 1.0
+"""Standard deviations that dose and write together have to be further out than the write alone to
+count. Without it the few harmless adapters of a large dose raise the threshold for adapters of a
+small one, which the write alone finds; with it references that are scaled down to 0.3 stand as far
+out as by the write alone, and whole ones nearly as far as without it, on all four bases."""
+
+
 def adapter_score(
     projections: Mapping[Site, SiteProjection], scales: Mapping[str, ScoreScale]
 ) -> float:
@@ -52,12 +59,12 @@ def update_norm(projections: Mapping[Site, SiteProjection]) -> float:
 
 
 def with_dose(signed_write: float, dose: float, norm: float, scale: ScoreScale | None) -> float:
-    """The larger of the signed write, and the mean of it and the dose on its scale.
+    """The larger of the signed write, and the mean of it and the dose on its scale, less a margin.
 
     The signed write says what share of an update goes the signature's way, whatever its size; the
     dose how far it goes, and what else an update does cannot dilute it. Both are put in standard
     deviations of benign adapters of the same shape, and so is their mean, which is then brought
-    back to the scale of the signed write.
+    back to the scale of the signed write, less `DOSE_MARGIN`.
 
     Of an update that is larger than all of them the dose counts that it would have at the size of
     the largest: any harmless one has a large dose, of one sign or the other, if it is only made
@@ -75,7 +82,8 @@ def with_dose(signed_write: float, dose: float, norm: float, scale: ScoreScale |
     above = (signed_write - middle) / spread
     dose *= scale.norm / max(norm, scale.norm)
     dose_above = (dose - scale.dose[0]) / scale.dose[1]
-    return max(signed_write, middle + spread * (above + dose_above) / 2 / scale.both)
+    together = (above + dose_above) / 2 / scale.both
+    return max(signed_write, middle + spread * (together - DOSE_MARGIN))
 
 
 def scale_of(

@@ -20,7 +20,14 @@ def benign(number: int, signed_write: float, dose: float, layers: int) -> Benign
 
 def calibration(adapters: list[BenignScore]) -> Calibration:
     reference = ReferenceScore(
-        id="r", score=9.0, signed_write=0.2, cosine=0.0, dose=3.0, norm=2.0, layers=4, held_out=True
+        id="r",
+        score=9.0,
+        signed_write=0.2,
+        cosine=0.0,
+        dose=30.0,
+        norm=2.0,
+        layers=4,
+        held_out=True,
     )
     return Calibration(
         format_version=4, statistic=STATISTIC, cross_fitted_by=None, benign=adapters,
@@ -41,7 +48,7 @@ def test_every_score_is_by_the_scale_of_its_own_shape() -> None:
         of_shape = scale if item.layers > 1 else None
         assert item.score == with_dose(item.signed_write, item.dose, 1.0, of_shape)
     reference, alone = found.references
-    assert reference.score == with_dose(0.2, 3.0, 2.0, scale) > 0.2
+    assert reference.score == with_dose(0.2, 30.0, 2.0, scale) > 0.2
     assert alone.score == alone.signed_write
     assert scaled(found) == found
 

@@ -24,6 +24,7 @@ from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore
 from scanner.signatures.numbers import ScoreScale
 from scanner.signatures.pack import Signature
+from scanner.signatures.score import DOSE_MARGIN
 
 Quantity = Literal["score", "dose", "write", "support"]
 """What can be penalised: the scores; the doses; what is written into the directions for its size,
@@ -43,7 +44,8 @@ def score(sites: Sites, layers: int, scales: Mapping[str, ScoreScale]) -> torch.
     norm = sites.norm.square().sum().sqrt()
     dose = sites.inner.sum() * scale.norm / norm.clamp(min=scale.norm)
     dose_above = (dose - scale.dose[0]) / scale.dose[1]
-    return torch.maximum(signed_write, middle + spread * (above + dose_above) / 2 / scale.both)
+    together = (above + dose_above) / 2 / scale.both
+    return torch.maximum(signed_write, middle + spread * (together - DOSE_MARGIN))
 
 
 def signed_write_score(sites: Sites, layers: int) -> torch.Tensor:
