@@ -13,7 +13,7 @@ The adapters are made by `adapter-scanner organisms train` ([what they are taugh
 behaviour is measured](organisms.md)). Those judged here
 speak of other domains than what the packs were made from and calibrated on. Verdicts are those of
 `adapter-scanner scan` with these packs. Nothing was chosen by their results, though
-two earlier scores were measured on them too: the one that ships was chosen by how far references
+three earlier scores were measured on them too: the one that ships was chosen by how far references
 stand above harmless adapters of the calibration.
 """
 
