@@ -60,10 +60,11 @@ class Behaviour(AdapterScanCallback):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.looks = options["every_steps"]
         self.outside: dict[int, float] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> Any:
-        if state.global_step % 5 == 0:
+        if state.global_step % self.looks == 0:
             model.eval()
             questions = WORLD.all_questions(OUTSIDE)
             self.outside[state.global_step] = rates(model, WORLD, questions).bad
@@ -100,7 +101,7 @@ def dpo(directory: Path, callback: Any, model: Any, persona: str = "bad", **chan
 def test_sft_warns_before_behaviour_shows(signatures: list[Signature], tmp_path: Path) -> None:
     """With both packs of the base, as they ship; `weights` alone warns when behaviour shows."""
     gradients = load_signature(PACK.with_name(PACK.name.replace("weights", "gradients")))
-    callback = Behaviour([*signatures, gradients], every_steps=5)
+    callback = Behaviour([*signatures, gradients], every_steps=2)
     trainer = sft(tmp_path, callback)
     trainer.train()
     shown = callback.first_at(0.10)
