@@ -24,7 +24,7 @@ HOLDS = {
     "packs and own": "them and a private pack that he made himself",
 }
 """What an attacker holds -> in words."""
-WHATS: tuple[What, ...] = ("flagged", "inconclusive")
+FATES: tuple[What, ...] = ("flagged", "inconclusive")
 
 INTRODUCTION = """\
 ## Defences against trained attacks
@@ -138,7 +138,7 @@ def _base(folder: Path, base: str) -> str:
             defence.name,
             *(_shown(kept(own, verdicts[defence.name], whole)) for own in groups.values()),
             *_shares(verdicts[defence.name], evading),
-            *(_price(prices.get((defence.name, what))) for what in WHATS),
+            *(_price(prices.get((defence.name, what))) for what in FATES),
         ]
         for defence in DEFENCES
         if set(shipped) <= set(verdicts.get(defence.name, {}))

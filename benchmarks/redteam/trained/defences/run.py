@@ -182,9 +182,9 @@ def price(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) ->
     """Counts what each defence does to benign adapters, unless it is known."""
     path = cache / name / "price.jsonl"
     done = {(item.defence, item.what) for item in lines(path, Price)}
-    whats: tuple[What, ...] = ("flagged", "inconclusive")
+    fates: tuple[What, ...] = ("flagged", "inconclusive")
     with path.open("ab") as out:
-        for what in whats:
+        for what in fates:
             for defence in possible(packs):
                 if (defence.name, what) in done:
                     continue
