@@ -54,10 +54,11 @@ the hardened ones are not nulled. A pack that finds less than half of its own re
 nothing: alone it makes everything `inconclusive`, harmless adapters too, and that is no defence.
 These are models of about a million parameters.
 
-On llama no defence takes the best evader. A private gradient at the base sees it (a dose of 0.93,
-where the shipped gradients say 0.24), but one benign adapter in twenty has 0.95 or more there and
-the pack finds 6 of its 24 references; one on the path finds 21, and the evader hides from it too,
-unseen. What a few evaders write, or the path to them, sets only some of the others apart.
+On llama no defence takes the best evader. What hides from the packs that ship hides from private
+gradients too, at the base or on the path, though it never saw them; those at the base alone also
+send four benign adapters in ten to `inconclusive`. Gradients on the path to a few evaders, with a
+level for each pack, flag a fifth of the others and set a third apart. An attacker who holds no pack
+of the defender's keeps less than 0.25 wherever the shipped ones are among those that judge.
 """
 
 
