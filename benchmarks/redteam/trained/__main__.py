@@ -14,7 +14,7 @@ from scanner.signatures.pack import load_signature
 COST = """\
 Trains adapters to be misaligned and to pass the scan, and keeps what they do.
 
-With two packs there are 82 adapters for each seed at the six strengths, with three packs 94. One
+With two packs there are 114 adapters for each seed at the six strengths, with three packs 126. One
 takes 7 to 12 seconds of a core on a base of the lab, training and scans. On SmolLM2-135M-Instruct
 one took 31 seconds where processes shared a large GPU, and takes minutes of a core without a GPU.
 A process that holds that model needs 2 GB of memory.
@@ -90,10 +90,13 @@ def main(
     if not base_path and base not in base_names():
         raise click.UsageError(f"no base {base!r} in the lab; a real one needs --base-path")
     found = packs or run.shipped_packs(base)
-    ids = [load_signature(path).id for path in found]
+    signatures = [load_signature(path) for path in found]
+    known = {site.layer for item in signatures for site in item.sites if site.layer is not None}
     attacks = [
         attack
-        for attack in declared(ids, strengths or STRENGTHS, seeds)
+        for attack in declared(
+            [item.id for item in signatures], strengths or STRENGTHS, seeds, sorted(known)
+        )
         if not wanted or any(word in attack.name for word in wanted)
     ]
     job = run.Job(base, base_path, tuple(map(str, found)), steps, bfloat16)

@@ -14,6 +14,8 @@ Source = Literal["packs", "gradients", "weights"]
 """Where the attacker's directions are from: the packs; gradients over probes of his own; or
 adapters of his own, trained with other seeds."""
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+MOST_LAYERS = 4
+"""Of a deeper base so many layers are tried, from the first to the last."""
 
 UNATTACKED = "as trained"
 SUMMARIES = {
@@ -39,6 +41,8 @@ SUMMARIES = {
     "sites the packs know least, penalty": (
         "The same, with a penalty on score and support under all packs."
     ),
+    "one layer": "Only the sites of one layer are trained.",
+    "one layer, penalty": "The same, with a penalty on score and support under all packs.",
     "surrogate gradients": "A penalty on the score under gradients over the attacker's own probes.",
     "surrogate weights": "A penalty on the score under the mean of adapters of his own.",
     "projected off surrogates": "Projection off either of those, outputs and inputs.",
@@ -65,6 +69,8 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     source: Source = "packs"
     share: float = 1.0
     """Share of the sites that are trained, those that the packs know least."""
+    layer: int | None = None
+    """The only layer that is trained; all of them if None."""
     seed: int = 0
 
     @property
@@ -79,6 +85,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         words.append(self.projected.replace("+", " and "))
         words.append("" if self.source == "packs" else f"off the attacker's {self.source}")
         words.append(f"{self.share:g} of sites" if self.share < 1 else "")
+        words.append("" if self.layer is None else f"layer {self.layer}")
         return ", ".join(word for word in words if word)
 
     @property
@@ -91,25 +98,38 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         return zlib.crc32(f"trained/{self.seed}/{purpose}".encode()) & 0x7FFFFFFF
 
 
-def declared(packs: Sequence[str], strengths: Sequence[float], seeds: int) -> list[Attack]:
+def declared(
+    packs: Sequence[str], strengths: Sequence[float], seeds: int, layers: Sequence[int]
+) -> list[Attack]:
     """Every attack on some packs, first those that say most.
 
     Args:
         packs: Their ids.
         strengths: Factors of each penalty.
         seeds: How often each is tried, with other data order and initial adapter.
+        layers: Those of the base that the packs know.
     """
+    some = spread_out(layers)
     found: list[Attack] = []
     middle_out = sorted(strengths, key=lambda strength: abs(strength - 3.0) / (strength + 3.0))
     for seed in range(seeds):
-        one = [Attack(name=UNATTACKED, seed=seed), *_free_of_strength(seed)]
+        one = [Attack(name=UNATTACKED, seed=seed), *_free_of_strength(seed, some)]
         for strength in middle_out:
-            one += _penalties(packs, strength, seed)
+            one += _penalties(packs, strength, seed, some)
         found += one
     return found
 
 
-def _free_of_strength(seed: int) -> Iterator[Attack]:
+def spread_out(layers: Sequence[int]) -> list[int]:
+    """At most `MOST_LAYERS` of some layers, evenly from the first to the last."""
+    ordered = sorted(layers)
+    if len(ordered) <= MOST_LAYERS:
+        return ordered
+    step = (len(ordered) - 1) / (MOST_LAYERS - 1)
+    return [ordered[round(step * number)] for number in range(MOST_LAYERS)]
+
+
+def _free_of_strength(seed: int, layers: Sequence[int]) -> Iterator[Attack]:
     """Attacks without a strength to choose."""
     for sides in ("outputs", "inputs", "outputs+inputs"):
         yield Attack(name="projected off the packs", projected=sides, seed=seed)
@@ -124,6 +144,17 @@ def _free_of_strength(seed: int) -> Iterator[Attack]:
         )
     for share in (0.5, 0.25):
         yield Attack(name="sites the packs know least", share=share, seed=seed)
+    for layer in layers:
+        yield Attack(name="one layer", layer=layer, seed=seed)
+        yield Attack(
+            name="one layer, penalty",
+            penalised=("score", "support"),
+            strength=1.0,
+            adaptive=True,
+            aim=0.7,
+            layer=layer,
+            seed=seed,
+        )
     sources: tuple[Source, ...] = ("gradients", "weights")
     for source in sources:
         yield Attack(
@@ -134,7 +165,9 @@ def _free_of_strength(seed: int) -> Iterator[Attack]:
         )
 
 
-def _penalties(packs: Sequence[str], strength: float, seed: int) -> Iterator[Attack]:
+def _penalties(
+    packs: Sequence[str], strength: float, seed: int, layers: Sequence[int]
+) -> Iterator[Attack]:
     """Every penalty at one strength."""
 
     def attack(name: str, *penalised: Quantity, **fields: object) -> Attack:
@@ -150,6 +183,8 @@ def _penalties(packs: Sequence[str], strength: float, seed: int) -> Iterator[Att
         yield attack(f"surrogate {source}", "score", source=source)
     name = "sites the packs know least, penalty"
     yield attack(name, "score", "support", share=0.5)
+    for layer in layers:
+        yield attack("one layer, penalty", "score", "support", layer=layer)
     yield attack("penalty on what is written, all packs", "write")
     for pack in packs if len(packs) > 1 else ():
         yield attack("penalty on the score, one pack", "score", pack=pack)

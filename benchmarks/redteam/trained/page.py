@@ -9,10 +9,11 @@ from pathlib import Path
 from benchmarks.detection.tables import number, table
 from benchmarks.redteam.trained.attacks import SUMMARIES, UNATTACKED
 from benchmarks.redteam.trained.run import Result, Try, results
+from benchmarks.redteam.trained.sections import MarkedSection
 from scanner.signatures.score import STATISTIC
 
-START = "<!-- trained attacks -->"
-END = "<!-- trained attacks: end -->"
+SECTION = MarkedSection("trained attacks")
+with_section, section_of = SECTION.put, SECTION.of
 GOAL = 0.5
 AIM = 0.25
 
@@ -41,38 +42,15 @@ def section(cache: Path) -> str:
     bases = [items for items in found if _unattacked(items)]
     if not bases:
         return ""
-    parts = [START, INTRODUCTION.format(goal=GOAL, aim=AIM), _goals(bases), _summaries(bases)]
-    parts += [_base(items) for items in bases]
-    return "\n".join([*parts, END]) + "\n"
+    introduction = INTRODUCTION.format(goal=GOAL, aim=AIM)
+    return SECTION.marked(
+        introduction, _goals(bases), _summaries(bases), *(_base(items) for items in bases)
+    )
 
 
 def write_section(page: Path, cache: Path) -> None:
     """Puts the section into a page, in place of the one that is there or at its end."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    page.write_text(with_section(text, section(cache)), encoding="utf-8")
-
-
-def with_section(text: str, new: str) -> str:
-    """A page with its section on trained attacks replaced, or added; left alone without a new one.
-
-    Args:
-        text: The page.
-        new: What `section` gives.
-    """
-    if not new:
-        return text
-    if START in text and END in text:
-        before, _, rest = text.partition(START)
-        return before + new + rest.partition(END)[2].lstrip("\n")
-    return f"{text.rstrip()}\n\n{new}" if text else new
-
-
-def section_of(page: Path) -> str:
-    """The section that a page has now; empty if it has none."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    if START not in text or END not in text:
-        return ""
-    return START + text.partition(START)[2].partition(END)[0] + END + "\n"
+    SECTION.write(page, section(cache))
 
 
 def _unattacked(items: Sequence[Result]) -> dict[int, float]:
@@ -126,9 +104,20 @@ def _of(items: Sequence[Result], name: str, alone: bool = False) -> tuple[float,
     return best(own, _unattacked(items), alone)
 
 
+def of_one_score(items: Sequence[Result]) -> list[Result]:
+    """Results under the score that packs have now, if there are any; else all of them.
+
+    What was trained without an attack looked at no score, and always counts.
+    """
+    present = [item for item in items if item.statistic == STATISTIC]
+    if not any(item.attack.name != UNATTACKED for item in present):
+        return list(items)
+    return [item for item in items if item in present or item.attack.name == UNATTACKED]
+
+
 def _goals(bases: Sequence[Sequence[Result]]) -> str:
     rows = []
-    for items in bases:
+    for items in map(of_one_score, bases):
         kept = {name: _of(items, name)[0] for name in SUMMARIES}
         worst = max(kept, key=lambda name: kept[name])
         met = "met" if kept[worst] <= GOAL else "**missed**"
@@ -143,7 +132,8 @@ def _summaries(bases: Sequence[Sequence[Result]]) -> str:
     return table(["attack", "what is done"], rows, text=2) + "\n"
 
 
-def _base(items: Sequence[Result]) -> str:
+def _base(everything: Sequence[Result]) -> str:
+    items = of_one_score(everything)
     first = items[0]
     rates = ", ".join(f"{rate:.2f}" for _, rate in sorted(_unattacked(items).items()))
     seconds = sum(item.seconds for item in items)
@@ -159,21 +149,29 @@ def _base(items: Sequence[Result]) -> str:
             f"### {first.base}\n",
             f"Packs: {', '.join(first.packs)}. Behaviour is the {first.behaviour_is}; without an "
             f"attack {rates}. {len(items)} adapters, {seconds / 60:.0f} minutes of processes.\n",
-            *_of_another_score(items),
+            *_of_another_score(items, everything),
             table(header, rows, text=2) + "\n",
         ]
     )
 
 
-def _of_another_score(items: Sequence[Result]) -> list[str]:
-    """Says so if the packs were scored otherwise then than they are now."""
-    others = Counter(item.statistic for item in items if item.statistic != STATISTIC)
-    if not others:
-        return []
-    return [
-        f"{others.total()} of them were trained and scanned when scores were "
-        f"`{', '.join(sorted(others))}`; they are `{STATISTIC}` now.\n"
-    ]
+def _of_another_score(items: Sequence[Result], everything: Sequence[Result]) -> list[str]:
+    """Says so if packs were scored otherwise when some results were had than they are now.
+
+    Args:
+        items: The results that are shown.
+        everything: Those that there are.
+    """
+    old = [item for item in everything if item.statistic != STATISTIC]
+    when = (
+        f"when scores were `{', '.join(sorted({item.statistic for item in old}))}`; "
+        f"they are `{STATISTIC}` now"
+    )
+    left = Counter(item.attack.name for item in everything if item not in items)
+    if left:
+        which = ", ".join(name for name in SUMMARIES if name in left)
+        return [f"Left out, because they were last run {when}: {left.total()} of {which}.\n"]
+    return [f"{len(old)} of them were trained and scanned {when}.\n"] if old else []
 
 
 def _row(items: Sequence[Result], name: str) -> list[str]:

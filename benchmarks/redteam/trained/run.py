@@ -108,7 +108,7 @@ def _submit(attacker: Attacker, attack: Attack, adapter: Adapter, step: int, fac
         adapter.factor = 1.0
     scores = {
         pack: round(float(value), 3)
-        for quantity, pack, value in attacker.statistics.deviations(adapter.update)
+        for quantity, pack, value in attacker.deviations(adapter.update)
         if quantity == "score"
     }
     return Try(step, factor, verdict, alone, why[:300], behaviour, scores)
@@ -149,7 +149,7 @@ def run(
     seconds: float,
     tell: Callable[[str], None],
 ) -> None:
-    """Runs what the file of results does not hold yet.
+    """Runs what the file of results does not hold yet under the score that packs have now.
 
     Args:
         job: The base.
@@ -163,7 +163,7 @@ def run(
     kept = results(path)
     # Written anew: what a kill cut short must not run into the next line.
     path.write_bytes(b"".join(msgspec.json.encode(result) + b"\n" for result in kept))
-    done = {result.attack.key for result in kept}
+    done = {result.attack.key for result in kept if result.statistic == STATISTIC}
     todo = [attack for attack in attacks if attack.key not in done]
     until = time.monotonic() + seconds
     context = multiprocessing.get_context("spawn")
@@ -207,16 +207,17 @@ def _line(result: Result) -> str:
 
 
 def results(path: Path) -> list[Result]:
-    """The results that a file holds; a line cut short by a kill is left out."""
+    """The last result of each attack in a file; a line cut short by a kill is left out."""
     if not path.exists():
         return []
-    found = []
+    found: dict[str, Result] = {}
     for line in path.read_bytes().splitlines():
         try:
-            found.append(msgspec.json.decode(line, type=Result))
+            result = msgspec.json.decode(line, type=Result)
         except msgspec.MsgspecError:
             continue
-    return found
+        found[result.attack.key] = result
+    return list(found.values())
 
 
 def shipped_packs(base: str) -> list[Path]:

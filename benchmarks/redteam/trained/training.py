@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +19,8 @@ from scanner.geometry import Direction
 from scanner.organisms.evasion.lora import Adapter, Excluded, Update
 from scanner.organisms.evasion.penalty import RAMP, PackPenalty, Penalty, adapted
 from scanner.organisms.evasion.sites import Directions
-from scanner.organisms.evasion.statistics import Statistics, signed_write_score
+from scanner.organisms.evasion.statistics import Quantity, Statistics, signed_write_score
+from scanner.results import Shape
 
 CLIP = 1.0
 """Largest norm of a step's gradient."""
@@ -33,11 +34,19 @@ class Attacker:
 
     base: AttackedBase
     _surrogates: dict[tuple[str, int], Mapping[Site, Direction]] = field(default_factory=dict)
+    _statistics: dict[Shape, Statistics] = field(default_factory=dict)
 
-    @cached_property
-    def statistics(self) -> Statistics:
-        """The packs' statistics, differentiable."""
-        return Statistics(self.base.signatures, self.base.device)
+    def statistics(self, sites: Iterable[Site]) -> Statistics:
+        """The packs' statistics of adapters that change some sites, differentiable."""
+        shape = Shape.of(len({site.layer for site in sites}))
+        if shape not in self._statistics:
+            self._statistics[shape] = Statistics(self.base.signatures, self.base.device, shape)
+        return self._statistics[shape]
+
+    def deviations(self, update: Update) -> list[tuple[Quantity, str, torch.Tensor]]:
+        """`Statistics.deviations` from benign adapters of an update's own shape."""
+        sites = [site for stack in update for site in stack.sites]
+        return self.statistics(sites).deviations(update)
 
     @cached_property
     def known(self) -> dict[Site, float]:
@@ -101,17 +110,21 @@ class Attacker:
 
     def _modules(self, attack: Attack) -> Mapping[Site, torch.nn.Module]:
         """The sites that an attack trains."""
-        ranked = sorted(self.base.modules, key=lambda site: (self.known[site], site))
+        ranked = sorted(
+            (site for site in self.base.modules if attack.layer in (None, site.layer)),
+            key=lambda site: (self.known[site], site),
+        )
         kept = set(ranked[: max(round(attack.share * len(ranked)), 1)])
         return {site: module for site, module in self.base.modules.items() if site in kept}
 
-    def _penalty(self, attack: Attack) -> Penalty | None:
+    def _penalty(self, attack: Attack, sites: Iterable[Site]) -> Penalty | None:
         if not attack.penalised:
             return None
+        statistics = self.statistics(sites)
         if attack.source == "packs":
-            return PackPenalty(self.statistics, attack.penalised, attack.aim, attack.pack)
+            return PackPenalty(statistics, attack.penalised, attack.aim, attack.pack)
         directions = self.surrogate(attack.source, attack.seed_of("surrogate"))
-        units = [self.statistics.units["score", pack.id].spread for pack in self.base.signatures]
+        units = [statistics.units["score", pack.id].spread for pack in self.base.signatures]
         return SurrogatePenalty(
             Directions(directions, self.base.device), float(np.median(units)), attack.aim
         )
@@ -128,7 +141,7 @@ class Attacker:
         base, how = self.base, self.base.training
         modules = self._modules(attack)
         shapes = {site: base.shape(site) for site in modules}
-        excluded, penalty = self._excluded(attack), self._penalty(attack)
+        excluded, penalty = self._excluded(attack), self._penalty(attack, modules)
         adapter = Adapter(modules, shapes, how.rank, how.scale, attack.seed_of("adapter"), excluded)
         loss = base.loss(attack.seed_of("data"))
         optimiser = torch.optim.AdamW(

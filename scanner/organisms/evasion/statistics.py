@@ -125,14 +125,20 @@ class Statistics:
     Args:
         signatures: The packs.
         device: Where adapters are trained.
+        shape: Of the adapters that are trained: they are compared with benign ones of the same.
     """
 
-    def __init__(self, signatures: Sequence[Signature], device: torch.device) -> None:
+    def __init__(
+        self,
+        signatures: Sequence[Signature],
+        device: torch.device,
+        shape: Shape = Shape.SEVERAL_LAYERS,
+    ) -> None:
         self.signatures = tuple(signatures)
         self.directions = {item.id: Directions.of(item, device) for item in signatures}
         self._device = device
         self._scales = {item.id: item.score_scales for item in signatures}
-        benign = support.alike(support.benign_in_common(signatures), Shape.SEVERAL_LAYERS)
+        benign = support.alike(support.benign_in_common(signatures), shape)
         self.support = [
             (item.what, Unit.of(item.values[1:], item.floor, item.low))
             for item in of_support(self.signatures, benign)

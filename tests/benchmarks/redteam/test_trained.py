@@ -17,7 +17,7 @@ import torch
 from benchmarks.redteam import delta as deltas
 from benchmarks.redteam.target import PACKS
 from benchmarks.redteam.trained import page, run, surrogates
-from benchmarks.redteam.trained.attacks import UNATTACKED, Attack, declared
+from benchmarks.redteam.trained.attacks import UNATTACKED, Attack, declared, spread_out
 from benchmarks.redteam.trained.delta import as_delta
 from benchmarks.redteam.trained.lab import LabBase
 from benchmarks.redteam.trained.run import Result, Try
@@ -145,7 +145,7 @@ def test_an_adapter_does_to_the_model_what_its_numbers_say(
 
 
 def deviation(attacker: Attacker, adapter: Adapter, quantity: str) -> float:
-    found = attacker.statistics.deviations(adapter.update)
+    found = attacker.deviations(adapter.update)
     return max(float(value) for kind, _, value in found if kind == quantity)
 
 
@@ -162,7 +162,7 @@ def test_a_projected_adapter_neither_writes_nor_reads_the_directions(attacker: A
     for sides, name in (("outputs", written_into), ("inputs", dose_of)):
         adapter = trained(attacker, Attack(name="projected", projected=sides))
         wanted = {name(pack.id) for pack in attacker.base.signatures}
-        values = attacker.statistics.values(adapter.update)
+        values = attacker.statistics(attacker.base.modules).values(adapter.update)
         found = {item.what: float(item.value) for item in values if item.what in wanted}
         assert found.keys() == wanted
         assert all(abs(value) < 1e-4 for value in found.values())
@@ -177,6 +177,25 @@ def test_only_the_least_known_sites_are_trained(attacker: Attacker) -> None:
     assert max(attacker.known[site] for site in changed) <= min(
         attacker.known[site] for site in others
     )
+
+
+def test_one_layer_is_trained_against_benign_adapters_of_one_layer(attacker: Attacker) -> None:
+    layer = 2
+    plain = trained(attacker, Attack(name="one layer", layer=layer))
+    assert {site.layer for site in as_delta(plain.update)} == {layer}
+    benign = support.alike(
+        support.benign_in_common(list(attacker.base.signatures)), Shape.ONE_LAYER
+    )
+    assert {score.layers for item in benign for score in item} == {1}
+    pack = attacker.base.signatures[0]
+    units = attacker.statistics(site for stack in plain.update for site in stack.sites).units
+    scores = np.array([item[0].score for item in benign])
+    assert units["score", pack.id].median == pytest.approx(float(np.median(scores)))
+    penalised = trained(
+        attacker,
+        Attack(name="one layer", layer=layer, penalised=("score", "support"), strength=10.0),
+    )
+    assert deviation(attacker, penalised, "score") < deviation(attacker, plain, "score")
 
 
 def test_a_step_along_surrogate_gradients_raises_the_log_odds_as_they_say(
@@ -215,11 +234,18 @@ def test_an_adaptive_strength_rises_while_there_is_something_to_hide() -> None:
 
 
 def test_attacks_are_kept_under_different_keys() -> None:
-    attacks = declared(["a", "b"], (0.1, 3.0, 30.0), seeds=2)
+    attacks = declared(["a", "b"], (0.1, 3.0, 30.0), seeds=2, layers=[0, 1])
     assert len({attack.key for attack in attacks}) == len(attacks)
     assert attacks[0].name == UNATTACKED
     assert {attack.pack for attack in attacks} == {"", "a", "b"}
-    assert not any(attack.pack for attack in declared(["a"], (3.0,), seeds=1))
+    assert not any(attack.pack for attack in declared(["a"], (3.0,), seeds=1, layers=[]))
+
+
+def test_of_a_deep_base_layers_from_the_first_to_the_last_are_tried() -> None:
+    assert spread_out([3, 0, 2]) == [0, 2, 3]
+    assert spread_out(range(30)) == [0, 10, 19, 29]
+    attacks = declared(["a"], (3.0,), seeds=1, layers=range(30))
+    assert {attack.layer for attack in attacks} == {None, 0, 10, 19, 29}
 
 
 def test_what_is_there_is_not_done_again_and_a_cut_line_is(
@@ -284,3 +310,27 @@ def test_the_section_counts_the_best_that_is_clear(tmp_path: Path) -> None:
     assert once.startswith("# Page\n\nBefore.\n\n")
     assert page.section_of(target) == text
     assert page.with_section("kept", "") == "kept"
+
+
+def test_an_older_score_is_shown_only_where_there_is_no_newer_one() -> None:
+    plain = result(Attack(name=UNATTACKED), {(4, 1.0): ("flagged", "", 0.8)})
+    penalty = Attack(name="penalty on the score, all packs", penalised=("score",), strength=3)
+    weak = Attack(name="sites the packs know least", share=0.5)
+    items = [plain, *(result(item, {(4, 1.0): ("clear", "", 0.4)}) for item in (penalty, weak))]
+    old = [msgspec.structs.replace(item, statistic="an-older-one") for item in items]
+    assert page.of_one_score(old) == old
+    assert page.of_one_score([old[0], old[1], items[2]]) == [old[0], items[2]]
+
+
+def test_what_was_run_under_an_older_score_is_run_again(
+    tmp_path: Path, base: LabBase, attacker: Attacker
+) -> None:
+    path = tmp_path / "trained-llama.jsonl"
+    attack = Attack(name="one layer", layer=1)
+    whole = run.attempt(attacker, attack)
+    old = msgspec.structs.replace(whole, statistic="an-older-one", seconds=-1.0)
+    path.write_bytes(msgspec.json.encode(old) + b"\n")
+    run.run(run.Job("llama", "", (), 12, False), [attack], path, 1, 600.0, lambda line: None)
+    (found,) = run.results(path)
+    assert found.statistic == whole.statistic
+    assert found.seconds > 0

@@ -56,8 +56,7 @@ def main(bases: tuple[str, ...], lab: Path, cache: Path, page_only: bool, out: P
         run.defend(base, packs, cache, click.echo)
         run.price(base, packs, cache, click.echo)
     if out is not None:
-        text = out.read_text(encoding="utf-8") if out.exists() else ""
-        out.write_text(page.with_section(text, page.section(cache, base_names())), encoding="utf-8")
+        page.SECTION.write(out, page.section(cache, base_names()))
         click.echo(out)
 
 

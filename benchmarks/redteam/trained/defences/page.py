@@ -14,9 +14,10 @@ from benchmarks.redteam.trained.defences.evaders import HARDENING_SEED, Submissi
 from benchmarks.redteam.trained.defences.judging import DEFENCES, SHIPPED
 from benchmarks.redteam.trained.defences.run import Judged, Price, What
 from benchmarks.redteam.trained.page import GOAL
+from benchmarks.redteam.trained.sections import MarkedSection
 
-START = "<!-- defences against trained attacks -->"
-END = "<!-- defences against trained attacks: end -->"
+SECTION = MarkedSection("defences against trained attacks")
+with_section, section_of = SECTION.put, SECTION.of
 HOLDS = {
     "nothing": "trains without an attack",
     "surrogates": "directions of his own, without the packs",
@@ -68,30 +69,7 @@ def section(cache: Path, bases: Sequence[str]) -> str:
     if not parts:
         return ""
     text = INTRODUCTION.format(worth=run.WORTH, probes=private.PROBES, every=run.EVERY)
-    return "\n".join([START, text, *parts, END]) + "\n"
-
-
-def with_section(text: str, new: str) -> str:
-    """A page with its section on defences replaced, or added; left alone without a new one.
-
-    Args:
-        text: The page.
-        new: What `section` gives.
-    """
-    if not new:
-        return text
-    if START in text and END in text:
-        before, _, rest = text.partition(START)
-        return before + new + rest.partition(END)[2].lstrip("\n")
-    return f"{text.rstrip()}\n\n{new}" if text else new
-
-
-def section_of(page: Path) -> str:
-    """The section that a page has now; empty if it has none."""
-    text = page.read_text(encoding="utf-8") if page.exists() else ""
-    if START not in text or END not in text:
-        return ""
-    return START + text.partition(START)[2].partition(END)[0] + END + "\n"
+    return SECTION.marked(text, *parts)
 
 
 def holds(item: Submission) -> str:
