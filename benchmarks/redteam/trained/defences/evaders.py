@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import torch
@@ -19,6 +20,8 @@ from scanner.signatures.score import STATISTIC
 
 HARDENING_SEED = 500
 """Attacks of this seed and later ones are the defender's own."""
+Own = Literal["none", "at the base", "at the base and on the path"]
+"""Private packs that an attacker makes himself, for want of the defender's."""
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -26,8 +29,8 @@ class Submission(msgspec.Struct, frozen=True):
 
     base: str
     attack: Attack
-    own_packs: bool
-    """Whether the attacker also hides from a private pack that he made himself."""
+    own: Own
+    """Which private packs that he made himself the attacker also hides from."""
     step: int
     factor: float
     behaviour: float
@@ -55,6 +58,7 @@ def attackers() -> list[Attack]:
         penalty("penalty on what is written, all packs", "write", strength=10.0),
         Attack(name="projected off the packs", projected="outputs+inputs"),
         penalty("sites the packs know least, penalty", "score", "support", share=0.5),
+        penalty("one layer, penalty", "score", "support", strength=1.0, layer=2),
         penalty("surrogate gradients", "score", source="gradients"),
         penalty("surrogate weights", "score", source="weights"),
         penalty("penalty on the score, all packs", "score", strength=30.0),
@@ -63,7 +67,7 @@ def attackers() -> list[Attack]:
 
 
 def with_own_packs() -> list[Attack]:
-    """Those who make a private pack themselves, and hide from it as well."""
+    """Those who make private packs themselves, and hide from them as well."""
     names = {
         "penalty on score and support, all packs",
         "just inside score and support, all packs",
@@ -93,14 +97,14 @@ def submissions(path: Path) -> list[Submission]:
 
 
 def train(
-    base: LabBase, attacks: Sequence[Attack], own_packs: bool, cache: Path
+    base: LabBase, attacks: Sequence[Attack], own: Own, cache: Path
 ) -> Iterator[list[Submission]]:
     """Trains what is not there yet, and keeps it.
 
     Args:
         base: The base, with the packs to hide from.
         attacks: The attackers.
-        own_packs: Whether one of those packs is the attacker's.
+        own: Which of those packs are the attacker's.
         cache: Holds `BASE/attackers.jsonl` and the adapters.
 
     Yields:
@@ -114,22 +118,20 @@ def train(
     counts = len(FACTORS) * 2
     attacker = Attacker(base)
     for attack in attacks:
-        done = [item for item in kept if (item.attack, item.own_packs) == (attack, own_packs)]
+        done = [item for item in kept if (item.attack, item.own) == (attack, own)]
         if len(done) >= counts:
             continue
-        found = list(_submit(attacker, attack, own_packs, cache))
+        found = list(_submit(attacker, attack, own, cache))
         with path.open("ab") as out:
             out.write(b"".join(msgspec.json.encode(item) + b"\n" for item in found))
         yield found
 
 
-def _submit(
-    attacker: Attacker, attack: Attack, own_packs: bool, cache: Path
-) -> Iterator[Submission]:
+def _submit(attacker: Attacker, attack: Attack, own: Own, cache: Path) -> Iterator[Submission]:
     base = attacker.base
     assert isinstance(base, LabBase)
     target = base.target
-    name = attack.key + (" | own packs" if own_packs else "")
+    name = attack.key + ("" if own == "none" else f" | own packs {own}")
     label = re.sub(r"[^a-z0-9.]+", "-", name.lower())
     for step, adapter in attacker.train(attack):
         for factor in FACTORS:
@@ -140,4 +142,4 @@ def _submit(
             with torch.no_grad(), adapter.applied():
                 behaviour = round(base.behaviour(), 4)
             adapter.factor = 1.0
-            yield Submission(base.name, attack, own_packs, step, factor, behaviour, folder)
+            yield Submission(base.name, attack, own, step, factor, behaviour, folder)

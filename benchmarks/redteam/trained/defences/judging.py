@@ -41,6 +41,8 @@ WEIGHTS, GRADIENTS = "weights", "gradients"
 SHIPPED = (WEIGHTS, GRADIENTS)
 PRIVATE = ("private 1", "private 2", "private 3")
 ON_PATH = "private on the path"
+NULLED = tuple(f"{name}, nulled" for name in PRIVATE)
+ON_PATH_NULLED = f"{ON_PATH}, nulled"
 HARDENED = ("hardened weights", "hardened gradients")
 DEFENCES = (
     Defence("the shipped packs", SHIPPED),
@@ -53,6 +55,16 @@ DEFENCES = (
     Defence("shipped and a private pack on the path", (*SHIPPED, ON_PATH)),
     Defence("a private pack on the path alone", (ON_PATH,)),
     Defence("shipped and private on the path, each at its level", (*SHIPPED, ON_PATH), "each"),
+    Defence("one nulled private pack alone", NULLED[:1]),
+    Defence("three nulled private packs alone", NULLED),
+    Defence("a nulled private pack on the path alone", (ON_PATH_NULLED,)),
+    Defence("shipped and three nulled private packs", (*SHIPPED, *NULLED)),
+    Defence("shipped and a nulled private pack on the path", (*SHIPPED, ON_PATH_NULLED)),
+    Defence(
+        "shipped and all nulled private packs, each at its level",
+        (*SHIPPED, *NULLED, ON_PATH_NULLED),
+        "each",
+    ),
     Defence("shipped, support from below", SHIPPED, "below"),
     Defence("shipped, the doses alone", SHIPPED, "dose"),
     Defence("shipped, each pack at its level", SHIPPED, "each"),

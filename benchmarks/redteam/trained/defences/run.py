@@ -10,13 +10,15 @@ from typing import Literal, TypeVar
 import msgspec
 
 from benchmarks.organisms.bases import load_base_spec
-from benchmarks.redteam.trained.attacks import UNATTACKED
+from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
 from benchmarks.redteam.trained.defences import evaders, private
-from benchmarks.redteam.trained.defences.evaders import HARDENING_SEED, Submission
+from benchmarks.redteam.trained.defences.evaders import HARDENING_SEED, Own, Submission
 from benchmarks.redteam.trained.defences.judging import (
     DEFENCES,
     HARDENED,
+    NULLED,
     ON_PATH,
+    ON_PATH_NULLED,
     PRIVATE,
     SHIPPED,
     Defence,
@@ -29,7 +31,7 @@ from benchmarks.redteam.trained.lab import LabBase
 from benchmarks.redteam.trained.run import shipped_packs
 from scanner import open_adapter, scan
 from scanner.detection import support
-from scanner.detection.evidence import gather
+from scanner.detection.evidence import Evidence, gather
 from scanner.results import Shape, Verdict
 from scanner.signatures.pack import Signature, load_signature
 from scanner.signatures.recipe import AdapterEntry
@@ -49,6 +51,16 @@ class Judged(msgspec.Struct, frozen=True):
     folder: str
     defence: str
     verdict: str
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """How far one pack sees one adapter of an attacker go."""
+
+    folder: str
+    pack: str
+    """Its name in the tables."""
+    dose: float
+    """1 is the median reference."""
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -81,7 +93,7 @@ def lines(path: Path, kind: type[Line]) -> list[Line]:
 
 
 def attack(name: str, lab: Path, cache: Path, tell: Tell) -> None:
-    """Trains the attackers of a base, those with a private pack of their own, and the defender's.
+    """Trains the attackers of a base, those with private packs of their own, and the defender's.
 
     Args:
         name: The base.
@@ -90,14 +102,22 @@ def attack(name: str, lab: Path, cache: Path, tell: Tell) -> None:
         tell: Told a line after each attacker.
     """
     shipped = shipped_packs(name)
-    own = private.private_pack(name, lab, cache, private.ATTACKER)
+    at_base = private.private_pack(name, lab, cache, private.ATTACKER)
+    steps = private.PATH_STEPS
+    on_path = private.private_pack(name, lab, cache, private.ATTACKER_ON_PATH, steps)
     signature = load_base_spec(name).pools["signature"]
-    for base, attacks, own_packs in (
-        (LabBase(name), evaders.attackers(), False),
-        (LabBase(name, [*shipped, own]), evaders.with_own_packs(), True),
-        (LabBase(name, domains=signature), evaders.of_the_defender(), False),
-    ):
-        for found in evaders.train(base, attacks, own_packs, cache):
+    jobs: list[tuple[LabBase, list[Attack], Own]] = [
+        (LabBase(name), evaders.attackers(), "none"),
+        (LabBase(name, [*shipped, at_base]), evaders.with_own_packs(), "at the base"),
+        (
+            LabBase(name, [*shipped, at_base, on_path]),
+            evaders.with_own_packs(),
+            "at the base and on the path",
+        ),
+        (LabBase(name, domains=signature), evaders.of_the_defender(), "none"),
+    ]
+    for base, attacks, own in jobs:
+        for found in evaders.train(base, attacks, own, cache):
             rates = ", ".join(f"{item.behaviour:.2f}" for item in found)
             tell(f"{name}: {found[0].attack.key}: misaligned {rates}")
 
@@ -109,6 +129,12 @@ def packs_of(name: str, lab: Path, cache: Path) -> dict[str, Signature]:
         found[label] = private.private_pack(name, lab, cache, seed)
     steps = private.PATH_STEPS
     found[ON_PATH] = private.private_pack(name, lab, cache, private.ON_PATH, steps)
+    if private.nulling_set(name, lab):
+        for label, seed in zip(NULLED, private.DEFENDER, strict=True):
+            found[label] = private.private_pack(name, lab, cache, seed, nulled=True)
+        found[ON_PATH_NULLED] = private.private_pack(
+            name, lab, cache, private.ON_PATH, steps, nulled=True
+        )
     if evading := _evading(name, cache):
         for label in HARDENED:
             method = label.split()[-1]
@@ -167,6 +193,7 @@ def defend(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) -
             )
             for item in items
         }
+        _see(found, packs, cache / name / "seen.jsonl")
         for defence in possible(packs):
             for folder, evidence in found.items():
                 if (folder, defence.name) in done:
@@ -176,6 +203,17 @@ def defend(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) -
                 out.write(msgspec.json.encode(judged) + b"\n")
             out.flush()
             tell(f"{name}: judged under {defence.name}")
+
+
+def _see(found: Mapping[str, Evidence], packs: Mapping[str, Signature], path: Path) -> None:
+    """Writes down how far every pack sees every adapter go."""
+    labels = {signature.id: label for label, signature in packs.items()}
+    seen = [
+        Seen(folder, labels[item.signature.id], round(item.dose, 4))
+        for folder, evidence in found.items()
+        for item in evidence.signatures
+    ]
+    path.write_bytes(b"".join(msgspec.json.encode(item) + b"\n" for item in seen))
 
 
 def price(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) -> None:
