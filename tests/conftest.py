@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 
 from scanner.signatures.pack import Signature
+from tests.sharing import longest_first, scheduler
 from tests.synthetic import misaligned_factors, random_factors, synthetic_pack, write_adapter
 
 # A busy machine is no failed property: examples have no deadline of their own.
@@ -22,19 +24,15 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Gives the tests of one file to one worker, for which they make once what they share.
+    """The longest first, if several workers share the tests."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        longest_first(items)
 
-    Those of all files that need the gated MLflow server go together; the many of a file whose
-    module says `SHARES_NOTHING` go wherever there is room.
-    """
-    for item in items:
-        if "gated_server" in getattr(item, "fixturenames", ()):
-            group = "gated MLflow server"
-        elif getattr(getattr(item, "module", None), "SHARES_NOTHING", False):
-            continue
-        else:
-            group = item.nodeid.split("::", 1)[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share something go to one worker, which makes it once."""
+    return scheduler(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,6 @@ from scanner.signatures.pack import Signature
 from tests.attacks.build import ATTACKS, build, honest, payload_mark
 from tests.measured import MAX_BYTES, SCRATCH, run
 
-SHARES_NOTHING = True
 MAX_SECONDS = 2.0
 TORCH_SECONDS = float(os.environ.get("SLOW_MACHINE_SECONDS", "6"))
 """What importing torch may take on a busy machine, for pickles only."""
