@@ -33,11 +33,9 @@ def scheduler(config: pytest.Config, log: Any) -> Any:
     """Deals groups of tests out to xdist's workers, in the order of their tests."""
     from xdist.scheduler import LoadScopeScheduling
 
-    class ByGroup(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return group_of(nodeid)
-
-    return ByGroup(config, log)
+    made = LoadScopeScheduling(config, log)
+    made._split_scope = group_of
+    return made
 
 
 def longest_first(items: list[pytest.Item]) -> None:
