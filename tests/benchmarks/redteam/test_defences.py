@@ -16,11 +16,23 @@ from benchmarks.organisms.world import World
 from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
 from benchmarks.redteam.trained.defences import evaders, findings, page, run
 from benchmarks.redteam.trained.defences.evaders import Own, Submission
-from benchmarks.redteam.trained.defences.judging import DEFENCES, PRIVATE, Measured, is_flagged
+from benchmarks.redteam.trained.defences.judging import (
+    DEFENCES,
+    PRIVATE,
+    Defence,
+    Measured,
+    Rule,
+    is_flagged,
+)
+from benchmarks.redteam.trained.defences.judging import SHIPPED as SHIPPED_PACKS
 from benchmarks.redteam.trained.defences.judging import lowest_p_value as lowest
+from benchmarks.redteam.trained.run import shipped_packs
+from scanner.detection import support
 from scanner.detection.support import Profile
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore
+from scanner.signatures.pack import load_signature
+from scanner.statistics.conformal import DEFAULT_ALPHA, smallest_level
 
 SHIPPED = DEFENCES[0].name
 
@@ -50,6 +62,11 @@ def measured(score: float, dose: float) -> Measured:
     return Measured(score, Profile(dose, 1.0, {}))
 
 
+def by(rule: Rule) -> Defence:
+    """A defence of two packs, of which one ships."""
+    return Defence("two", (SHIPPED_PACKS[0], PRIVATE[0]), rule)
+
+
 @pytest.fixture
 def crowd() -> list[tuple[BenignScore, ...]]:
     """400 benign adapters under two packs, whose scores agree in nothing."""
@@ -61,19 +78,40 @@ def test_one_pack_at_its_own_level_sees_what_the_mean_of_two_hides(
     crowd: list[tuple[BenignScore, ...]],
 ) -> None:
     own = [measured(4.5, 1.0), measured(-4.5, -1.0)]
-    assert not all(is_flagged("score", own, Shape.SEVERAL_LAYERS, crowd))
-    assert all(is_flagged("each", own, Shape.SEVERAL_LAYERS, crowd))
+    assert not all(is_flagged(by("score"), own, Shape.SEVERAL_LAYERS, crowd))
+    assert all(is_flagged(by("each"), own, Shape.SEVERAL_LAYERS, crowd))
+
+
+def test_the_larger_of_two_kinds_sees_what_their_mean_hides(
+    crowd: list[tuple[BenignScore, ...]],
+) -> None:
+    own = [measured(-4.5, -1.0), measured(4.5, 1.0)]
+    assert not all(is_flagged(by("score"), own, Shape.SEVERAL_LAYERS, crowd))
+    assert all(is_flagged(by("larger"), own, Shape.SEVERAL_LAYERS, crowd))
+    assert not any(
+        is_flagged(by("larger"), [measured(0.0, 1.0)] * 2, Shape.SEVERAL_LAYERS, crowd)[:1]
+    )
+
+
+@pytest.mark.parametrize("base", ["llama", "gpt2", "qwen2"])
+def test_packs_at_their_own_level_can_flag_at_all(base: str) -> None:
+    packs = [load_signature(path) for path in shipped_packs(base)]
+    smallest = smallest_level(len(support.benign_in_common(packs)))
+    each = [defence for defence in DEFENCES if defence.rule == "each"]
+    assert each
+    for defence in each:
+        assert DEFAULT_ALPHA / len(defence.packs) >= smallest, defence.name
 
 
 def test_each_pack_alone_needs_a_positive_dose_too(crowd: list[tuple[BenignScore, ...]]) -> None:
     own = [measured(4.5, -1.0), measured(0.0, 1.0)]
-    assert is_flagged("each", own, Shape.SEVERAL_LAYERS, crowd) == (True, False)
+    assert is_flagged(by("each"), own, Shape.SEVERAL_LAYERS, crowd) == (True, False)
 
 
 def test_the_doses_alone_do_not_look_at_scores(crowd: list[tuple[BenignScore, ...]]) -> None:
     own = [measured(-4.0, 4.5), measured(-4.0, 4.5)]
-    assert not all(is_flagged("score", own, Shape.SEVERAL_LAYERS, crowd))
-    assert all(is_flagged("dose", own, Shape.SEVERAL_LAYERS, crowd))
+    assert not all(is_flagged(by("score"), own, Shape.SEVERAL_LAYERS, crowd))
+    assert all(is_flagged(by("dose"), own, Shape.SEVERAL_LAYERS, crowd))
 
 
 def test_a_lowest_number_is_rare_from_below_only() -> None:

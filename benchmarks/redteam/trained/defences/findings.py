@@ -265,9 +265,18 @@ def _nulling(found: Findings) -> list[str]:
         return []
     return [
         f"Nulled, three private packs alone send {_percent(nulled.price('inconclusive'))} of "
-        f"benign adapters to `inconclusive`, not nulled {_percent(plain.price('inconclusive'))}; "
+        f"benign adapters to `inconclusive`{_several(nulled)}, not nulled "
+        f"{_percent(plain.price('inconclusive'))}{_several(plain)}; "
         f"they clear {nulled.evaders.clear:.0%} and {plain.evaders.clear:.0%} of the evaders."
     ]
+
+
+def _several(outcome: Outcome) -> str:
+    """The same of adapters of several layers alone."""
+    price = outcome.prices.get("inconclusive")
+    if price is None or not price.n_several:
+        return ""
+    return f" ({price.count_several} of {price.n_several} that change several layers)"
 
 
 def _without_packs(found: Findings) -> list[str]:

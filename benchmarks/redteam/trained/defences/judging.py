@@ -22,9 +22,10 @@ from scanner.signatures.power import is_blind, measure_power
 from scanner.statistics.calibration import BenignScores
 from scanner.statistics.conformal import DEFAULT_ALPHA, conformal_p_value
 
-Rule = Literal["score", "dose", "each", "below"]
-"""What decides beside support: the joint score, as shipped; the doses in its place; each pack by
-itself at alpha over their number; or the joint score, and low scores and writes are outside."""
+Rule = Literal["score", "larger", "dose", "each", "below"]
+"""What decides beside support: the joint score, as shipped; the larger of the packs that ship and
+the others, as if they were of two kinds; the doses in place of the scores; each pack by itself at
+alpha over their number; or the joint score, and low scores and writes are outside."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ class Defence:
     packs: tuple[str, ...]
     """Their names in the tables."""
     rule: Rule = "score"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kind of each pack, as `BenignScores` has it."""
+        if self.rule != "larger":
+            return ()
+        return tuple("shipped" if pack in SHIPPED else "private" for pack in self.packs)
 
 
 WEIGHTS, GRADIENTS = "weights", "gradients"
@@ -60,15 +68,19 @@ DEFENCES = (
     Defence("a nulled private pack on the path alone", (ON_PATH_NULLED,)),
     Defence("shipped and three nulled private packs", (*SHIPPED, *NULLED)),
     Defence("shipped and a nulled private pack on the path", (*SHIPPED, ON_PATH_NULLED)),
+    Defence("shipped or three private packs, the larger", (*SHIPPED, *PRIVATE), "larger"),
+    Defence("shipped or three nulled private packs, the larger", (*SHIPPED, *NULLED), "larger"),
     Defence(
-        "shipped and all nulled private packs, each at its level",
-        (*SHIPPED, *NULLED, ON_PATH_NULLED),
-        "each",
+        "shipped or a nulled private pack on the path, the larger",
+        (*SHIPPED, ON_PATH_NULLED),
+        "larger",
+    ),
+    Defence(
+        "shipped and one nulled private pack, each at its level", (*SHIPPED, NULLED[0]), "each"
     ),
     Defence("shipped, support from below", SHIPPED, "below"),
     Defence("shipped, the doses alone", SHIPPED, "dose"),
     Defence("shipped, each pack at its level", SHIPPED, "each"),
-    Defence("shipped and private, each pack at its level", (*SHIPPED, *PRIVATE), "each"),
     Defence("shipped and private, support from below", (*SHIPPED, *PRIVATE), "below"),
     Defence("shipped and weights of evaders", (*SHIPPED, HARDENED[0])),
     Defence("shipped and gradients on the path to evaders", (*SHIPPED, HARDENED[1])),
@@ -104,39 +116,39 @@ def verdict_on(defence: Defence, evidence: Evidence, packs: Mapping[str, Signatu
     signatures = [item.signature for item in own]
     measured = [Measured(item.score, support.profile_of(item)) for item in own]
     benign = support.benign_in_common(signatures)
-    if all(is_flagged(defence.rule, measured, evidence.shape, benign)):
+    if all(is_flagged(defence, measured, evidence.shape, benign)):
         return "flagged"
     part = dataclasses.replace(evidence, signatures=own)
     shipped, _why = verdict_of(judge(part.adapter, part, None, DEFAULT_ALPHA))
     if defence.rule == "score" or shipped in ("outside", "inconclusive"):
         return shipped
     # Of what another rule decides, support alone is as the scanner has it.
-    return verdict_of_numbers(defence.rule, signatures, measured, evidence.shape, benign)
+    return verdict_of_numbers(defence, signatures, measured, evidence.shape, benign)
 
 
 def verdict_of_numbers(
-    rule: Rule,
+    defence: Defence,
     signatures: Sequence[Signature],
     own: Sequence[Measured],
     shape: Shape,
     benign: Benign,
 ) -> str:
-    """What a rule says of an adapter by what its packs see of it.
+    """What a defence says of an adapter by what its packs see of it.
 
     Args:
-        rule: The rule.
+        defence: The defence.
         signatures: The packs.
         own: The adapter under each.
         shape: Its shape.
         benign: What it is compared with.
     """
-    low, sign = is_flagged(rule, own, shape, benign)
+    low, sign = is_flagged(defence, own, shape, benign)
     if low and sign:
         return "flagged"
     alike = support.alike(list(benign), shape)
     if not support.judge(signatures, [item.profile for item in own], alike).inside:
         return "outside"
-    if rule == "below" and is_below(signatures, own, alike):
+    if defence.rule == "below" and is_below(signatures, own, alike):
         return "outside"
     return "inconclusive" if low or are_blind(signatures, shape) else "clear"
 
@@ -153,22 +165,27 @@ def are_blind(signatures: Sequence[Signature], shape: Shape) -> bool:
 
 
 def is_flagged(
-    rule: Rule, own: Sequence[Measured], shape: Shape, benign: Benign
+    defence: Defence, own: Sequence[Measured], shape: Shape, benign: Benign
 ) -> tuple[bool, bool]:
     """Whether the p-value is low enough, and whether the dose that decides is positive."""
     kept = range(len(own))
-    if rule == "each":
+    if defence.rule == "each":
         found = [_compared([index], "score", own, shape, benign) for index in kept]
         level = DEFAULT_ALPHA / len(own)
         low = [sign for p_value, sign in found if p_value <= level]
         return bool(low), any(low)
-    of = "dose" if rule == "dose" else "score"
-    p_value, sign = _compared(kept, of, own, shape, benign)
+    of = "dose" if defence.rule == "dose" else "score"
+    p_value, sign = _compared(kept, of, own, shape, benign, defence.kinds)
     return p_value <= DEFAULT_ALPHA, sign
 
 
 def _compared(
-    columns: Sequence[int], of: str, own: Sequence[Measured], shape: Shape, benign: Benign
+    columns: Sequence[int],
+    of: str,
+    own: Sequence[Measured],
+    shape: Shape,
+    benign: Benign,
+    kinds: tuple[str, ...] = (),
 ) -> tuple[float, bool]:
     """The p-value by some packs' scores or doses, and the sign of the dose that decides."""
     doses = np.array([[item[column].dose for column in columns] for item in benign])
@@ -178,6 +195,7 @@ def _compared(
         benign=doses if of == "dose" else scores,
         shapes=tuple(Shape.of(max(score.layers for score in item)) for item in benign),
         families=tuple(item[0].family for item in benign),
+        kinds=kinds,
     )
     values = mine if of == "dose" else np.array([own[column].score for column in columns])
     compared = calibration.compare(values, shape, DEFAULT_ALPHA)

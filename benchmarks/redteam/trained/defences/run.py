@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -71,6 +72,9 @@ class Price(msgspec.Struct, frozen=True):
     what: What
     n: int
     count: int
+    n_several: int = 0
+    """Those that change several layers."""
+    count_several: int = 0
 
     @property
     def share(self) -> float:
@@ -243,14 +247,17 @@ def price_of(name: str, defence: Defence, signatures: Sequence[Signature], what:
     """
     everyone = support.benign_in_common(signatures)
     held_out = everyone if what == "flagged" else everyone[::EVERY]
-    count = 0
+    count: Counter[Shape] = Counter()
     for item in held_out:
         shape = Shape.of(max(score.layers for score in item))
         own = [Measured(score.score, support.profile(score)) for score in item]
         strangers = [other for other in everyone if other[0].family != item[0].family]
         if what == "flagged":
-            count += all(is_flagged(defence.rule, own, shape, strangers))
+            count[shape] += all(is_flagged(defence, own, shape, strangers))
         else:
-            verdict = verdict_of_numbers(defence.rule, signatures, own, shape, strangers)
-            count += verdict in ("outside", "inconclusive")
-    return Price(name, defence.name, what, len(held_out), count)
+            verdict = verdict_of_numbers(defence, signatures, own, shape, strangers)
+            count[shape] += verdict in ("outside", "inconclusive")
+    several = Shape.SEVERAL_LAYERS
+    n = sum(Shape.of(max(score.layers for score in item)) is several for item in held_out)
+    totals = (len(held_out), count.total(), n, count[several])
+    return Price(name, defence.name, what, *totals)
