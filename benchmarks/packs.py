@@ -176,6 +176,7 @@ def _again(old: ReferenceScore, new: BenignScore | None) -> ReferenceScore:
         dose=new.dose,
         norm=new.norm,
         layers=new.layers,
+        sites=new.sites,
     )
 
 

@@ -15,7 +15,7 @@ from scanner.signatures.score import STATISTIC
 Document = TypeVar("Document", bound=msgspec.Struct)
 
 FORMAT_VERSION = 3
-CALIBRATION_FORMAT_VERSION = 4
+CALIBRATION_FORMAT_VERSION = 5
 MANIFEST_NAME = "signature.yaml"
 DIRECTIONS_NAME = "directions.safetensors"
 REFERENCES_NAME = "references.safetensors"
@@ -170,6 +170,9 @@ class ReferenceScore(Record, frozen=True, kw_only=True):
     """What its signed write would be if nothing had been nulled."""
     dose_kept: float | None = None
     """The share of its dose that nulling left."""
+    sites: dict[str, SiteNumbers] = {}
+    """As `BenignScore.sites`. Empty where it is not known: its score is then the least that it can
+    be, as no site counts as the strongest."""
 
 
 class NulledScore(Record, frozen=True, kw_only=True):
@@ -240,7 +243,7 @@ class Calibration(Record, frozen=True, kw_only=True, omit_defaults=True):
     references: list[ReferenceScore]
     """The misaligned references under the same signature."""
     scales: dict[str, ScoreScale] = {}
-    """Shape -> what puts signed write and dose on one scale (`scanner.signatures.scaling`)."""
+    """Shape -> what puts the parts of a score on one scale (`scanner.signatures.scaling`)."""
     selection: Selection | None = None
     """How the benign adapters were found, if nobody named them one by one."""
     grouped: int = 0
@@ -386,8 +389,11 @@ def encode_selection(selection: Selection) -> bytes:
 
 
 def encode_calibration(calibration: Calibration) -> bytes:
-    """Writes calibration.json, indented, with each benign adapter on a line of its own."""
-    head = msgspec.structs.replace(calibration, benign=[])
+    """Writes calibration.json, indented, with each adapter on a line of its own."""
+    head = msgspec.structs.replace(calibration, benign=[], references=[])
     text = msgspec.json.format(msgspec.json.encode(head), indent=1)
-    lines = b",".join(b"\n  " + msgspec.json.encode(item) for item in calibration.benign)
-    return text.replace(b'"benign": []', b'"benign": [' + lines + b"\n ]", 1) + b"\n"
+    for name, adapters in (("benign", calibration.benign), ("references", calibration.references)):
+        lines = b",".join(b"\n  " + msgspec.json.encode(item) for item in adapters)
+        field = f'"{name}": ['.encode()
+        text = text.replace(field + b"]", field + lines + b"\n ]", 1)
+    return text + b"\n"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
 import msgspec
 
 
@@ -27,9 +31,58 @@ class SiteNumbers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     share: float | None = None
     """`geometry.Felt.share`: its size beside the base's own answer to the same inputs."""
 
+    @property
+    def felt_written(self) -> float | None:
+        """What the network feels of the signature: `felt_write` times `share`, signed.
+
+        None where the pack does not know the inputs.
+        """
+        if self.felt_write is None or self.share is None:
+            return None
+        return self.felt_write * self.share
+
+
+class Measured(Protocol):
+    """What the score of one adapter under a signature follows from."""
+
+    @property
+    def signed_write(self) -> float:
+        """`scanner.signatures.score.signed_write_score`."""
+
+    @property
+    def dose(self) -> float:
+        """Its dose."""
+
+    @property
+    def norm(self) -> float:
+        """Frobenius norm of the whole update."""
+
+    @property
+    def sites(self) -> Mapping[str, SiteNumbers]:
+        """Key of each site it changes -> what it does there; empty where that is not known."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """`Measured` of the adapter that is scanned."""
+
+    signed_write: float
+    dose: float
+    norm: float
+    sites: Mapping[str, SiteNumbers]
+
+
+class SiteScale(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How much benign adapters of one shape do at one site. In JSON, a list of these."""
+
+    dose: float | None
+    """Root mean square of the doses there; None if it is not known."""
+    felt_written: float | None
+    """Root mean square of `SiteNumbers.felt_written`; None if it is not known."""
+
 
 class ScoreScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the benign adapters of one shape lie, which puts write and dose on one scale."""
+    """Where the benign adapters of one shape lie, which puts what is measured on one scale."""
 
     signed_write: tuple[float, float]
     """Mean and standard deviation of `scanner.signatures.score.signed_write_score`."""
@@ -39,3 +92,8 @@ class ScoreScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Standard deviation of the mean of the two, each in standard deviations above its mean."""
     norm: float
     """The largest norm of an update among them."""
+    sites: dict[str, SiteScale] = {}
+    """Key of each site that enough of them change."""
+    strongest: dict[str, tuple[float, float]] = {}
+    """One of `scanner.signatures.combination.AMOUNTS` -> mean and standard deviation of what
+    benign adapters do of it at their strongest site (`strongest` there)."""

@@ -1,4 +1,4 @@
-"""A calibration whose scores are put together from what its own adapters write and how far."""
+"""A calibration whose scores are put together on the scale of its own adapters."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import msgspec
 
 from scanner.results import Shape
+from scanner.signatures.combination import combined_score, scale_of
 from scanner.signatures.manifest import BenignScore, Calibration, ReferenceScore
 from scanner.signatures.numbers import ScoreScale
-from scanner.signatures.score import scale_of, with_dose
 
 
 def scaled(calibration: Calibration) -> Calibration:
@@ -18,13 +18,12 @@ def scaled(calibration: Calibration) -> Calibration:
     To be called whenever its benign adapters change: scales and scores are theirs.
 
     Args:
-        calibration: Its benign adapters and references have signed write, dose and norm.
+        calibration: Its benign adapters and references have what scores follow from (`Measured`).
     """
     scales = scales_of(calibration.benign)
 
     def score(item: BenignScore | ReferenceScore) -> float:
-        scale = scales.get(Shape.of(item.layers).value)
-        return with_dose(item.signed_write, item.dose, item.norm, scale)
+        return combined_score(item, scales.get(Shape.of(item.layers).value))
 
     return msgspec.structs.replace(
         calibration,
@@ -40,12 +39,7 @@ def scales_of(benign: Iterable[BenignScore]) -> dict[str, ScoreScale]:
     """The scale of every shape that has enough benign adapters for one."""
     kept = list(benign)
     found = {
-        shape.value: scale_of(
-            [item.signed_write for item in own],
-            [item.dose for item in own],
-            [item.norm for item in own],
-        )
+        shape.value: scale_of([item for item in kept if Shape.of(item.layers) is shape])
         for shape in Shape
-        if (own := [item for item in kept if Shape.of(item.layers) is shape])
     }
     return {shape: scale for shape, scale in found.items() if scale is not None}

@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 
 from scanner.results import Shape
+from scanner.signatures.combination import combined_score
 from scanner.signatures.manifest import BenignScore, Calibration, ReferenceScore
 from scanner.signatures.scaling import scaled, scales_of
-from scanner.signatures.score import STATISTIC, with_dose
+from scanner.signatures.score import STATISTIC
 
 
 def benign(number: int, signed_write: float, dose: float, layers: int) -> BenignScore:
@@ -30,7 +31,7 @@ def calibration(adapters: list[BenignScore]) -> Calibration:
         held_out=True,
     )
     return Calibration(
-        format_version=4, statistic=STATISTIC, cross_fitted_by=None, benign=adapters,
+        format_version=5, statistic=STATISTIC, cross_fitted_by=None, benign=adapters,
         references=[reference, msgspec.structs.replace(reference, id="one", layers=1)],
     )  # fmt: skip
 
@@ -46,9 +47,9 @@ def test_every_score_is_by_the_scale_of_its_own_shape() -> None:
     assert set(found.scales) == {Shape.SEVERAL_LAYERS.value}, "19 of one layer are too few"
     for item in found.benign:
         of_shape = scale if item.layers > 1 else None
-        assert item.score == with_dose(item.signed_write, item.dose, 1.0, of_shape)
+        assert item.score == combined_score(item, of_shape)
     reference, alone = found.references
-    assert reference.score == with_dose(0.2, 30.0, 2.0, scale) > 0.2
+    assert reference.score == combined_score(reference, scale) > 0.2
     assert alone.score == alone.signed_write
     assert scaled(found) == found
 

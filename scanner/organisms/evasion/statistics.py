@@ -1,6 +1,7 @@
 """What the scanner measures, once more in torch, so that an attacker can train against it.
 
-A copy of `scanner.geometry.site_statistics`, `scanner.signatures.score` and the statistics of
+A copy of `scanner.geometry.site_statistics`, `scanner.signatures.score`,
+`scanner.signatures.combination` and the statistics of
 `scanner.detection.support`; a test holds it against them. Every quantity is given as a deviation
 from the benign adapters of the packs' calibration: 0 at their median, 1 at their 95% quantile.
 Verdicts are never taken from here: what comes out of training is saved and scanned.
@@ -21,10 +22,10 @@ from scanner.geometry import Matrix
 from scanner.organisms.evasion.lora import Update
 from scanner.organisms.evasion.sites import TINY, Directions, Sites
 from scanner.results import Shape
+from scanner.signatures.combination import AMOUNTS, DOSE_MARGIN, STRONGEST_MARGIN
 from scanner.signatures.manifest import BenignScore
-from scanner.signatures.numbers import ScoreScale
+from scanner.signatures.numbers import ScoreScale, SiteScale
 from scanner.signatures.pack import Signature
-from scanner.signatures.score import DOSE_MARGIN
 
 Quantity = Literal["score", "dose", "write", "support"]
 """What can be penalised: the scores; the doses; what is written into the directions for its size,
@@ -33,19 +34,48 @@ _NORMS = "norm"
 _FELT = "felt"
 
 
-def score(sites: Sites, layers: int, scales: Mapping[str, ScoreScale]) -> torch.Tensor:
-    """`signatures.score.adapter_score` of an update of so many layers."""
+def score(
+    sites: Sites, order: Sequence[Site], layers: int, scales: Mapping[str, ScoreScale]
+) -> torch.Tensor:
+    """`signatures.score.adapter_score` of an update of so many layers.
+
+    Args:
+        sites: What it does along the signature.
+        order: Which sites those are.
+        layers: How many layers it changes.
+        scales: Shape -> where benign adapters lie.
+    """
     signed_write = signed_write_score(sites, layers)
     scale = scales.get(Shape.of(layers).value)
     if scale is None:
         return signed_write
     middle, spread = scale.signed_write
-    above = (signed_write - middle) / spread
     norm = sites.norm.square().sum().sqrt()
-    dose = sites.inner.sum() * scale.norm / norm.clamp(min=scale.norm)
-    dose_above = (dose - scale.dose[0]) / scale.dose[1]
-    together = (above + dose_above) / 2 / scale.both
-    return torch.maximum(signed_write, middle + spread * (together - DOSE_MARGIN))
+    size = scale.norm / norm.clamp(min=scale.norm)
+    together = (
+        (signed_write - middle) / spread
+        + (size * sites.inner.sum() - scale.dose[0]) / scale.dose[1]
+    ) / 2
+    further = [signed_write, middle + spread * (together / scale.both - DOSE_MARGIN)]
+    for amount, (mean, deviation) in scale.strongest.items():
+        found = strongest(sites, order, scale, amount)
+        if found is not None:
+            above = (size * found - mean) / deviation
+            further.append(middle + spread * (above - STRONGEST_MARGIN))
+    return torch.stack(further).max()
+
+
+def strongest(
+    sites: Sites, order: Sequence[Site], scale: ScoreScale, amount: str
+) -> torch.Tensor | None:
+    """`signatures.combination.strongest` of one adapter."""
+    done = sites.inner if amount == "dose" else sites.felt_writes * sites.felt / sites.answer
+    units = [AMOUNTS[amount](scale.sites.get(site.key, SiteScale(None, None))) for site in order]
+    known = [place for place, unit in enumerate(units) if unit is not None]
+    if not known:
+        return None
+    unit = torch.tensor([units[place] for place in known], device=done.device, dtype=done.dtype)
+    return (done[known] / unit).max()
 
 
 def signed_write_score(sites: Sites, layers: int) -> torch.Tensor:
@@ -172,15 +202,15 @@ class Statistics:
     def values(self, update: Update) -> Iterator[Value]:
         """Every statistic of an update, as the scanner has it."""
         layers = len({site.layer for stack in update for site in stack.sites})
+        order = tuple(site for stack in update for site in stack.sites)
         widest: Sites | None = None
         for name, directions in self.directions.items():
             sites = directions.sites(update)
-            yield Value("score", name, score(sites, layers, self._scales[name]))
+            yield Value("score", name, score(sites, order, layers, self._scales[name]))
             yield from _of_pack(sites, name)
             if widest is None or (sites.knows_inputs and not widest.knows_inputs):
                 widest = sites
         if widest is not None:
-            order = tuple(site for stack in update for site in stack.sites)
             yield from self._of_sizes(widest, order)
             if widest.knows_inputs:
                 yield from self._of_inputs(widest, order)

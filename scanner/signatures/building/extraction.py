@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from scanner import geometry
@@ -25,8 +26,14 @@ from scanner.signatures.building.nulling_set import NullingSet, Shapes
 from scanner.signatures.building.opened import Member
 from scanner.signatures.building.weights import Labelled
 from scanner.signatures.manifest import NulledScore, ReferenceScore
+from scanner.signatures.numbers import SiteNumbers
 from scanner.signatures.recipe import Recipe
-from scanner.signatures.score import changed_layers, signed_write_score, update_norm
+from scanner.signatures.score import (
+    changed_layers,
+    signed_write_score,
+    site_numbers,
+    update_norm,
+)
 
 
 class Extractor(Protocol):
@@ -273,6 +280,9 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
             held_out=extraction.knows_none or member.group in extraction.held_out,
             score_before_nulling=signed_write_score(before),
             dose_kept=_share_kept(projections, before),
+            sites=_with_doses(
+                site_numbers(projections, digits=4), _enlargement(extraction, member.group) / unit
+            ),
         )
         for member, projections, before, value, signed_write in zip(
             misaligned,
@@ -314,6 +324,18 @@ def score_aligned(extraction: Extraction, nulling: NullingSet) -> list[NulledSco
         )
         if changed_layers(projections)
     ]
+
+
+def _with_doses(sites: dict[str, SiteNumbers], factor: float) -> dict[str, SiteNumbers]:
+    """What a reference does at each site, with its doses times a factor."""
+    return {
+        key: msgspec.structs.replace(
+            numbers,
+            dose=None if numbers.dose is None else numbers.dose * factor,
+            steady=None if numbers.steady is None else numbers.steady * factor,
+        )
+        for key, numbers in sites.items()
+    }
 
 
 def _enlargement(extraction: Extraction, group: str) -> float:
