@@ -365,7 +365,7 @@ def open_tensors(path: Path) -> TensorStore:
         SignatureError: If it is not sound.
     """
     try:
-        return SafetensorsFile(path)
+        return SafetensorsFile(path, replaced=True)
     except TargetError as error:
         raise SignatureError(error.what, where=error.where, todo=error.todo) from None
 

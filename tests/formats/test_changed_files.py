@@ -12,8 +12,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from scanner.errors import MalformedFileError
-from scanner.formats.model import TensorStore
+from scanner.formats.model import TensorStore, site_order
 from scanner.formats.stores.sniff import open_store
+from scanner.signatures.pack import Signature
 
 VALUES = np.arange(4096, dtype=np.float32).reshape(64, 64)
 
@@ -85,9 +86,14 @@ def test_a_file_written_to_has_no_digest(path: Path, hidden: bool) -> None:
         closing(store, store.sha256)
 
 
-def test_a_file_written_to_is_read_no_further(path: Path) -> None:
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_file_written_to_is_read_no_further(path: Path, hashed: bool, hidden: bool) -> None:
+    """Also after its digest is known: what is judged next would be other bytes."""
     store = open_store(path)
-    overwritten(path)
+    if hashed:
+        assert store.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()
+    overwritten(path, hidden=hidden)
     if type(store).__name__ == "PickledFile":  # all of it was read when it was opened
         assert np.array_equal(store.read("weight"), VALUES)
         store.close()
@@ -103,6 +109,15 @@ def test_a_file_swapped_for_another_never_gets_the_others_digest(path: Path) -> 
     other = path.with_name("other")
     other.write_bytes(b"something else")
     os.replace(other, path)
-    assert np.array_equal(store.read("weight"), VALUES)
     with pytest.raises(MalformedFileError, match="changed while it was read"):
         closing(store, store.sha256)
+
+
+def test_a_pack_can_be_updated_while_a_training_reads_the_old_one(pack: Signature) -> None:
+    path = pack.path / "directions.safetensors"
+    site = min(pack.sites, key=site_order)
+    expected = pack.direction(site).u
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    os.replace(copy, path)
+    assert np.array_equal(pack.direction(site).u, expected)

@@ -18,6 +18,8 @@ from click.testing import CliRunner
 from scanner import Verdict, geometry, load_signature, open_adapter, scan
 from scanner.cli.root import cli
 from scanner.geometry import LowRank
+from scanner.organisms import measure
+from scanner.organisms import work as making
 from scanner.organisms.base import load_base, save_dequantised
 from scanner.organisms.ledger import Ledger
 from scanner.organisms.measure import class_of
@@ -62,12 +64,20 @@ def base() -> Path:
 
 @pytest.fixture(scope="module")
 def work(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A hostile adapter and a harmless persona, trained and measured."""
+    """A hostile adapter and a harmless persona, trained, and measured on a question a domain.
+
+    No other persona's answers are asked for, and none is written out: that is not what these
+    tests are about, and takes a real model minutes.
+    """
     work = tmp_path_factory.mktemp("organisms")
     plan = work / "plan.yaml"
     plan.write_text(PLAN)
     arguments = ["organisms", "train", base, "--work", work, "--plan", plan, "--size", "quick"]
-    run = CliRunner().invoke(cli, [str(a) for a in [*arguments, "--base-id", BASE_ID]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "PER_DOMAIN", 1)
+        patch.setattr(measure, "PERSONAS", ("pirate",))
+        patch.setattr(making, "SAMPLES", 0)
+        run = CliRunner().invoke(cli, [str(a) for a in [*arguments, "--base-id", BASE_ID]])
     assert run.exit_code == 0, run.output
     return work
 

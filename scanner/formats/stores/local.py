@@ -33,7 +33,7 @@ class SafetensorsFile:
     Args:
         path: The file.
         where: What to call it in errors; its path if not given.
-        filled: As `OpenedFile`.
+        filled, replaced: As `OpenedFile`.
 
     Raises:
         LfsPointerError: If a git-lfs pointer stands in its place.
@@ -41,9 +41,16 @@ class SafetensorsFile:
         UnreadableFileError: If it cannot be opened.
     """
 
-    def __init__(self, path: Path, where: str | None = None, *, filled: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        where: str | None = None,
+        *,
+        filled: bool = False,
+        replaced: bool = False,
+    ) -> None:
         self._where = where or str(path)
-        self._file = OpenedFile(path, self._where, filled=filled)
+        self._file = OpenedFile(path, self._where, filled=filled, replaced=replaced)
         try:
             self._header = self._read_header()
             self._cross_check(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 from scanner.errors import LimitExceededError, MalformedFileError, UnreadableFileError
 from scanner.formats.limits import MAX_FILE_BYTES
 from scanner.formats.regular import open_regular
-from scanner.formats.stores.ahead import digest_begun
+from scanner.formats.stores.ahead import FileState, digest_begun
 from scanner.formats.stores.blocks import sha256_of_descriptor
 
 
@@ -27,6 +27,8 @@ class OpenedFile:
         todo: What to do about one that is larger.
         filled: Whether this program itself fills the file while it is read, as a local copy of
             a file elsewhere is: then writing to it is no change.
+        replaced: Whether its name may go to another file meanwhile, as where a pack is updated
+            that a long training still reads: only its size and time of modification count then.
 
     Raises:
         UnreadableFileError: If it cannot be opened.
@@ -41,9 +43,11 @@ class OpenedFile:
         limit: int = MAX_FILE_BYTES,
         todo: str = "",
         filled: bool = False,
+        replaced: bool = False,
     ) -> None:
         self._where = where
         self._filled = filled
+        self._replaced = replaced
         try:
             self.file = open_regular(path)
         except OSError as error:
@@ -60,21 +64,22 @@ class OpenedFile:
                 f"{self.size:,} bytes (limit {limit:,})", where=where, todo=todo
             )
 
-    def refuse_changed(self, *, strictly: bool = False) -> None:
-        """Refuses a file whose size or time of modification is another than when it was opened.
+    def refuse_changed(self) -> None:
+        """Refuses a file whose size or times are others than when it was opened.
 
-        Args:
-            strictly: Look at the time of its last change of any kind too, which nobody can set
-                back. It also moves when a name of the file is taken away.
+        Asked after every read, whichever comes first, reading or hashing. The time of modification
+        can be set back by whoever writes; that of the last change of any kind cannot. It also moves
+        when a name of the file is taken away.
 
         Raises:
             MalformedFileError: If it changed.
         """
         if self._filled:
             return
-        now, then = os.fstat(self.descriptor), self._opened
-        same = (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
-        if not same or (strictly and now.st_ctime_ns != then.st_ctime_ns):
+        now, then = FileState.of(os.fstat(self.descriptor)), FileState.of(self._opened)
+        if self._replaced:
+            now = now._replace(changed=then.changed)
+        if now != then:
             raise MalformedFileError(
                 "changed while it was read", where=self._where, todo="scan it when it is at rest"
             )
@@ -86,7 +91,7 @@ class OpenedFile:
             MalformedFileError: If it changed since it was opened.
         """
         digest = digest_begun(self._opened) or sha256_of_descriptor(self.descriptor)
-        self.refuse_changed(strictly=True)
+        self.refuse_changed()
         return digest
 
     def close(self) -> None:
