@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import msgspec
@@ -73,6 +74,7 @@ def scan_adapter(
     alpha: float | None = None,
     base_model: str | None = None,
     jobs: int | None = None,
+    turn: AbstractContextManager[object] | None = None,
 ) -> ScanResult:
     """Scans one open adapter.
 
@@ -83,6 +85,8 @@ def scan_adapter(
         alpha: False-positive rate, in (0, 1); 0.01 if not given.
         base_model: The adapter's base model, if its own word is not to be taken.
         jobs: Threads.
+        turn: Is held while numbers are computed, once all that was planned for has been fetched:
+            scans that compute at once in threads of one process hold each other up.
 
     Returns:
         The verdict with all its evidence.
@@ -101,8 +105,9 @@ def scan_adapter(
         digest = background.submit(lambda: adapter.sha256)
         matched = match_signatures(adapter, signatures, base_model)
         adapter.prefetch(_needed(adapter, matched.signatures))
-        evidence = gather(adapter, matched.signatures, jobs) if adapter.updates else None
-        result = judge(adapter, evidence, matched.reason, alpha)
+        with turn or nullcontext():
+            evidence = gather(adapter, matched.signatures, jobs) if adapter.updates else None
+            result = judge(adapter, evidence, matched.reason, alpha)
         return _with_digest(result, digest.result(), base_model)
 
 

@@ -41,7 +41,7 @@ class SweepSettings:
     address: str | None = None
     """Address of a running Ray cluster."""
     jobs: int = DEFAULT_JOBS
-    """Adapters read at once, by each worker of a cluster."""
+    """Adapters read at once, by all processes of this machine or by each worker of a cluster."""
     allow_empty: bool = False
     """Whether a base without a pack, or a query that lists nothing, may be meant."""
 

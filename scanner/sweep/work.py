@@ -64,6 +64,7 @@ class Worker:
     signatures: Sequence[Signature]
     alpha: float | None
     _lock: Lock = field(default_factory=Lock)
+    _turn: Lock = field(default_factory=Lock)
     _told: Traffic = field(default_factory=Traffic)
 
     def __call__(self, task: Task) -> Outcome:
@@ -100,7 +101,9 @@ class Worker:
         try:
             (remote,) = adapters_in(snapshot, self.client)
             with remote.open(shapes) as adapter:
-                result = scan_adapter(adapter, self.signatures, alpha=self.alpha, jobs=1)
+                result = scan_adapter(
+                    adapter, self.signatures, alpha=self.alpha, jobs=1, turn=self._turn
+                )
         except HubError:
             raise
         except Exception as error:  # the adapter's own verdict, and that of its every copy

@@ -18,7 +18,7 @@ from scanner.formats.stores.spool import Range, Spool, missing, plan_requests
 
 SIZE = 60
 PRICE = 7
-"""A request's price in these tests, instead of 4 MiB."""
+"""A request's price in these tests, instead of 8 MiB."""
 
 ranges = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(
     lambda ends: Range(min(ends), max(ends))
