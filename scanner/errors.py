@@ -31,6 +31,17 @@ def options_by_flag() -> Iterator[None]:
         _BY_FLAG = before
 
 
+def says_options_by_flag() -> bool:
+    """Whether this process says options as on the command line."""
+    return _BY_FLAG
+
+
+def say_options_by_flag(by_flag: bool) -> None:
+    """Settles it for good, in a process that works for another and says things as that one does."""
+    global _BY_FLAG
+    _BY_FLAG = by_flag
+
+
 def option(name: str, value: str | int | None = None) -> str:
     """An option as whoever reads the message gives it.
 

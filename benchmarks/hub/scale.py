@@ -78,10 +78,10 @@ def _measured(results: Results) -> Iterator[str]:
     yield ""
     yield _prose(
         "A mixed population on a local hub (synthetic adapters and trained ones of the lab, "
-        "re-uploads, LFS pointers, broken files, other bases, gated ones), as a whole process. A "
-        "verdict is right if it is what the scanner says of the same files on disk, or a refusal "
-        "where the hub refuses. After each SIGKILL, at a random moment, the sweep went on with "
-        "`--resume`."
+        "re-uploads, LFS pointers, broken files, other bases, gated ones), as whole processes; the "
+        "peak is that of the largest. A verdict is right if it is what the scanner says of the "
+        "same files on disk, or a refusal where the hub refuses. After each SIGKILL, at a random "
+        "moment, the sweep went on with `--resume`."
     )
     yield ""
     yield "| repositories | adapters | right | peak memory | requests per adapter | SIGKILLs |"
@@ -99,10 +99,11 @@ def _measured(results: Results) -> Iterator[str]:
     yield ""
     yield _prose(
         "Three ways to judge the same repositories, side by side in one run, on a hub that "
-        f"answers after {1000 * DELAY:.0f} ms. The sweep reads {DEFAULT_JOBS} adapters at once; "
-        "the others work on eight repositories at once, and fetch up to eight files of each. Times "
-        "compare the ways: the machine has two cores, which the hub shares, and was busy with "
-        "other work, which CPU seconds do not show."
+        f"answers after {1000 * DELAY:.0f} ms. The sweep reads {DEFAULT_JOBS} adapters at once, in "
+        "two processes, the second of which has to start first; the others work on eight "
+        "repositories at once, and fetch up to eight files of each. Times compare the ways: the "
+        "machine has two cores, which the hub shares, and was busy with other work, which makes "
+        "CPU seconds longer too."
     )
     for scenario in SCENARIOS:
         rows = [item for item in results.compared if item.scenario == scenario.name]
@@ -116,7 +117,8 @@ def _measured(results: Results) -> Iterator[str]:
         "The sweep leaves out what says nothing about an adapter and what it has seen before; "
         "where a repository holds one new adapter and nothing else (bare) all ways fetch the same "
         "bytes. It compares every adapter with a signature and checks every file that it fetched "
-        "whole against its digest, which the way without this program does not."
+        "whole against its digest, which the way without this program does not. A request counts "
+        "as much as 8 MiB: what a pack covers is fetched alone where the gaps between are larger."
     )
     yield ""
 
@@ -184,10 +186,10 @@ def _threads(results: Results) -> Iterator[str]:
     swept = max(results.swept, key=lambda item: item.repositories)
     fastest = max(cost_of(plan, swept).rate for plan in PLANS)
     yield _prose(
-        "The local engine has threads and no processes. Of adapters so small that nothing but the "
-        f"interpreter counts, one process judges {swept.adapters / swept.seconds:.0f} per second; "
-        f"of those, the largest account would be allowed {fastest:.0f}. For the cores of a larger "
-        "machine, `--engine ray` starts a process each."
+        "The local engine has a process for each core, as long as each has four of the adapters "
+        "that `--jobs` reads at once. Of adapters so small that nothing but the interpreter "
+        f"counts, two busy cores judged {swept.adapters / swept.seconds:.0f} per second; of those, "
+        f"the largest account would be allowed {fastest:.0f}."
     )
     yield ""
 

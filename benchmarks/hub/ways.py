@@ -4,9 +4,9 @@
 
 Reads names of scenarios from standard input, judges the adapters of each, and prints a line of
 JSON: how many there were, seconds from the first request to the last verdict, and CPU seconds.
-What was imported before is not counted; the sweep's other processes import all of it again, and
-that is. All ways list the hub first. The sweep reads its default number of adapters at once; the others work on eight repositories at once, in each of
-which snapshot_download fetches up to eight files at once.
+What was imported before is not counted; what the sweep's other processes import again is. All
+ways list the hub first. The sweep reads its default number of adapters at once; the others work
+on eight repositories at once, in each of which snapshot_download fetches up to eight files at once.
 """
 
 from __future__ import annotations

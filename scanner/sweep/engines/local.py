@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event, Thread
 
-from scanner.errors import SignatureError
+from scanner.errors import SignatureError, say_options_by_flag, says_options_by_flag
 from scanner.hub.client import HubClient, RetryPolicy
 from scanner.signatures.pack import Signature, load_signature
 from scanner.sweep.records import Outcome, Setback, Task
@@ -154,7 +154,14 @@ class _Process:
         self._theirs = [theirs for _, theirs in pairs]
         self._process = context.Process(
             target=_work,
-            args=(self._theirs, packs, worker.alpha, worker.client.endpoint, worker.client.policy),
+            args=(
+                self._theirs,
+                packs,
+                worker.alpha,
+                worker.client.endpoint,
+                worker.client.policy,
+                says_options_by_flag(),
+            ),
             daemon=True,
         )
 
@@ -195,10 +202,12 @@ def _work(
     alpha: float | None,
     endpoint: str,
     policy: RetryPolicy,
+    by_flag: bool,
 ) -> None:
     """What the other process does: a thread for each connection, until its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ^C reaches all; the parent ends this one
     settle()
+    say_options_by_flag(by_flag)
     try:
         signatures = [_loaded(*pack) for pack in packs]
     except SignatureError:
@@ -213,12 +222,12 @@ def _work(
 
 
 def _answer(end: Connection, worker: Worker) -> None:
-    end.send(True)
-    while True:
-        try:
+    try:
+        end.send(True)
+        while True:
             end.send(worker(end.recv()))
-        except (EOFError, OSError):
-            return
+    except (EOFError, OSError):
+        return  # the parent has ended
 
 
 def _loaded(path: Path, digest: str) -> Signature:

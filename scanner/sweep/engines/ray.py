@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scanner.errors import UsageError
+from scanner.errors import UsageError, say_options_by_flag, says_options_by_flag
 from scanner.hub.client import HubClient
 from scanner.signatures.manifest import MANIFEST_NAME
 from scanner.signatures.pack import Signature, load_signature
@@ -39,11 +39,18 @@ class RemoteWorker:
         alpha: False-positive rate; None for the default.
         endpoint: The hub.
         token: The user's token, if there is one.
+        by_flag: Whether reasons say options as on the command line.
     """
 
     def __init__(
-        self, packs: Sequence[PackFiles], alpha: float | None, endpoint: str, token: str | None
+        self,
+        packs: Sequence[PackFiles],
+        alpha: float | None,
+        endpoint: str,
+        token: str | None,
+        by_flag: bool,
     ) -> None:
+        say_options_by_flag(by_flag)
         if token is not None:
             os.environ["HF_TOKEN"] = token
         signatures = [_loaded(files) for files in packs]
@@ -90,7 +97,9 @@ class RayEngine:
         # Ray lets go of an object nobody holds, and a replacement needs the packs too.
         shared = self._ray.put(packs)
         actor = self._ray.remote(RemoteWorker).options(num_cpus=1, max_concurrency=jobs)
-        self._start: Callable[[], Any] = partial(actor.remote, shared, alpha, endpoint, get_token())
+        self._start: Callable[[], Any] = partial(
+            actor.remote, shared, alpha, endpoint, get_token(), says_options_by_flag()
+        )
         count = max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
         self.workers: list[Any] = [self._start() for _ in range(count)]
         self._jobs = jobs
