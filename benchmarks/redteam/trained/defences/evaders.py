@@ -48,21 +48,22 @@ def attackers() -> list[Attack]:
         found = {"name": name, "penalised": what, "strength": strength, **fields}
         return msgspec.convert(found, Attack)
 
+    hidden = ("score", "support")
     both = "penalty on score and support, all packs"
     inside = "just inside score and support, all packs"
     return [
         Attack(name=UNATTACKED),
-        penalty(both, "score", "support"),
-        penalty(inside, "score", "support", strength=1.0, adaptive=True, aim=0.7),
+        penalty(both, *hidden),
+        penalty(inside, *hidden, strength=1.0, adaptive=True, aim=0.7),
         penalty("penalty on the score, all packs", "score"),
         penalty("penalty on what is written, all packs", "write", strength=10.0),
         Attack(name="projected off the packs", projected="outputs+inputs"),
-        penalty("sites the packs know least, penalty", "score", "support", share=0.5),
-        penalty("one layer, penalty", "score", "support", strength=1.0, layer=2),
+        penalty("sites the packs know least, penalty", *hidden, share=0.5),
+        penalty("one layer, penalty", *hidden, strength=1.0, adaptive=True, aim=0.7, layer=0),
         penalty("surrogate gradients", "score", source="gradients"),
         penalty("surrogate weights", "score", source="weights"),
         penalty("penalty on the score, all packs", "score", strength=30.0),
-        penalty(both, "score", "support", strength=10.0),
+        penalty(both, *hidden, strength=10.0),
     ]
 
 
