@@ -42,7 +42,12 @@ AMOUNTS: Mapping[str, Callable[[SiteNumbers | SiteScale], float | None]] = {
 (`SiteNumbers.felt_written`), which what is added from inputs that hardly occur leaves alone."""
 
 
-def combined_score(measured: Measured, scale: ScoreScale | None) -> float:
+def combined_score(
+    measured: Measured,
+    scale: ScoreScale | None,
+    dose_margin: float = DOSE_MARGIN,
+    strongest_margin: float = STRONGEST_MARGIN,
+) -> float:
     """The largest of signed write, write and dose together, and strongest site.
 
     Of an update that is larger than all benign ones dose and sites count as they would at the size
@@ -53,6 +58,8 @@ def combined_score(measured: Measured, scale: ScoreScale | None) -> float:
         measured: The adapter.
         scale: Where benign adapters of its shape lie; None if that is not known, and the signed
             write counts alone.
+        dose_margin: By how much dose and write together have to be further out to count.
+        strongest_margin: By how much the strongest site has to be.
 
     Returns:
         The score, on the scale of the signed write; NaN if that is NaN.
@@ -64,11 +71,11 @@ def combined_score(measured: Measured, scale: ScoreScale | None) -> float:
     together = (
         _above(signed_write, scale.signed_write) + _above(size * measured.dose, scale.dose)
     ) / 2
-    further = [together / scale.both - DOSE_MARGIN]
+    further = [together / scale.both - dose_margin]
     for amount, of_benign in scale.strongest.items():
         found = strongest(measured.sites, scale.sites, amount)
         if found is not None:
-            further.append(_above(size * found, of_benign) - STRONGEST_MARGIN)
+            further.append(_above(size * found, of_benign) - strongest_margin)
     middle, spread = scale.signed_write
     return max(signed_write, middle + spread * max(further))
 

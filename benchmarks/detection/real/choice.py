@@ -51,7 +51,7 @@ def _row(packs: Sequence[Signature], statistic: str) -> list[str]:
     known = replace(known, benign=np.array(matrix))
     joint, alike = known.joint(SHAPE), np.array([shape is SHAPE for shape in known.shapes])
     benign = joint.combine(known.benign)[alike]
-    tables = [_references(signature) for signature in packs]
+    tables = [references_of(signature) for signature in packs]
     common = sorted(set.intersection(*(set(found) for found in tables)))
     scores = joint.combine(np.array([[value(found[name]) for found in tables] for name in common]))
     middle, spread = benign.mean(), benign.std(ddof=1)
@@ -65,10 +65,24 @@ def _row(packs: Sequence[Signature], statistic: str) -> list[str]:
     ]
 
 
-def _references(signature: Signature) -> dict[str, ReferenceScore]:
+def references_of(signature: Signature) -> dict[str, ReferenceScore]:
+    """A pack's references that change several layers, by id."""
     assert signature.calibration is not None, "checked when the packs are loaded"
     own = (item for item in signature.calibration.references if Shape.of(item.layers) is SHAPE)
     return {item.id: item for item in own}
+
+
+def loaded(packs: Sequence[Path]) -> list[Signature]:
+    """Packs that hold scores of references.
+
+    Raises:
+        click.ClickException: If one does not.
+    """
+    signatures = [load_signature(pack) for pack in packs]
+    for signature in signatures:
+        if signature.calibration is None or not signature.calibration.references:
+            raise click.ClickException(f"{signature.path}: holds no scores of references")
+    return signatures
 
 
 @click.command()
@@ -77,10 +91,7 @@ def _references(signature: Signature) -> dict[str, ReferenceScore]:
 )
 def main(packs: tuple[Path, ...]) -> None:
     """Print how far references stand out under PACKS."""
-    signatures = [load_signature(pack) for pack in packs]
-    for signature in signatures:
-        if signature.calibration is None or not signature.calibration.references:
-            raise click.ClickException(f"{signature.path}: holds no scores of references")
+    signatures = loaded(packs)
     head = ["packs", "by", "benign", "highest benign", "references"]
     click.echo(table(head, rows(signatures)))
 
