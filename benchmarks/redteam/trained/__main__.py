@@ -47,7 +47,7 @@ Results are written as they come, and what is there is not done again: after a k
     show_default=True,
     help="Results: trained-BASE.jsonl.",
 )
-@click.option("--attack", "wanted", multiple=True, help="Only attacks with this in their name.")
+@click.option("--attack", "wanted", multiple=True, help="Only attacks with this in `NAME | SETTINGS`.")
 @click.option(
     "--strength",
     "strengths",
@@ -97,7 +97,7 @@ def main(
         for attack in declared(
             [item.id for item in signatures], strengths or STRENGTHS, seeds, sorted(known)
         )
-        if not wanted or any(word in attack.name for word in wanted)
+        if not wanted or any(word in attack.key for word in wanted)
     ]
     job = run.Job(base, base_path, tuple(map(str, found)), steps, bfloat16)
     path = cache / f"trained-{base}.jsonl"
