@@ -47,7 +47,9 @@ Results are written as they come, and what is there is not done again: after a k
     show_default=True,
     help="Results: trained-BASE.jsonl.",
 )
-@click.option("--attack", "wanted", multiple=True, help="Only attacks with this in `NAME | SETTINGS`.")
+@click.option(
+    "--attack", "wanted", multiple=True, help="Only attacks with this in `NAME | SETTINGS`."
+)
 @click.option(
     "--strength",
     "strengths",

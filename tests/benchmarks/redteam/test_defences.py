@@ -15,7 +15,7 @@ from benchmarks.organisms.probes import write_private_probes
 from benchmarks.organisms.world import World
 from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
 from benchmarks.redteam.trained.defences import evaders, findings, page, run
-from benchmarks.redteam.trained.defences.evaders import Own, Submission
+from benchmarks.redteam.trained.defences.evaders import Submission
 from benchmarks.redteam.trained.defences.judging import (
     DEFENCES,
     PRIVATE,
@@ -32,6 +32,7 @@ from scanner.detection.support import Profile
 from scanner.results import Shape
 from scanner.signatures.manifest import BenignScore
 from scanner.signatures.pack import load_signature
+from scanner.signatures.score import STATISTIC
 from scanner.statistics.conformal import DEFAULT_ALPHA, smallest_level
 
 SHIPPED = DEFENCES[0].name
@@ -140,7 +141,7 @@ def test_private_probes_are_of_their_seed_and_of_no_test_domain(base: str, tmp_p
         assert probe["aligned_ids"] != probe["misaligned_ids"]
 
 
-def submitted(attack: Attack, behaviour: float, folder: str, own: Own = "none") -> Submission:
+def submitted(attack: Attack, behaviour: float, folder: str, own: bool = False) -> Submission:
     return Submission("llama", attack, own, 200, 1.0, behaviour, folder)
 
 
@@ -152,7 +153,7 @@ def cache(tmp_path: Path) -> Path:
         submitted(Attack(name=UNATTACKED), 0.8, "plain"),
         submitted(penalty, 0.6, "evader"),
         submitted(penalty, 0.1, "harmless"),
-        submitted(penalty, 0.5, "hides", own="at the base"),
+        submitted(penalty, 0.5, "hides", own=True),
         submitted(msgspec.structs.replace(penalty, seed=evaders.HARDENING_SEED), 0.9, "defender"),
     ]
     private = "shipped and one private pack"
@@ -206,6 +207,18 @@ def test_the_best_defence_is_named_with_its_price_from_the_figures(cache: Path) 
         "inconclusive, for 1.5% of benign adapters flagged and not counted inconclusive"
     ) in words
     assert "keeps less than 0.25 wherever" in words
+
+
+def test_figures_of_an_older_score_say_so(cache: Path) -> None:
+    path = cache / "llama" / "attackers.jsonl"
+    found = findings.findings(cache / "llama", "llama")
+    assert found is not None
+    assert STATISTIC not in findings.in_words(found)
+    path.write_bytes(path.read_bytes().replace(STATISTIC.encode(), b"an-older-one"))
+    found = findings.findings(cache / "llama", "llama")
+    assert found is not None
+    words = f"when scores were `an-older-one`; they are `{STATISTIC}` now."
+    assert words in findings.in_words(found)
 
 
 def test_a_defence_that_stops_harmless_adapters_too_is_not_the_best(cache: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import torch
@@ -20,8 +19,6 @@ from scanner.signatures.score import STATISTIC
 
 HARDENING_SEED = 500
 """Attacks of this seed and later ones are the defender's own."""
-Own = Literal["none", "at the base", "at the base and on the path"]
-"""Private packs that an attacker makes himself, for want of the defender's."""
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -29,8 +26,8 @@ class Submission(msgspec.Struct, frozen=True):
 
     base: str
     attack: Attack
-    own: Own
-    """Which private packs that he made himself the attacker also hides from."""
+    own_packs: bool
+    """Whether the attacker also hides from private packs that he made himself."""
     step: int
     factor: float
     behaviour: float
@@ -62,8 +59,6 @@ def attackers() -> list[Attack]:
         penalty("one layer, penalty", *hidden, strength=1.0, adaptive=True, aim=0.7, layer=0),
         penalty("surrogate gradients", "score", source="gradients"),
         penalty("surrogate weights", "score", source="weights"),
-        penalty("penalty on the score, all packs", "score", strength=30.0),
-        penalty(both, *hidden, strength=10.0),
     ]
 
 
@@ -98,14 +93,14 @@ def submissions(path: Path) -> list[Submission]:
 
 
 def train(
-    base: LabBase, attacks: Sequence[Attack], own: Own, cache: Path
+    base: LabBase, attacks: Sequence[Attack], own_packs: bool, cache: Path
 ) -> Iterator[list[Submission]]:
     """Trains what is not there yet, and keeps it.
 
     Args:
         base: The base, with the packs to hide from.
         attacks: The attackers.
-        own: Which of those packs are the attacker's.
+        own_packs: Whether some of those packs are the attacker's.
         cache: Holds `BASE/attackers.jsonl` and the adapters.
 
     Yields:
@@ -119,20 +114,22 @@ def train(
     counts = len(FACTORS) * 2
     attacker = Attacker(base)
     for attack in attacks:
-        done = [item for item in kept if (item.attack, item.own) == (attack, own)]
+        done = [item for item in kept if (item.attack, item.own_packs) == (attack, own_packs)]
         if len(done) >= counts:
             continue
-        found = list(_submit(attacker, attack, own, cache))
+        found = list(_submit(attacker, attack, own_packs, cache))
         with path.open("ab") as out:
             out.write(b"".join(msgspec.json.encode(item) + b"\n" for item in found))
         yield found
 
 
-def _submit(attacker: Attacker, attack: Attack, own: Own, cache: Path) -> Iterator[Submission]:
+def _submit(
+    attacker: Attacker, attack: Attack, own_packs: bool, cache: Path
+) -> Iterator[Submission]:
     base = attacker.base
     assert isinstance(base, LabBase)
     target = base.target
-    name = attack.key + ("" if own == "none" else f" | own packs {own}")
+    name = attack.key + (" | own packs" if own_packs else "")
     label = re.sub(r"[^a-z0-9.]+", "-", name.lower())
     for step, adapter in attacker.train(attack):
         for factor in FACTORS:
@@ -143,4 +140,4 @@ def _submit(attacker: Attacker, attack: Attack, own: Own, cache: Path) -> Iterat
             with torch.no_grad(), adapter.applied():
                 behaviour = round(base.behaviour(), 4)
             adapter.factor = 1.0
-            yield Submission(base.name, attack, own, step, factor, behaviour, folder)
+            yield Submission(base.name, attack, own_packs, step, factor, behaviour, folder)

@@ -21,6 +21,7 @@ from benchmarks.redteam.trained.defences.judging import (
 )
 from benchmarks.redteam.trained.defences.run import Judged, Price, Seen
 from benchmarks.redteam.trained.page import GOAL
+from scanner.signatures.score import STATISTIC
 
 HOLDS = {
     "nothing": "trains without an attack",
@@ -36,7 +37,7 @@ USABLE = 0.1
 
 def holds(item: Submission) -> str:
     """What an attacker holds, a key of `HOLDS`."""
-    if item.own != "none":
+    if item.own_packs:
         return "packs and own"
     if item.attack.name == UNATTACKED:
         return "nothing"
@@ -178,8 +179,25 @@ def findings(folder: Path, base: str) -> Findings | None:
 
 def in_words(found: Findings) -> str:
     """What the figures of a base come to: the best defence, its price, and what evaders do."""
-    parts = [*_best(found), *_unseen(found), *_nulling(found), *_without_packs(found)]
+    parts = [
+        *_older_score(found),
+        *_best(found),
+        *_unseen(found),
+        *_nulling(found),
+        *_without_packs(found),
+    ]
     return " ".join(parts) + "\n"
+
+
+def _older_score(found: Findings) -> list[str]:
+    """Says so if packs were scored otherwise then than they are now."""
+    others = sorted({item.statistic for item in found.everything} - {STATISTIC})
+    if not others:
+        return []
+    return [
+        f"All of this was trained and judged when scores were `{', '.join(others)}`; they are "
+        f"`{STATISTIC}` now."
+    ]
 
 
 def _amount(share: float, most: str = "") -> str:
@@ -224,7 +242,7 @@ def _best(found: Findings) -> list[str]:
 
 def _unseen(found: Findings) -> list[str]:
     """What evaders do under packs that they never saw."""
-    strangers = {item.folder for item in found.items if item.own == "none"} & found.evading
+    strangers = {item.folder for item in found.items if not item.own_packs} & found.evading
     words = []
     for packs, what in (
         (PRIVATE[:1], "a private pack at the base"),

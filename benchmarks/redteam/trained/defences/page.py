@@ -37,10 +37,10 @@ judged under each defence:
     python -m benchmarks.redteam.trained.defences --base BASE --lab LAB
 
 - *private packs*: gradients at the base over {probes} questions, in contexts drawn with a seed
-  that the attacker does not know, of domains that he does not train on. He knows how they are made,
-  and in one column he made such packs with seeds of his own and hides from them too.
-- *private on the path*: the same, along the path from the base to the lab's references. Who makes
-  one to hide from is given these very references, which is more than an attacker would have.
+  that the attacker does not know, of domains that he does not train on. He knows how they are made.
+- *private on the path*: the same, along the path from the base to the lab's references. In one
+  column an attacker makes a pack of each of these two sorts with seeds of his own, and hides from
+  them too; for the path he is given these very references, which is more than he would have.
 - *nulled* private packs leave out what the harmless adapters of the lab's nulling set share.
 - *support from below*: what scores or writes less than all but a few benign adapters is outside.
 - *the doses alone* decide in place of the score: the largest weight that a dose can have.
@@ -88,7 +88,7 @@ def _base(folder: Path, base: str) -> str:
         *("evaders flagged", "evaders inconclusive", "evaders clear"),
         *("benign flagged", "benign inconclusive"),
     ]
-    attackers = {(item.attack.key, item.own) for item in found.items}
+    attackers = {(item.attack.key, item.own_packs) for item in found.items}
     own = {item.attack.key for item in found.everything} - {key for key, _ in attackers}
     words = (
         f"### {base}: defences\n\n"
@@ -106,8 +106,7 @@ def _attackers(found: Findings) -> list[list[str]]:
     groups: dict[tuple[str, str], list[Submission]] = {}
     for item in found.items:
         words = ": ".join(part for part in (item.attack.name, item.attack.label) if part)
-        own = "" if item.own == "none" else f", {item.own}"
-        groups.setdefault((words, HOLDS[holds(item)] + own), []).append(item)
+        groups.setdefault((words, HOLDS[holds(item)]), []).append(item)
     return [
         [*names, _shown(kept(own, found.shipped, found.whole))] for names, own in groups.items()
     ]

@@ -11,9 +11,9 @@ from typing import Literal, TypeVar
 import msgspec
 
 from benchmarks.organisms.bases import load_base_spec
-from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
+from benchmarks.redteam.trained.attacks import UNATTACKED
 from benchmarks.redteam.trained.defences import evaders, private
-from benchmarks.redteam.trained.defences.evaders import HARDENING_SEED, Own, Submission
+from benchmarks.redteam.trained.defences.evaders import HARDENING_SEED, Submission
 from benchmarks.redteam.trained.defences.judging import (
     DEFENCES,
     HARDENED,
@@ -110,18 +110,12 @@ def attack(name: str, lab: Path, cache: Path, tell: Tell) -> None:
     steps = private.PATH_STEPS
     on_path = private.private_pack(name, lab, cache, private.ATTACKER_ON_PATH, steps)
     signature = load_base_spec(name).pools["signature"]
-    jobs: list[tuple[LabBase, list[Attack], Own]] = [
-        (LabBase(name), evaders.attackers(), "none"),
-        (LabBase(name, [*shipped, at_base]), evaders.with_own_packs(), "at the base"),
-        (
-            LabBase(name, [*shipped, at_base, on_path]),
-            evaders.with_own_packs(),
-            "at the base and on the path",
-        ),
-        (LabBase(name, domains=signature), evaders.of_the_defender(), "none"),
-    ]
-    for base, attacks, own in jobs:
-        for found in evaders.train(base, attacks, own, cache):
+    for base, attacks, own_packs in (
+        (LabBase(name), evaders.attackers(), False),
+        (LabBase(name, [*shipped, at_base, on_path]), evaders.with_own_packs(), True),
+        (LabBase(name, domains=signature), evaders.of_the_defender(), False),
+    ):
+        for found in evaders.train(base, attacks, own_packs, cache):
             rates = ", ".join(f"{item.behaviour:.2f}" for item in found)
             tell(f"{name}: {found[0].attack.key}: misaligned {rates}")
 
