@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.detection.real.choice import Scored
 from benchmarks.detection.real.margin import (
     IN_USE,
     SHOWN,
@@ -37,7 +38,8 @@ def test_with_the_margin_in_use_and_unscaled_it_is_the_score_that_the_pack_holds
 ) -> None:
     for pack in packs:
         assert pack.calibration is not None
-        for item in [*pack.calibration.references, *pack.calibration.benign]:
+        held: list[Scored] = [*pack.calibration.references, *pack.calibration.benign]
+        for item in held:
             if Shape.of(item.layers) is Shape.SEVERAL_LAYERS:
                 assert score(item, pack, IN_USE) == pytest.approx(item.score)
                 assert score(item, pack, WRITE_ALONE) == item.signed_write
