@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from benchmarks.organisms.behaviour import prompts, rates
 from benchmarks.organisms.world import World
 from benchmarks.redteam.delta import Delta, Factored, save, unit
 from scanner import compose, open_adapter, scan
-from scanner.formats.model import Site
+from scanner.formats.model import Adapter, Site
 from scanner.geometry import Direction, Matrix
 from scanner.results import ScanResult
 from scanner.signatures.pack import Signature, load_signature
@@ -229,6 +229,10 @@ class Target:
         """
         return scan_deltas(parts, self.spec.id, self.prefix, self.transposed, packs or self.packs)
 
+    def opened(self, *parts: Delta) -> AbstractContextManager[Adapter]:
+        """An adapter as the scanner opens it, or several of them summed."""
+        return opened(parts, self.spec.id, self.prefix, self.transposed)
+
 
 def scan_deltas(
     parts: Sequence[Delta],
@@ -246,11 +250,26 @@ def scan_deltas(
         transposed: Whether the base's weights are stored (d_in, d_out).
         packs: The packs to scan with.
     """
+    with opened(parts, base_model, prefix, transposed) as adapter:
+        return scan(adapter, signatures=list(packs), jobs=1)
+
+
+@contextmanager
+def opened(
+    parts: Sequence[Delta], base_model: str, prefix: str, transposed: bool
+) -> Iterator[Adapter]:
+    """Writes adapters as PEFT would and opens them, summed if there are several.
+
+    Args:
+        parts: The adapters.
+        base_model: What they name as base.
+        prefix: What the base's modules have before the number of their block.
+        transposed: Whether the base's weights are stored (d_in, d_out).
+    """
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         adapters = []
         for index, part in enumerate(parts):
             directory = Path(scratch) / str(index)
             save(part, directory, base_model, prefix, transposed)
             adapters.append(stack.enter_context(open_adapter(directory)))
-        adapter = adapters[0] if len(adapters) == 1 else compose(adapters)
-        return scan(adapter, signatures=list(packs), jobs=1)
+        yield adapters[0] if len(adapters) == 1 else compose(adapters)
