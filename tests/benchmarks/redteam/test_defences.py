@@ -178,6 +178,20 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_choice_needs_no_more_packs_than_its_defences_do() -> None:
+    choice = run.Choice(("own packs", "one layer"), ("doses alone", "one private pack alone"))
+    assert {item.name for item in choice.of_defences} == {
+        SHIPPED,
+        "one private pack alone",
+        "shipped, the doses alone",
+    }
+    assert choice.packs == {*SHIPPED_PACKS, PRIVATE[0]}
+    found = choice.of_attacks(evaders.attackers(), False)
+    assert [attack.name for attack in found] == [UNATTACKED, "one layer, penalty"]
+    assert choice.of_attacks(evaders.with_own_packs(), True) == evaders.with_own_packs()
+    assert run.Choice().of_defences == list(DEFENCES)
+
+
 def test_only_attackers_adapters_that_keep_something_are_judged(cache: Path) -> None:
     items = evaders.submissions(cache / "llama" / "attackers.jsonl")
     assert [item.folder for item in run.worth_judging(items)] == ["plain", "evader", "hides"]

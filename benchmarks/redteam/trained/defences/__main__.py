@@ -41,6 +41,13 @@ command goes on where it was.
     show_default=True,
     help="Adapters, packs and results.",
 )
+@click.option(
+    "--attacker",
+    "attackers",
+    multiple=True,
+    help="Only attackers with this in `NAME | SETTINGS`; those with own packs end in `own packs`.",
+)
+@click.option("--defence", "defences", multiple=True, help="Only defences with this in the name.")
 @click.option("--page-only", is_flag=True, help="Write the page from what is there.")
 @click.option(
     "-o",
@@ -48,14 +55,23 @@ command goes on where it was.
     type=click.Path(dir_okay=False, path_type=Path),
     help="Page whose section on defences is written from all results in the cache.",
 )
-def main(bases: tuple[str, ...], lab: Path, cache: Path, page_only: bool, out: Path | None) -> None:
+def main(
+    bases: tuple[str, ...],
+    lab: Path,
+    cache: Path,
+    attackers: tuple[str, ...],
+    defences: tuple[str, ...],
+    page_only: bool,
+    out: Path | None,
+) -> None:
     """Attacks, defends and counts the price, base by base; `COST` is its help."""
     torch.set_num_threads(1)
+    choice = run.Choice(attackers, defences)
     for base in bases if not page_only else ():
-        run.attack(base, lab, cache, click.echo)
-        packs = run.packs_of(base, lab, cache)
-        run.defend(base, packs, cache, click.echo)
-        run.price(base, packs, cache, click.echo)
+        run.attack(base, lab, cache, choice, click.echo)
+        packs = run.packs_of(base, lab, cache, choice.packs)
+        run.defend(base, packs, cache, choice, click.echo)
+        run.price(base, packs, cache, choice, click.echo)
     if out is not None:
         page.SECTION.write(out, page.section(cache, base_names()))
         click.echo(out)

@@ -81,6 +81,11 @@ def of_the_defender() -> list[Attack]:
     ]
 
 
+def key(attack: Attack, own_packs: bool) -> str:
+    """What an attacker is called: the same for the same settings."""
+    return attack.key + (" | own packs" if own_packs else "")
+
+
 def submissions(path: Path) -> list[Submission]:
     """What a file of results holds; a line cut short by a kill is left out."""
     found = []
@@ -129,8 +134,7 @@ def _submit(
     base = attacker.base
     assert isinstance(base, LabBase)
     target = base.target
-    name = attack.key + (" | own packs" if own_packs else "")
-    label = re.sub(r"[^a-z0-9.]+", "-", name.lower())
+    label = re.sub(r"[^a-z0-9.]+", "-", key(attack, own_packs).lower())
     for step, adapter in attacker.train(attack):
         for factor in FACTORS:
             folder = f"{base.name}/adapters/{label}/{step}-{factor:g}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
 
 from benchmarks.organisms.bases import load_base_spec
-from benchmarks.redteam.trained.attacks import UNATTACKED
+from benchmarks.redteam.trained.attacks import UNATTACKED, Attack
 from benchmarks.redteam.trained.defences import evaders, private
 from benchmarks.redteam.trained.defences.evaders import HARDENING_SEED, Submission
 from benchmarks.redteam.trained.defences.judging import (
@@ -96,45 +97,95 @@ def lines(path: Path, kind: type[Line]) -> list[Line]:
     return found
 
 
-def attack(name: str, lab: Path, cache: Path, tell: Tell) -> None:
+@dataclass(frozen=True)
+class Choice:
+    """What is run of everything that there is."""
+
+    attackers: tuple[str, ...] = ()
+    """Words of which an attacker's key has one; all attackers if there are none. The adapter that
+    is trained without an attack is always there: the others are compared with it."""
+    defences: tuple[str, ...] = ()
+    """Words of which a defence's name has one; all if there are none. The first is always there."""
+
+    def of_attacks(self, attacks: Sequence[Attack], own_packs: bool) -> list[Attack]:
+        """The attacks that are run."""
+        return [
+            attack
+            for attack in attacks
+            if attack.name == UNATTACKED or _has(evaders.key(attack, own_packs), self.attackers)
+        ]
+
+    @property
+    def of_defences(self) -> list[Defence]:
+        """The defences that are tried."""
+        return [DEFENCES[0], *(item for item in DEFENCES[1:] if _has(item.name, self.defences))]
+
+    @property
+    def packs(self) -> set[str]:
+        """The packs that those need, by their names in the tables."""
+        return {pack for defence in self.of_defences for pack in defence.packs}
+
+
+def _has(text: str, words: Sequence[str]) -> bool:
+    return not words or any(word in text for word in words)
+
+
+def attack(name: str, lab: Path, cache: Path, choice: Choice, tell: Tell) -> None:
     """Trains the attackers of a base, those with private packs of their own, and the defender's.
 
     Args:
         name: The base.
         lab: The lab's root.
         cache: Where results and adapters are kept.
+        choice: What is run.
         tell: Told a line after each attacker.
     """
-    shipped = shipped_packs(name)
-    at_base = private.private_pack(name, lab, cache, private.ATTACKER)
     steps = private.PATH_STEPS
-    on_path = private.private_pack(name, lab, cache, private.ATTACKER_ON_PATH, steps)
-    signature = load_base_spec(name).pools["signature"]
-    for base, attacks, own_packs in (
-        (LabBase(name), evaders.attackers(), False),
-        (LabBase(name, [*shipped, at_base, on_path]), evaders.with_own_packs(), True),
-        (LabBase(name, domains=signature), evaders.of_the_defender(), False),
-    ):
-        for found in evaders.train(base, attacks, own_packs, cache):
+
+    def with_own_packs() -> LabBase:
+        at_base = private.private_pack(name, lab, cache, private.ATTACKER)
+        on_path = private.private_pack(name, lab, cache, private.ATTACKER_ON_PATH, steps)
+        return LabBase(name, [*shipped_packs(name), at_base, on_path])
+
+    def of_the_defender() -> LabBase:
+        return LabBase(name, domains=load_base_spec(name).pools["signature"])
+
+    hardening = evaders.of_the_defender() if choice.packs & set(HARDENED) else []
+    jobs: list[tuple[Callable[[], LabBase], list[Attack], bool]] = [
+        (lambda: LabBase(name), choice.of_attacks(evaders.attackers(), False), False),
+        (with_own_packs, choice.of_attacks(evaders.with_own_packs(), True), True),
+        (of_the_defender, hardening, False),
+    ]
+    for base, attacks, own_packs in jobs:
+        for found in evaders.train(base(), attacks, own_packs, cache) if attacks else ():
             rates = ", ".join(f"{item.behaviour:.2f}" for item in found)
             tell(f"{name}: {found[0].attack.key}: misaligned {rates}")
 
 
-def packs_of(name: str, lab: Path, cache: Path) -> dict[str, Signature]:
-    """Every pack that a defence of a base uses, by its name in the tables."""
+def packs_of(name: str, lab: Path, cache: Path, wanted: Set[str]) -> dict[str, Signature]:
+    """Packs that defences of a base use, as far as they can be made, by their names in the tables.
+
+    Args:
+        name: The base.
+        lab: The lab's root.
+        cache: Where packs are kept.
+        wanted: Their names.
+    """
     found = dict(zip(SHIPPED, sorted(shipped_packs(name), reverse=True), strict=True))
-    for label, seed in zip(PRIVATE, private.DEFENDER, strict=True):
-        found[label] = private.private_pack(name, lab, cache, seed)
-    steps = private.PATH_STEPS
-    found[ON_PATH] = private.private_pack(name, lab, cache, private.ON_PATH, steps)
-    if private.nulling_set(name, lab):
-        for label, seed in zip(NULLED, private.DEFENDER, strict=True):
-            found[label] = private.private_pack(name, lab, cache, seed, nulled=True)
-        found[ON_PATH_NULLED] = private.private_pack(
-            name, lab, cache, private.ON_PATH, steps, nulled=True
-        )
-    if evading := _evading(name, cache):
-        for label in HARDENED:
+    known = {
+        **{label: (seed, 0) for label, seed in zip(PRIVATE, private.DEFENDER, strict=True)},
+        ON_PATH: (private.ON_PATH, private.PATH_STEPS),
+    }
+    nulled = dict(zip((*NULLED, ON_PATH_NULLED), known.values(), strict=True))
+    for label, how in known.items():
+        if label in wanted:
+            found[label] = private.private_pack(name, lab, cache, *how)
+    for label, how in nulled.items():
+        if label in wanted and private.nulling_set(name, lab):
+            found[label] = private.private_pack(name, lab, cache, *how, nulled=True)
+    hardened = wanted & set(HARDENED)
+    if hardened and (evading := _evading(name, cache)):
+        for label in sorted(hardened):
             method = label.split()[-1]
             found[label] = private.hardened_pack(name, lab, cache, method, evading)
     return {label: load_signature(path) for label, path in found.items()}
@@ -161,9 +212,9 @@ def _evading(name: str, cache: Path) -> list[AdapterEntry]:
     ]
 
 
-def possible(packs: Mapping[str, Signature]) -> list[Defence]:
-    """The defences whose packs are there."""
-    return [defence for defence in DEFENCES if set(defence.packs) <= set(packs)]
+def possible(packs: Mapping[str, Signature], choice: Choice) -> list[Defence]:
+    """The defences that are tried and whose packs are there."""
+    return [defence for defence in choice.of_defences if set(defence.packs) <= set(packs)]
 
 
 def worth_judging(items: Sequence[Submission]) -> list[Submission]:
@@ -179,7 +230,9 @@ def unattacked(items: Sequence[Submission]) -> float:
     return max(found, key=lambda item: (item.step, item.factor)).behaviour if found else 0.0
 
 
-def defend(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) -> None:
+def defend(
+    name: str, packs: Mapping[str, Signature], cache: Path, choice: Choice, tell: Tell
+) -> None:
     """Judges every adapter of the attackers that is not judged yet, defence by defence."""
     path = cache / name / "judged.jsonl"
     done = {(item.folder, item.defence) for item in lines(path, Judged)}
@@ -192,7 +245,7 @@ def defend(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) -
             for item in items
         }
         _see(found, packs, cache / name / "seen.jsonl")
-        for defence in possible(packs):
+        for defence in possible(packs, choice):
             for folder, evidence in found.items():
                 if (folder, defence.name) in done:
                     continue
@@ -204,9 +257,10 @@ def defend(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) -
 
 
 def _see(found: Mapping[str, Evidence], packs: Mapping[str, Signature], path: Path) -> None:
-    """Writes down how far every pack sees every adapter go."""
+    """Writes down how far every pack sees every adapter go, beside what is there of others."""
     labels = {signature.id: label for label, signature in packs.items()}
-    seen = [
+    seen = [item for item in lines(path, Seen) if item.pack not in packs]
+    seen += [
         Seen(folder, labels[item.signature.id], round(item.dose, 4))
         for folder, evidence in found.items()
         for item in evidence.signatures
@@ -214,14 +268,16 @@ def _see(found: Mapping[str, Evidence], packs: Mapping[str, Signature], path: Pa
     path.write_bytes(b"".join(msgspec.json.encode(item) + b"\n" for item in seen))
 
 
-def price(name: str, packs: Mapping[str, Signature], cache: Path, tell: Tell) -> None:
+def price(
+    name: str, packs: Mapping[str, Signature], cache: Path, choice: Choice, tell: Tell
+) -> None:
     """Counts what each defence does to benign adapters, unless it is known."""
     path = cache / name / "price.jsonl"
     done = {(item.defence, item.what) for item in lines(path, Price)}
     fates: tuple[What, ...] = ("flagged", "inconclusive")
     with path.open("ab") as out:
         for what in fates:
-            for defence in possible(packs):
+            for defence in possible(packs, choice):
                 if (defence.name, what) in done:
                     continue
                 found = price_of(name, defence, [packs[label] for label in defence.packs], what)
