@@ -9,7 +9,7 @@ from benchmarks.organisms import population
 from benchmarks.organisms.bases import CHECKPOINTS, load_base_spec
 from benchmarks.organisms.recipes import AdapterSpec
 from benchmarks.redteam.attack import Material
-from benchmarks.redteam.delta import Delta, read
+from benchmarks.redteam.delta import read
 from benchmarks.redteam.target import Victim
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "adapters"
@@ -70,16 +70,6 @@ def for_development(base: str, lab: Path, workers: int = 1) -> tuple[list[Victim
         tuple(found[name] for name in _named(group) if name in found) for group in groups
     )
     return victims, Material(personas=personas, benign=benign)
-
-
-def references(base: str, lab: Path) -> list[Delta]:
-    """The misaligned references of a base that are in the lab."""
-    rows = population.read_ledger(lab / base / population.LEDGER)
-    return [
-        read(lab / base / row["path"])
-        for row in sorted(rows, key=lambda row: str(row["id"]))
-        if row["split"] == "reference" and row["class"] == "misaligned"
-    ]
 
 
 def _made(

@@ -5,8 +5,7 @@
 Misaligned adapters of the lab's population `development` are attacked as `benchmarks.redteam`
 attacks test adapters, and every variant is measured once and run in the base. Then each margin in
 turn (`scanner.signatures.combination.STRONGEST_MARGIN`) decides what scans `clear`, with support as
-it is. Beside it, how far references stand above what one benign adapter in a hundred reaches, whole
-and scaled down: what a smaller margin costs where only the signed write finds them. Results are
+it is. What margins do to references is shown by `benchmarks.detection.real.margin`. Results are
 kept in the cache, and what is missing is made: some ten minutes of a core for each base.
 """
 
@@ -14,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -142,37 +141,6 @@ class Rule:
         (scores,) = self._scores(part.shape, [part.measured])
         return self._known.compare(scores, part.shape, ALPHA).p_value > ALPHA
 
-    def above(self, shape: Shape, adapters: Sequence[Sequence[Measured]]) -> Matrix:
-        """How far adapters of one shape stand above what one in a hundred benign ones reaches.
-
-        In standard deviations of the joint scores of benign adapters of that shape.
-        """
-        joint = self._known.joint(shape)
-        alike = np.array([own is shape for own in self._shapes])
-        benign = joint.combine(self._known.benign)[alike]
-        scores = joint.combine(self._scores(shape, adapters))
-        found: Matrix = (scores - np.quantile(benign, 1 - ALPHA)) / benign.std(ddof=1)
-        return found
-
-
-def times(measured: Measurement, factor: float) -> Measurement:
-    """What is measured of an update times a factor."""
-
-    def scaled(value: float | None) -> float | None:
-        return None if value is None else value * factor
-
-    sites = {
-        key: msgspec.structs.replace(
-            found,
-            norm=found.norm * factor,
-            dose=scaled(found.dose),
-            felt=scaled(found.felt),
-            share=scaled(found.share),
-        )
-        for key, found in measured.sites.items()
-    }
-    return replace(measured, dose=measured.dose * factor, norm=measured.norm * factor, sites=sites)
-
 
 def tries(name: str, lab: Path, cache: Path) -> list[Tried]:
     """What was tried on one base, from the cache where it is there."""
@@ -206,21 +174,6 @@ def kept_rows(rules: Sequence[Rule], tried: Sequence[Tried]) -> list[list[str]]:
     return rows
 
 
-def reference_rows(name: str, lab: Path, rules: Sequence[Rule]) -> list[list[str]]:
-    """One row for each shape and factor: lowest and median reference, by margin."""
-    target = Target(name)
-    parts = [measure(target, delta) for delta in adapters.references(name, lab)]
-    rows = []
-    for shape in Shape:
-        own = [part.measured for part in parts if part.shape is shape]
-        for factor in (1.0, 0.3) if own else ():
-            scaled = [[times(item, factor) for item in row] for row in own]
-            above = [rule.above(shape, scaled) for rule in rules]
-            cells = [f"{values.min():.1f}, {np.median(values):.1f}" for values in above]
-            rows.append([f"{len(own)} of {shape.value}, times {factor:g}", *cells])
-    return rows
-
-
 @click.command()
 @click.option("--base", "names", multiple=True, type=click.Choice(base_names()))
 @click.option(
@@ -237,7 +190,7 @@ def reference_rows(name: str, lab: Path, rules: Sequence[Rule]) -> list[list[str
     show_default=True,
 )
 def main(names: tuple[str, ...], lab: Path, cache: Path) -> None:
-    """Print what is kept, and how far references stand out, by the margin of the strongest site."""
+    """Print what the attacks keep, by the margin of the strongest site."""
     torch.set_num_threads(1)
     shown = ["no" if math.isinf(margin) else f"{margin:g}" for margin in MARGINS]
     for name in names or tuple(base_names()):
@@ -245,8 +198,6 @@ def main(names: tuple[str, ...], lab: Path, cache: Path) -> None:
         rules = [Rule(Target(name).packs, margin) for margin in MARGINS]
         click.echo(f"\n{name}: kept by the best that scans clear, by margin\n")
         click.echo(table(["attack", *shown], kept_rows(rules, tried)))
-        click.echo(f"\n{name}: lowest and median reference, above 1 % of the benign\n")
-        click.echo(table(["references", *shown], reference_rows(name, lab, rules)))
 
 
 if __name__ == "__main__":

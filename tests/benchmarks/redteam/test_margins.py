@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -15,7 +13,7 @@ pytest.importorskip("torch")
 from benchmarks.redteam import adapters, margins, run
 from benchmarks.redteam.attack import Material
 from benchmarks.redteam.delta import Delta, added, scaled, size
-from benchmarks.redteam.margins import Part, Rule, Tried, measure, times
+from benchmarks.redteam.margins import Part, Rule, Tried, measure
 from benchmarks.redteam.target import Target, Victim
 from scanner.results import Shape, Verdict
 from scanner.signatures.combination import STRONGEST_MARGIN
@@ -50,43 +48,6 @@ def test_the_margin_in_force_decides_as_a_scan_does(target: Target, submitted: l
     parts = [measure(target, delta) for delta in submitted]
     assert {part.shape for part in parts} == set(Shape)
     assert [rule.clears(part) for part in parts] == [item is Verdict.CLEAR for item in verdicts]
-
-
-def test_what_is_measured_of_a_scaled_update(target: Target, submitted: list[Delta]) -> None:
-    (whole,) = measure(target, submitted[0]).measured[:1]
-    (third,) = measure(target, scaled(submitted[0], 0.3)).measured[:1]
-    found = times(whole, 0.3)
-    assert (found.signed_write, found.dose, found.norm) == pytest.approx(
-        (third.signed_write, third.dose, third.norm)
-    )
-    assert found.sites.keys() == third.sites.keys()
-    for key, expected in third.sites.items():
-        own = found.sites[key]
-        assert (own.norm, own.dose, own.felt, own.share, own.felt_written) == pytest.approx(
-            (expected.norm, expected.dose, expected.felt, expected.share, expected.felt_written),
-            rel=1e-5,
-        )
-
-
-def test_a_smaller_margin_puts_what_acts_in_one_place_further_out(
-    target: Target, submitted: list[Delta]
-) -> None:
-    """Beside 0 a strongest site far above all benign ones stands out, with it or without."""
-    bad = measure(target, submitted[0])
-    place = max(bad.measured[0].sites, key=lambda key: abs(bad.measured[0].sites[key].dose or 0))
-    strong = [
-        msgspec.structs.replace(item.sites[place], dose=1e3, felt_write=1.0, share=1e3)
-        for item in bad.measured
-    ]
-    hidden = [
-        replace(item, signed_write=-5.0, dose=-1e3, sites={**item.sites, place: site})
-        for item, site in zip(bad.measured, strong, strict=True)
-    ]
-    without, with_it = (
-        Rule(target.packs, margin).above(Shape.SEVERAL_LAYERS, [hidden])
-        for margin in (np.inf, STRONGEST_MARGIN)
-    )
-    assert without[0] < 0 < with_it[0]
 
 
 def test_what_was_tried_is_kept_and_the_best_that_clears_is_shown(
