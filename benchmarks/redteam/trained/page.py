@@ -107,12 +107,17 @@ def _of(items: Sequence[Result], name: str, alone: bool = False) -> tuple[float,
 def of_one_score(items: Sequence[Result]) -> list[Result]:
     """Results under the score that packs have now, if there are any; else all of them.
 
-    What was trained without an attack looked at no score, and always counts.
+    What the others are compared with was trained without an attack and looked at no score: where
+    it was not trained again, the older one counts.
     """
     present = [item for item in items if item.statistic == STATISTIC]
     if not any(item.attack.name != UNATTACKED for item in present):
         return list(items)
-    return [item for item in items if item in present or item.attack.name == UNATTACKED]
+    lacking = {item.attack.seed for item in present} - set(_unattacked(present))
+    compared = [
+        item for item in items if item.attack.name == UNATTACKED and item.attack.seed in lacking
+    ]
+    return compared + present
 
 
 def _goals(bases: Sequence[Sequence[Result]]) -> str:
@@ -167,10 +172,15 @@ def _of_another_score(items: Sequence[Result], everything: Sequence[Result]) -> 
         f"when scores were `{', '.join(sorted({item.statistic for item in old}))}`; "
         f"they are `{STATISTIC}` now"
     )
-    left = Counter(item.attack.name for item in everything if item not in items)
+    left = [item for item in everything if item not in items]
     if left:
-        which = ", ".join(name for name in SUMMARIES if name in left)
-        return [f"Left out, because they were last run {when}: {left.total()} of {which}.\n"]
+        shown, names = ({one.attack.name for one in found} for found in (items, left))
+        which = "; ".join(f"*{name}*" for name in SUMMARIES if name in names - shown)
+        gone = f" None of these was run again: {which}." if which else ""
+        return [
+            f"{len(left)} others are left out, because they were last run {when}: of the attacks "
+            f"below fewer settings were tried since.{gone}\n"
+        ]
     return [f"{len(old)} of them were trained and scanned {when}.\n"] if old else []
 
 

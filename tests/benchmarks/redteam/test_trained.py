@@ -320,6 +320,7 @@ def test_an_older_score_is_shown_only_where_there_is_no_newer_one() -> None:
     old = [msgspec.structs.replace(item, statistic="an-older-one") for item in items]
     assert page.of_one_score(old) == old
     assert page.of_one_score([old[0], old[1], items[2]]) == [old[0], items[2]]
+    assert page.of_one_score([*old, *items]) == items
 
 
 def test_what_was_run_under_an_older_score_is_run_again(

@@ -278,14 +278,14 @@ def _dose_left(found: Findings, folders: set[str], pack: str) -> float:
 
 def _nulling(found: Findings) -> list[str]:
     """What nulling does to private packs."""
-    plain, nulled = found.outcome(PRIVATE), found.outcome(NULLED)
+    plain, nulled = found.outcome(PRIVATE[:1]), found.outcome(NULLED[:1])
     if plain is None or nulled is None:
         return []
     return [
-        f"Nulled, three private packs alone send {_percent(nulled.price('inconclusive'))} of "
+        f"Nulled, one private pack alone sends {_percent(nulled.price('inconclusive'))} of "
         f"benign adapters to `inconclusive`{_several(nulled)}, not nulled "
         f"{_percent(plain.price('inconclusive'))}{_several(plain)}; "
-        f"they clear {nulled.evaders.clear:.0%} and {plain.evaders.clear:.0%} of the evaders."
+        f"it clears {nulled.evaders.clear:.0%} and {plain.evaders.clear:.0%} of the evaders."
     ]
 
 
