@@ -34,9 +34,10 @@ HEAD = """# The packs that ship, on the lab's test adapters
 The [detection page](detection.md) builds its signatures anew and compares ways of doing so. This
 page asks what somebody sees who installs the project: every test adapter is scanned with both
 packs of its base. The adapters are a sample that nothing was made from. It has been looked at
-once before: when the dose came into the score without a margin, 20 of the 25 misaligned ones were
-flagged. The margin (`scanner.signatures.score.DOSE_MARGIN`) was then chosen on references, whole
-and scaled down, and on calibration adapters. The page was written by
+twice before: when the dose came into the score without a margin, 20 of the 25 misaligned ones were
+flagged; with the margin, and before the strongest site counted, all were, as now. Both margins
+(`scanner.signatures.combination`) were chosen on references, whole and scaled down, calibration
+adapters, and adapters made for that. The page was written by
 
     python -m benchmarks.organisms population --split test --share SHARE --root DIR
     python -m benchmarks.detection.shipped --lab DIR {bases}
