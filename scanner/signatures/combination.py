@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from scanner.signatures.numbers import Measured, ScoreScale, SiteNumbers, SiteScale
+from scanner.signatures.numbers import Amount, Measured, ScoreScale, SiteNumbers, SiteScale
 
 SCALED_FROM = 20
 """Benign adapters of a shape from which on its scale is taken from them: of fewer, the spread of
@@ -34,7 +34,7 @@ small one, which the write alone finds."""
 STRONGEST_MARGIN = 3.0
 """The same for the strongest site: of many sites one is always far out."""
 
-AMOUNTS: Mapping[str, Callable[[SiteNumbers | SiteScale], float | None]] = {
+AMOUNTS: Mapping[Amount, Callable[[SiteNumbers | SiteScale], float | None]] = {
     "dose": lambda numbers: numbers.dose,
     "felt written": lambda numbers: numbers.felt_written,
 }
@@ -86,7 +86,7 @@ def _above(value: float, of_benign: tuple[float, float]) -> float:
 
 
 def strongest(
-    sites: Mapping[str, SiteNumbers], scales: Mapping[str, SiteScale], amount: str
+    sites: Mapping[str, SiteNumbers], scales: Mapping[str, SiteScale], amount: Amount
 ) -> float | None:
     """What an adapter does at its strongest site, in units of what benign adapters do there.
 
@@ -162,7 +162,7 @@ def _unit(values: Sequence[float | None]) -> float | None:
 
 
 def _spread_of_strongest(
-    benign: Sequence[Measured], sites: Mapping[str, SiteScale], amount: str
+    benign: Sequence[Measured], sites: Mapping[str, SiteScale], amount: Amount
 ) -> tuple[float, float] | None:
     """Mean and standard deviation of `strongest`; None of too few, or if they do not differ."""
     found = [

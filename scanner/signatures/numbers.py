@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+"""What something is divided by."""
+Amount = Literal["dose", "felt written"]
+"""By what a site can be the strongest (`scanner.signatures.combination.AMOUNTS`)."""
 
 
 class SiteNumbers(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -75,25 +80,25 @@ class Measurement:
 class SiteScale(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """How much benign adapters of one shape do at one site. In JSON, a list of these."""
 
-    dose: float | None
+    dose: Positive | None
     """Root mean square of the doses there; None if it is not known."""
-    felt_written: float | None
+    felt_written: Positive | None
     """Root mean square of `SiteNumbers.felt_written`; None if it is not known."""
 
 
 class ScoreScale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the benign adapters of one shape lie, which puts what is measured on one scale."""
 
-    signed_write: tuple[float, float]
+    signed_write: tuple[float, Positive]
     """Mean and standard deviation of `scanner.signatures.score.signed_write_score`."""
-    dose: tuple[float, float]
+    dose: tuple[float, Positive]
     """Mean and standard deviation of the dose."""
-    both: float
+    both: Positive
     """Standard deviation of the mean of the two, each in standard deviations above its mean."""
-    norm: float
+    norm: Positive
     """The largest norm of an update among them."""
     sites: dict[str, SiteScale] = {}
     """Key of each site that enough of them change."""
-    strongest: dict[str, tuple[float, float]] = {}
-    """One of `scanner.signatures.combination.AMOUNTS` -> mean and standard deviation of what
+    strongest: dict[Amount, tuple[float, Positive]] = {}
+    """By what a site is the strongest -> mean and standard deviation of what
     benign adapters do of it at their strongest site (`strongest` there)."""

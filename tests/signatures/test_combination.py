@@ -18,7 +18,7 @@ from scanner.signatures.combination import (
     scale_of,
     strongest,
 )
-from scanner.signatures.numbers import Measurement, ScoreScale, SiteNumbers, SiteScale
+from scanner.signatures.numbers import Amount, Measurement, ScoreScale, SiteNumbers, SiteScale
 
 SCALE = ScoreScale(signed_write=(0.1, 0.2), dose=(-0.5, 0.25), both=0.8, norm=3.0)
 numbers = st.floats(-5, 5, allow_subnormal=False)
@@ -63,7 +63,7 @@ def test_what_has_no_signed_write_has_no_score_however_strong_a_site_is() -> Non
 
 
 def with_sites(
-    scale: ScoreScale, sites: dict[str, SiteScale], spread: dict[str, tuple[float, float]]
+    scale: ScoreScale, sites: dict[str, SiteScale], spread: dict[Amount, tuple[float, float]]
 ) -> ScoreScale:
     return ScoreScale(
         signed_write=scale.signed_write, dose=scale.dose, both=scale.both, norm=scale.norm,
@@ -134,7 +134,7 @@ def test_the_strongest_site_is_in_units_of_what_benign_adapters_do_there(seed: i
     keys = sorted({key for item in known for key in item.sites})
     for amount in AMOUNTS:
 
-        def done(found: SiteNumbers | None, amount: str = amount) -> float:
+        def done(found: SiteNumbers | None, amount: Amount = amount) -> float:
             if found is None or found.dose is None:
                 return np.nan
             if amount == "dose":

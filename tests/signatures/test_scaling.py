@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import msgspec
 import numpy as np
+import pytest
 
+from scanner.errors import SignatureError
 from scanner.results import Shape
 from scanner.signatures.combination import combined_score
-from scanner.signatures.manifest import BenignScore, Calibration, ReferenceScore
+from scanner.signatures.manifest import (
+    BenignScore,
+    Calibration,
+    ReferenceScore,
+    decode_calibration,
+    encode_calibration,
+)
 from scanner.signatures.scaling import scaled, scales_of
 from scanner.signatures.score import STATISTIC
 
@@ -62,3 +73,27 @@ def test_scales_follow_the_adapters_that_are_left() -> None:
     assert less == scaled(calibration(adapters[1:]))
     assert less.scales != whole.scales
     assert scales_of(less.benign) == less.scales
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "says"),
+    [
+        ("both", 0.0, "both"),
+        ("norm", -1.0, "norm"),
+        ("dose", [0.0, 0.0], "dose"),
+        ("sites", {"0.mlp.down_proj": [0.0, None]}, "sites"),
+        ("strongest", {"dose": [0.0, 0.0]}, "strongest"),
+        ("strongest", {"height": [0.0, 1.0]}, "strongest"),
+    ],
+)
+def test_a_scale_that_nothing_can_be_put_on_is_a_damaged_pack(
+    part: str, value: object, says: str
+) -> None:
+    values = np.random.default_rng(2).normal(size=(40, 2))
+    adapters = [benign(i, float(pair[0]), float(pair[1]), 4) for i, pair in enumerate(values)]
+    raw = json.loads(encode_calibration(scaled(calibration(adapters))))
+    where = Path("calibration.json")
+    decode_calibration(json.dumps(raw).encode(), where)
+    raw["scales"][Shape.SEVERAL_LAYERS.value][part] = value
+    with pytest.raises(SignatureError, match=says):
+        decode_calibration(json.dumps(raw).encode(), where)

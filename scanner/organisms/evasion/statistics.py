@@ -24,7 +24,7 @@ from scanner.organisms.evasion.sites import TINY, Directions, Sites
 from scanner.results import Shape
 from scanner.signatures.combination import AMOUNTS, DOSE_MARGIN, STRONGEST_MARGIN
 from scanner.signatures.manifest import BenignScore
-from scanner.signatures.numbers import ScoreScale, SiteScale
+from scanner.signatures.numbers import Amount, ScoreScale, SiteScale
 from scanner.signatures.pack import Signature
 
 Quantity = Literal["score", "dose", "write", "support"]
@@ -66,7 +66,7 @@ def score(
 
 
 def strongest(
-    sites: Sites, order: Sequence[Site], scale: ScoreScale, amount: str
+    sites: Sites, order: Sequence[Site], scale: ScoreScale, amount: Amount
 ) -> torch.Tensor | None:
     """`signatures.combination.strongest` of one adapter."""
     done = sites.inner if amount == "dose" else sites.felt_writes * sites.felt / sites.answer
