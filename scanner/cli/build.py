@@ -111,6 +111,28 @@ def found_on_hub(signature: Signature) -> list[str]:
     return [printable(line) for line in lines]
 
 
+def levels_of(calibration: Calibration) -> list[str]:
+    """From which alpha on adapters of each shape can be clear; nothing if all are of one shape.
+
+    An adapter is cleared by benign adapters of its own shape alone.
+    """
+    from scanner.results import Shape
+    from scanner.statistics.calibration import GROUP_FLOOR
+    from scanner.statistics.conformal import smallest_level
+
+    n = len(calibration.benign)
+    alike = Counter(Shape.of(item.layers) for item in calibration.benign)
+    lines = []
+    for shape in Shape:
+        count = alike[shape]
+        can = f"can be clear at alpha {smallest_level(count):.2g} and above"
+        if count < GROUP_FLOOR:
+            can = f"cannot be clear, which takes {GROUP_FLOOR}"
+        if count < n:
+            lines.append(f"{count} of them change {shape.value}: an adapter that does {can}")
+    return lines
+
+
 def _calibrated(calibration: Calibration, selection: Selection) -> list[str]:
     from scanner.results import Shape
     from scanner.statistics.conformal import needed_for, smallest_level, supports
@@ -118,15 +140,11 @@ def _calibrated(calibration: Calibration, selection: Selection) -> list[str]:
     n = len(calibration.benign)
     owners = len({item.family for item in calibration.benign})
     lines = [
-        f"calibrated on {n} adapters of {owners} owners: alpha {smallest_level(n):.2g} and above"
+        f"calibrated on {n} adapters of {owners} owners: alpha {smallest_level(n):.2g} and above",
+        *levels_of(calibration),
     ]
-    # An adapter is compared with those that change as many layers, most with those of several.
+    # Most adapters change several layers: what is missing is said of those.
     alike = sum(Shape.of(item.layers) is Shape.SEVERAL_LAYERS for item in calibration.benign)
-    if 0 < alike < n:
-        lines.append(
-            f"{alike} of them change several layers: an adapter that does can be clear at alpha "
-            f"{smallest_level(alike):.2g} and above"
-        )
     lines += [
         f"missing: {needed_for(alpha) - alike} benign adapters for alpha {alpha:g}"
         for alpha in ALPHAS

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scanner.cli.build import found_on_hub, tell_worth
+from scanner.cli.build import found_on_hub, levels_of, tell_worth
 from scanner.cli.progress import Progress
 from scanner.errors import UsageError
 
@@ -156,6 +156,9 @@ def _tell(making: Making, packs: list[Signature]) -> None:
             f"  {len(scored)} harmless adapters of {families} families: "
             f"alpha {smallest_level(len(scored)):.2g} and above"
         )
+        if pack.calibration.selection is None:  # of one that was found on a hub it is said below
+            for line in levels_of(pack.calibration):
+                click.echo(f"  {line}")
         for line in found_on_hub(pack):
             click.echo(f"  {line}", err=True)
         tell_worth(pack)

@@ -70,7 +70,7 @@ def show(packs: tuple[str, ...], format_name: str, output: Path | None) -> None:
 
     Each is a directory, or the name of an installed pack. Of several packs of one base it is also
     said what they find together, as a verdict that rests on all of them does. As html: one page
-    with pictures of a pack's scores by family, of what it finds at which price, and of where it
+    with pictures of each pack's scores by family, of what it finds at which price, and of where it
     lives in the network.
     """
     from scanner.cli.output import write_report
@@ -81,9 +81,7 @@ def show(packs: tuple[str, ...], format_name: str, output: Path | None) -> None:
     if format_name == "html":
         from scanner.reports.pack_html import render
 
-        if len(signatures) > 1:
-            raise UsageError("a page shows one pack", todo="name one, or write text or json")
-        text = render(signatures[0])
+        text = render(signatures)
     else:
         text = _shown(signatures, format_name)
     write_report(text, output, for_machines=format_name != "text")

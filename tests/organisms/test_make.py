@@ -203,6 +203,9 @@ def test_the_command_says_what_the_packs_are_good_for(
     done = CliRunner().invoke(cli, [*arguments, "--base-id", "tests/tiny-llama"])
     assert done.exit_code == 0, done.output
     assert "20 harmless adapters of 2 families: alpha 0.048 and above" in done.output
+    assert (
+        "  0 of them change one layer: an adapter that does cannot be clear, which" in done.output
+    )
     assert load_signature(tmp_path / "packs-hostile").manifest.base_model.id == "tests/tiny-llama"
 
 

@@ -28,7 +28,11 @@ def comparison(pack: Signature) -> str:
     return compare_html.render(compare_packs(pack, pack))
 
 
-PAGES: dict[str, Page] = {"report": report, "pack": pack_html.render, "compare": comparison}
+def packs(pack: Signature) -> str:
+    return pack_html.render([pack, pack])
+
+
+PAGES: dict[str, Page] = {"report": report, "packs": packs, "compare": comparison}
 
 
 @pytest.mark.slow

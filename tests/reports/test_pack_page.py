@@ -59,7 +59,7 @@ def faint(tmp_path_factory: pytest.TempPathFactory) -> Signature:
 
 
 def test_families_stand_beside_each_other(faint: Signature) -> None:
-    page = Page(render(faint))
+    page = Page(render([faint]))
     text = " ".join(page.text.split())
     assert "60 benign ones together, and each family by itself; 8 misaligned references" in text
     assert "each scored without its family" in text
@@ -72,7 +72,7 @@ def test_families_stand_beside_each_other(faint: Signature) -> None:
 
 def test_what_it_finds_is_said_with_its_interval(faint: Signature) -> None:
     assert faint.power is not None
-    text = " ".join(Page(render(faint)).text.split())
+    text = " ".join(Page(render([faint])).text.split())
     found = faint.power.found(0.05)
     assert 0 < found.count < found.n
     assert f"{found.count} of {found.n} at alpha 0.05" in text
@@ -83,7 +83,7 @@ def test_warnings_come_before_any_picture(faint: Signature) -> None:
     """What `signatures show` warns of, in its words."""
     told = [caution.line() for caution in cautions_of(faint)]
     assert told
-    text = " ".join(Page(render(faint)).text.split())
+    text = " ".join(Page(render([faint])).text.split())
     for line in told:
         assert 0 < text.index(" ".join(line.split())) < text.index("What tells them apart")
         assert text.count(" ".join(line.split())) == 1
@@ -97,13 +97,13 @@ def test_references_in_sample_are_called_so(faint: Signature, tmp_path: Path) ->
         copy = shutil.copytree(faint.path, tmp_path / str(count))
         changed = msgspec.structs.replace(faint.calibration, references=references)
         save_calibration(copy, faint.manifest, changed)
-        assert said in Page(render(load_signature(copy))).text
+        assert said in Page(render([load_signature(copy)])).text
 
 
 def test_a_pack_without_a_calibration_says_so(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.ones((2, 16), np.float32))
     options = ImportOptions("a/b", VectorOptions("block0"))
-    text = Page(render(import_pack(tmp_path / "v.npy", tmp_path / "pack", options))).text
+    text = Page(render([import_pack(tmp_path / "v.npy", tmp_path / "pack", options)])).text
     assert "It is not calibrated: every verdict is inconclusive." in text
     assert "What tells them apart" not in text
 
@@ -173,26 +173,26 @@ def test_curves_stay_inside_their_drawing() -> None:
 def test_the_command_writes_the_page(faint: Signature, tmp_path: Path) -> None:
     done = run("signatures", "show", faint.path, "-f", "html", "-o", tmp_path / "page.html")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert (tmp_path / "page.html").read_text() == render(faint)
-    assert run("signatures", "show", faint.path, "-f", "html").stdout == render(faint)
+    assert (tmp_path / "page.html").read_text() == render([faint])
+    assert run("signatures", "show", faint.path, "-f", "html").stdout == render([faint])
 
 
 def test_hostile_names_are_inert(faint: Signature) -> None:
     manifest = msgspec.structs.replace(faint.manifest, id=HOSTILE, description=HOSTILE)
-    assert HOSTILE not in render(Signature(faint.path, manifest, faint.digest))
+    assert HOSTILE not in render([Signature(faint.path, manifest, faint.digest)])
 
 
 @pytest.mark.slow
 class TestInABrowser:
     def test_no_console_message_and_no_request(self, faint: Signature, tmp_path: Path) -> None:
         page = tmp_path / "pack.html"
-        page.write_text(render(faint))
+        page.write_text(render([faint]))
         seen = visit(page, tmp_path / "profile")
         assert (seen.console, seen.requests) == ([], [])
 
     @pytest.mark.parametrize("width", [320, 400, 1000])
     def test_it_fits_the_screen(self, faint: Signature, tmp_path: Path, width: int) -> None:
-        found = fit(POLICY.sub("", render(faint)), tmp_path, width)
+        found = fit(POLICY.sub("", render([faint])), tmp_path, width)
         assert found.page <= 0
         assert set(found.wide) <= {"DIV.scroll"}
         assert found.unreachable == []
@@ -200,7 +200,7 @@ class TestInABrowser:
     @pytest.mark.parametrize("scheme", [LIGHT, DARK])
     def test_text_contrast_is_aa(self, faint: Signature, tmp_path: Path, scheme: str) -> None:
         page = tmp_path / "pack.html"
-        page.write_text(POLICY.sub(CONTRAST, render(faint)))
+        page.write_text(POLICY.sub(CONTRAST, render([faint])))
         text = Page(visit(page, tmp_path / "profile", scheme).dom).text
         measured = json.loads(text[text.index('{"page"') :])
         assert len(measured["found"]) > 40
@@ -208,7 +208,7 @@ class TestInABrowser:
 
 
 def test_one_place_on_a_page_for_each_name(faint: Signature) -> None:
-    page = Page(render(faint))
+    page = Page(render([faint]))
     names = [a["id"] for _, a in page.elements if "id" in a]
     assert len(names) == len(set(names))
     assert pack_view(faint, "x").anchor == "x"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -230,7 +231,13 @@ def test_show_tells_several_packs_and_what_they_find_together(
     assert [level["found"] for level in shown["power"]] == [4, 4, 4]
     one = json.loads(run("signatures", "show", paths[0], "-f", "json"))
     assert one == shown["packs"][0]
-    assert "a page shows one pack; name one" in run("signatures", "show", *paths, "-f", "html")
+    page = run("signatures", "show", *paths, "-f", "html")
+    assert "find 4 of 4 held-out misaligned references at alpha 0.01" in page
+    assert page.index('id="together"') < page.index('id="signature-1"')
+    anchors = re.findall(r'\bid="([^"]+)"', page)
+    assert len(set(anchors)) == len(anchors), "each pack has anchors of its own"
+    alone = run("signatures", "show", paths[0], "-f", "html")
+    assert 'id="together"' not in alone
 
 
 def test_packs_of_two_bases_are_not_one_verdict(
@@ -241,7 +248,7 @@ def test_packs_of_two_bases_are_not_one_verdict(
         return msgspec.structs.replace(found, base_model=base)
 
     other = changed(two[1], tmp_path / "other", manifest=elsewhere)
-    for form in ("text", "json"):
+    for form in ("text", "json", "html"):
         said = run("signatures", "show", two[0].path, other.path, "-f", form)
         assert "plain for other/base: no verdict rests on both; name packs of one base" in said
 

@@ -318,7 +318,12 @@ def test_what_can_be_clear_is_said_of_adapters_of_several_layers(
     assert calibration is not None
     several = sum(item.layers > 1 for item in calibration.benign)
     assert 19 <= several < len(calibration.benign)
-    assert f"{several} of them change several layers: an adapter that does can be" in done.stderr
+    narrow_ones = len(calibration.benign) - several
+    for count, shape in ((several, "several layers"), (narrow_ones, "one layer")):
+        can = f"can be clear at alpha {1 / (count + 1):.2g} and above"
+        if count < 19:
+            can = "cannot be clear, which takes 19"
+        assert f"{count} of them change {shape}: an adapter that does {can}" in done.stderr
     assert f"missing: {99 - several} benign adapters for alpha 0.01" in done.stderr
 
 
