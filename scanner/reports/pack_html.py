@@ -10,6 +10,7 @@ from scanner.reports.wording import NOT_ALIGNED
 from scanner.results import Tool
 from scanner.signatures.pack import Signature
 from scanner.signatures.power_words import joint_rows
+from scanner.signatures.summary import check_one_base
 from scanner.version import version
 
 
@@ -21,8 +22,10 @@ def render(signatures: Sequence[Signature]) -> str:
             together.
 
     Raises:
+        UsageError: If they are of different bases.
         SignatureError: If a pack is damaged.
     """
+    check_one_base(signatures)
     alone = len(signatures) == 1
     page = (
         environment()

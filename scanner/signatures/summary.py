@@ -129,7 +129,7 @@ def summarise_several(signatures: Sequence[Signature]) -> JointPackSummary:
         UsageError: If they are of different bases.
         SignatureError: If one is damaged.
     """
-    _check_one_base(signatures)
+    check_one_base(signatures)
     joint = joint_power(signatures)
     return JointPackSummary(
         packs=[summarise_pack(signature) for signature in signatures],
@@ -147,11 +147,16 @@ def joint_details(signatures: Sequence[Signature]) -> str:
         UsageError: If they are of different bases.
         SignatureError: If one is damaged.
     """
-    _check_one_base(signatures)
+    check_one_base(signatures)
     return _columns(joint_rows(signatures))
 
 
-def _check_one_base(signatures: Sequence[Signature]) -> None:
+def check_one_base(signatures: Sequence[Signature]) -> None:
+    """Refuses packs of several bases, which have nothing to find together.
+
+    Raises:
+        UsageError: If they are of different bases.
+    """
     first = signatures[0]
     for other in signatures[1:]:
         bases = [item.manifest.base_model for item in (first, other)]
