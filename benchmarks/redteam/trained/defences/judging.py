@@ -23,8 +23,8 @@ from scanner.statistics.calibration import BenignScores
 from scanner.statistics.conformal import DEFAULT_ALPHA, conformal_p_value
 
 Rule = Literal["score", "larger", "dose", "each", "below"]
-"""What decides beside support: the joint score, as shipped; the larger of the packs that ship and
-the others, as if they were of two kinds; the doses in place of the scores; each pack by itself at
+"""What decides beside support: the joint score, as shipped; the largest of the packs that ship
+and each other pack, as if they were of different kinds; the doses in place of the scores; each pack by itself at
 alpha over their number; or the joint score, and low scores and writes are outside."""
 
 
@@ -42,7 +42,7 @@ class Defence:
         """The kind of each pack, as `BenignScores` has it."""
         if self.rule != "larger":
             return ()
-        return tuple("shipped" if pack in SHIPPED else "private" for pack in self.packs)
+        return tuple("shipped" if pack in SHIPPED else pack for pack in self.packs)
 
 
 WEIGHTS, GRADIENTS = "weights", "gradients"
@@ -68,11 +68,16 @@ DEFENCES = (
     Defence("a nulled private pack on the path alone", (ON_PATH_NULLED,)),
     Defence("shipped and three nulled private packs", (*SHIPPED, *NULLED)),
     Defence("shipped and a nulled private pack on the path", (*SHIPPED, ON_PATH_NULLED)),
-    Defence("shipped or three private packs, the larger", (*SHIPPED, *PRIVATE), "larger"),
-    Defence("shipped or three nulled private packs, the larger", (*SHIPPED, *NULLED), "larger"),
+    Defence("shipped or one private pack, the larger", (*SHIPPED, PRIVATE[0]), "larger"),
+    Defence("shipped or one nulled private pack, the larger", (*SHIPPED, NULLED[0]), "larger"),
     Defence(
-        "shipped or a nulled private pack on the path, the larger",
-        (*SHIPPED, ON_PATH_NULLED),
+        "shipped, private at the base or on the path, the largest",
+        (*SHIPPED, PRIVATE[0], ON_PATH),
+        "larger",
+    ),
+    Defence(
+        "shipped, nulled private at the base or on the path, the largest",
+        (*SHIPPED, NULLED[0], ON_PATH_NULLED),
         "larger",
     ),
     Defence(

@@ -44,7 +44,8 @@ judged under each defence:
 - *nulled* private packs leave out what the harmless adapters of the lab's nulling set share.
 - *support from below*: what scores or writes less than all but a few benign adapters is outside.
 - *the doses alone* decide in place of the score: the largest weight that a dose can have.
-- *the larger*: of the joint scores of those that ship and of the others, as of two kinds of pack.
+- *the larger*: of the joint score of those that ship and of each other pack's, as if those were
+  packs of other kinds of misalignment.
 - *each pack at its level*: flagged if one pack alone flags at alpha over their number.
 - *hardened*: packs whose references are the defender's own adapters that evade the shipped ones,
   trained on other domains with other seeds; what they write, or gradients on the path to them.
