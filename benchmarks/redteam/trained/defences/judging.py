@@ -23,9 +23,9 @@ from scanner.statistics.calibration import BenignScores
 from scanner.statistics.conformal import DEFAULT_ALPHA, conformal_p_value
 
 Rule = Literal["score", "larger", "dose", "each", "below"]
-"""What decides beside support: the joint score, as shipped; the largest of the packs that ship
-and each other pack, as if they were of different kinds; the doses in place of the scores; each pack by itself at
-alpha over their number; or the joint score, and low scores and writes are outside."""
+"""What decides beside support: the joint score, as shipped; the largest of the packs that ship and
+each other pack, as if they were of different kinds; the doses in place of the scores; each pack by
+itself at alpha over their number; or the joint score, and low scores and writes are outside."""
 
 
 @dataclass(frozen=True)
