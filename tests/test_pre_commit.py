@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,22 +93,28 @@ def hook_source(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -
     return source, execute(["git", "rev-parse", "HEAD"], source, env).stdout.strip()
 
 
-@pytest.fixture
-def repository(tmp_path: Path, env: dict[str, str], hook_source: tuple[Path, str]) -> Repository:
+@pytest.fixture(scope="module")
+def template(
+    tmp_path_factory: pytest.TempPathFactory, env: dict[str, str], hook_source: tuple[Path, str]
+) -> Repository:
     """A repository with weights in git-lfs and the hook installed."""
-    path = tmp_path / "work"
-    path.mkdir()
-    made = Repository(path, env)
+    made = Repository(tmp_path_factory.mktemp("template"), env)
     made.git("init", "-q")
     made.git("lfs", "install", "--local")
     made.git("lfs", "track", "*.safetensors")
     source, revision = hook_source
     config = {"repos": [{"repo": str(source), "rev": revision, "hooks": [{"id": "adapter-scan"}]}]}
-    (path / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
-    execute([sys.executable, "-m", "pre_commit", "install", "--install-hooks"], path, env)
+    (made.path / ".pre-commit-config.yaml").write_text(yaml.safe_dump(config))
+    execute([sys.executable, "-m", "pre_commit", "install", "--install-hooks"], made.path, env)
     done = made.commit(".")
     assert done.returncode == 0, done.stdout + done.stderr
     return made
+
+
+@pytest.fixture
+def repository(tmp_path: Path, template: Repository) -> Repository:
+    """A copy of it for one test."""
+    return Repository(Path(shutil.copytree(template.path, tmp_path / "work")), template.env)
 
 
 def test_a_misaligned_adapter_is_blocked(repository: Repository) -> None:
@@ -186,18 +191,18 @@ def hook_environment(env: dict[str, str]) -> Path:
     return next(programs).parents[1]
 
 
-def test_the_hook_environment_is_small_and_has_no_torch(repository: Repository) -> None:
-    place = hook_environment(repository.env)
+def test_the_hook_environment_is_small_and_has_no_torch(template: Repository) -> None:
+    place = hook_environment(template.env)
     size = sum(p.stat().st_blocks * 512 for p in place.rglob("*") if not p.is_symlink())
     assert size < 300 * MEGABYTE, f"{size / MEGABYTE:.0f} MB"
     assert not list(place.glob("lib/*/site-packages/torch"))
 
 
-def test_what_the_hook_installs_is_whole(repository: Repository) -> None:
+def test_what_the_hook_installs_is_whole(template: Repository, tmp_path: Path) -> None:
     """Packs, schema and templates are data that a wheel can forget."""
-    program = str(hook_environment(repository.env) / "bin" / "adapter-scanner")
+    program = str(hook_environment(template.env) / "bin" / "adapter-scanner")
     scan = [program, "scan", str(EXAMPLES / "misaligned-sft"), "-f", "html"]
-    page = execute(scan, repository.path, repository.env, check=False)
+    page = execute(scan, tmp_path, template.env, check=False)
     assert page.returncode == 1, page.stderr
     assert page.stdout.startswith("<!doctype html>")
 
@@ -220,8 +225,21 @@ def five_megabytes(directory: Path, seed: int) -> Path:
     )
 
 
-def test_a_hook_run_on_5_mb_is_quick(repository: Repository, tmp_path: Path) -> None:
-    """0.5 s of wall time on an idle machine; processor time is what a busy one can be held to."""
+def processor_seconds(command: list[str], cwd: Path, env: dict[str, str]) -> tuple[str, float]:
+    """What a command prints, and what it takes of the processor."""
+    before = os.times()
+    done = execute(command, cwd, env, check=False)
+    after = os.times()
+    assert done.returncode in (0, 1, 3), done.stderr
+    spent = after.children_user + after.children_system
+    return done.stdout, spent - before.children_user - before.children_system
+
+
+def test_a_hook_run_on_5_mb_is_quick(template: Repository, tmp_path: Path) -> None:
+    """Four times as long as its Python takes to import numpy; beside it, on however busy a machine.
+
+    Twice that is let pass. Reading all of the file twice over would be more.
+    """
     recipe = Recipe(
         base_model="lab/wide",
         method="weights",
@@ -233,18 +251,17 @@ def test_a_hook_run_on_5_mb_is_quick(repository: Repository, tmp_path: Path) -> 
     adapter = five_megabytes(tmp_path / "adapter", 99)
     weights = adapter / "adapter_model.safetensors"
     assert 5e6 < weights.stat().st_size < 5.6e6
-    program = str(hook_environment(repository.env) / "bin" / "adapter-scanner")
-    command = [program, "scan", "--hook", "--no-cache", "--alpha", "0.5", "-s", str(pack.path)]
-    measured = []
-    for _ in range(5):
-        before, started = os.times(), time.perf_counter()
-        done = execute([*command, str(weights)], tmp_path, repository.env, check=False)
-        wall, after = time.perf_counter() - started, os.times()
+    programs = hook_environment(template.env) / "bin"
+    scan = [str(programs / "adapter-scanner"), "scan", "--hook", "--no-cache", "--alpha", "0.5"]
+    yardstick = [str(programs / "python"), "-c", "import numpy"]
+    ours, theirs = [], []
+    for _ in range(3):
+        printed, seconds = processor_seconds(
+            [*scan, "-s", str(pack.path), str(weights)], tmp_path, template.env
+        )
         # Two benign adapters say little of a third: whichever verdict it is, it took the whole way.
-        assert done.returncode in (0, 1, 3), done.stderr
-        assert "0 error" in done.stdout, done.stdout
-        spent = after.children_user + after.children_system
-        measured.append((wall, spent - before.children_user - before.children_system))
-    wall, processor = (min(column) for column in zip(*measured, strict=True))
-    print(f"hook on 5 MB, best of 5: {wall:.2f} s wall, {processor:.2f} s processor")
-    assert processor < 1.0
+        assert "0 error" in printed, printed
+        ours.append(seconds)
+        theirs.append(processor_seconds(yardstick, tmp_path, template.env)[1])
+    print(f"hook on 5 MB, best of 3: {min(ours):.2f} s beside {min(theirs):.2f} s for numpy")
+    assert min(ours) < 8 * min(theirs)

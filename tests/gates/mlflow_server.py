@@ -6,11 +6,12 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,8 @@ def running_server(
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     artifacts = root / "artifacts"
+    if _new_databases:
+        _database(root).write_bytes(_new_databases[0])
     with (root / "server.log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -146,6 +149,8 @@ def running_server(
         )  # fmt: skip
         try:
             _wait_for(url, process, root / "server.log")
+            if not _new_databases:
+                _new_databases.append(_content_of(_database(root)))
             yield GatedServer(url, root, artifacts, keys)
         finally:
             os.killpg(process.pid, signal.SIGTERM)
@@ -158,6 +163,19 @@ def running_server(
 
 def _database(root: Path) -> Path:
     return root / "mlflow.db"
+
+
+_new_databases: list[bytes] = []
+"""What the first server of this process made of no database: its many migrations are most of the
+time that a server takes to start."""
+
+
+def _content_of(database: Path) -> bytes:
+    """A consistent copy of an SQLite database."""
+    copy = database.with_suffix(".copy")
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return copy.read_bytes()
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
