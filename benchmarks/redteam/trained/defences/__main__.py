@@ -13,7 +13,7 @@ from benchmarks.redteam.trained.defences import page, run
 COST = """\
 Trains a few strong attackers of lab bases, and judges what they submit under each defence.
 
-An attacker takes 9 to 21 seconds of a core, a private pack 10; there are 16 attackers, six private
+An attacker takes 9 to 21 seconds of a core, a private pack 10; there are 17 attackers, six private
 packs, four that are nulled, and two hardened ones for a base. Nulled packs need the lab's nulling
 set (`python -m benchmarks.organisms population --split nulling`); without it their rows are left
 out. What benign adapters are sent to is counted last, and takes minutes.

@@ -58,6 +58,7 @@ def attackers() -> list[Attack]:
         penalty("sites the packs know least, penalty", *hidden, share=0.5),
         penalty("one layer, penalty", *hidden, strength=1.0, adaptive=True, aim=0.7, layer=0),
         penalty("surrogate gradients", "score", source="gradients"),
+        penalty("surrogate gradients", "score", source="gradients", strength=0.1),
         penalty("surrogate weights", "score", source="weights"),
     ]
 
