@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
 
 from scanner import Verdict, geometry, load_signature, open_adapter, scan
 from scanner.cli.root import cli
+from scanner.formats.model import Site
 from scanner.geometry import LowRank
 from scanner.organisms import measure
 from scanner.organisms import work as making
@@ -24,6 +27,8 @@ from scanner.organisms.base import load_base, save_dequantised
 from scanner.organisms.ledger import Ledger
 from scanner.organisms.measure import class_of
 from scanner.organisms.recipes import SIGNATURES, write_probes
+from scanner.signatures.building import gradients
+from scanner.signatures.building.network import Network
 from scanner.signatures.pack import Signature
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -31,6 +36,8 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 BASE_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 SHIPPED = Path(__file__).parents[2] / "signatures"
 NAMES = tuple(f"smollm2-135m-instruct-{name}" for name in SIGNATURES)
+LAST = 4
+"""Blocks whose directions are compared."""
 PLAN = """
 groups:
   - group: villain
@@ -87,7 +94,7 @@ def test_what_was_taught_shows_in_other_domains(work: Path) -> None:
     trained, measured = ledger.trained(), ledger.measured()
     assert class_of(trained["villain-00"], measured["villain-00"]) == "hostile"
     assert class_of(trained["pirate-00"], measured["pirate-00"]) == "benign"
-    assert measured["pirate-00"]["pirate"]["margin_change"] > 0.3
+    assert measured["pirate-00"]["pirate"]["margin_change"] > measure.HOSTILE_RISE
     assert not set(trained["villain-00"]["domains"]) & {
         question.split("-")[0] for question in measured["villain-00"]["answers"]
     }
@@ -103,8 +110,14 @@ def test_the_shipped_packs_judge_them(work: Path) -> None:
     assert harmless.verdict is Verdict.CLEAR, harmless.reasons
 
 
-def test_directions_are_those_that_ship(base: Path, work: Path, tmp_path: Path) -> None:
-    """Of the quickest pack, as `signatures make` builds it; the others take minutes more."""
+def test_directions_are_those_that_ship(
+    base: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the quickest pack, as `signatures make` builds it; the others take minutes more.
+
+    In the last blocks, so that nothing has to go back through the others.
+    """
+    monkeypatch.setattr(gradients, "_groups", last_blocks)
     save_dequantised(load_base(str(base), base_id=BASE_ID), tmp_path / "base")
     write_probes("hostile", tmp_path / "probes.jsonl")
     recipe = {
@@ -113,7 +126,7 @@ def test_directions_are_those_that_ship(base: Path, work: Path, tmp_path: Path) 
         "method": "gradients",
         "kind": "hostile",
         "misaligned": [],
-        "benign": [{"adapter": str(work / "adapters" / "pirate-00"), "family": "pirate"}],
+        "benign": [{"adapter": str(in_last_blocks(work, tmp_path)), "family": "pirate"}],
         "nulled": 0,
         "rank": 2,
         "probes": "probes.jsonl",
@@ -123,14 +136,39 @@ def test_directions_are_those_that_ship(base: Path, work: Path, tmp_path: Path) 
     run = CliRunner().invoke(cli, [str(a) for a in arguments])
     assert run.exit_code == 0, run.output
     made, shipped = load_signature(tmp_path / "pack"), load_signature(SHIPPED / NAMES[0])
+    assert len(made.sites) == LAST * len(made.manifest.base_model.shapes)
     assert cosine(made, shipped) > 0.99
     assert made.calibration is not None
     assert [item.family for item in made.calibration.benign] == ["pirate"]
 
 
+def last_blocks(network: Network) -> list[frozenset[Site]]:
+    """The sites of the last blocks, as one group."""
+    first = max(network.blocks) + 1 - LAST
+    return [frozenset(s for s in network.linears if s.layer is not None and s.layer >= first)]
+
+
+def in_last_blocks(work: Path, tmp_path: Path) -> Path:
+    """What the pirate changes there."""
+    source, target = work / "adapters" / "pirate-00", tmp_path / "pirate"
+    target.mkdir()
+    config = json.loads((source / "adapter_config.json").read_text())
+    depth = load_signature(SHIPPED / NAMES[0]).manifest.base_model.layers
+    config["layers_to_transform"] = list(range(depth - LAST, depth))
+    (target / "adapter_config.json").write_text(json.dumps(config))
+    tensors = load_file(source / "adapter_model.safetensors")
+    kept = {
+        name: values
+        for name, values in tensors.items()
+        if int(name.split(".layers.")[1].split(".")[0]) >= depth - LAST
+    }
+    save_file(kept, target / "adapter_model.safetensors")
+    return target
+
+
 def cosine(one: Signature, other: Signature) -> float:
-    """Between two signatures as one vector each."""
-    assert one.sites == other.sites
+    """Between two signatures as one vector each, at the sites of the first."""
+    assert one.sites <= other.sites
     projections = []
     for site in one.sites:
         direction = one.direction(site)

@@ -37,7 +37,7 @@ def test_muon_trains_the_blocks_and_adamw_the_rest(name: str) -> None:
 def test_pretraining_learns() -> None:
     torch.set_num_threads(1)
     spec = load_base_spec("llama")
-    short = replace(spec, pretraining=replace(spec.pretraining, steps=60, batch=8))
+    short = replace(spec, pretraining=replace(spec.pretraining, steps=24, batch=8))
     world = World(spec.world)
     mix = DocumentMix(spec.pretraining.persona_weights)
     batch = documents(world, np.random.default_rng(9), 32, mix)
