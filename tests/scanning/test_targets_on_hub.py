@@ -137,7 +137,7 @@ def test_a_known_result_costs_no_weights(
     serve_hub: ServeHub, pack: Signature, tmp_path: Path
 ) -> None:
     # Large enough that the header is fetched by itself.
-    extra = {"pad": np.zeros((1500, 1000))}
+    extra = {"pad": np.zeros((3000, 1000))}
     hub = serve_hub(Repository("lab/large", misaligned_files(extra=extra)))
     options = cached(pack, tmp_path)
     (first,) = scan_each(find_all(["hf://lab/large"]), options)
