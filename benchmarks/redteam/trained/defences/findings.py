@@ -310,6 +310,6 @@ def _without_packs(found: Findings) -> list[str]:
         default=0.0,
     )
     return [
-        f"An attacker who holds no pack of the defender's keeps {_amount(most, 'up to ')} wherever "
-        "the shipped ones are among those that judge."
+        "Of the attackers tried here, one who holds no pack of the defender's keeps "
+        f"{_amount(most, 'up to ')} wherever the shipped ones are among those that judge."
     ]
