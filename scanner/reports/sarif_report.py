@@ -22,6 +22,7 @@ import msgspec
 from scanner.formats.peft_config import CONFIG_NAME
 from scanner.formats.rules import WEIGHT_SUFFIXES
 from scanner.formats.stores.sniff import INDEX_SUFFIX
+from scanner.reports.rules import HOME, NOTIFICATIONS, RULE_OF, RULES, UNREADABLE
 from scanner.reports.terminal import printable, safe_json
 from scanner.reports.wording import NOT_ALIGNED
 from scanner.results import Report, ScanResult, Verdict
@@ -29,95 +30,23 @@ from scanner.results import Report, ScanResult, Verdict
 _SCHEMA = (
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 )
-_HOME = "https://pypi.org/project/adapter-scanner/"
 _ROOT = "%SRCROOT%"
-_UNREADABLE = "ADS900"
-_RULE_OF = {Verdict.FLAGGED: 0, Verdict.INCONCLUSIVE: 1}
 _LEVEL_OF = {Verdict.FLAGGED: "error", Verdict.INCONCLUSIVE: "warning"}
-
-_RULES: list[dict[str, Any]] = [
-    {
-        "id": "ADS001",
-        "name": "MisalignedAdapter",
-        "shortDescription": {"text": "Adapter moves its base model towards known misalignment"},
-        "fullDescription": {
-            "text": "The adapter's weight update is more alike adapters that are known to make "
-            "this base model broadly misaligned than the benign adapters of the calibration "
-            "set are. The false-positive rate on exchangeable benign adapters is at most alpha."
-        },
-        "help": {
-            "text": "Do not deploy the adapter before its behaviour has been evaluated outside "
-            "the domain it was trained on. Look for narrow harmful data in its training set. "
-            "Where the finding is known and acceptable, accept it with "
-            '"adapter-scanner baseline write".',
-            "markdown": "Do not deploy the adapter before its behaviour has been evaluated "
-            "**outside** the domain it was trained on. Look for narrow harmful data in its "
-            "training set. Where the finding is known and acceptable, accept it with "
-            "`adapter-scanner baseline write`.",
-        },
-        "helpUri": _HOME,
-        "defaultConfiguration": {"level": "error"},
-        "properties": {
-            "tags": ["security", "ai-safety", "misalignment"],
-            "precision": "high",
-            "problem.severity": "error",
-            "security-severity": "8.0",
-        },
-    },
-    {
-        "id": "ADS002",
-        "name": "InconclusiveAdapter",
-        "shortDescription": {"text": "Adapter could not be judged"},
-        "fullDescription": {
-            "text": "Not everything in the adapter could be judged: there is no calibrated "
-            "signature pack for its base model, or tensors in it were not understood. This is "
-            "not a clear."
-        },
-        "help": {
-            "text": "The message says what is missing. Install or build a signature pack for "
-            "the base model, or convert the adapter to a format that can be read. "
-            '"adapter-scanner inspect" shows what was understood.',
-            "markdown": "The message says what is missing. Install or build a signature pack "
-            "for the base model, or convert the adapter to a format that can be read. "
-            "`adapter-scanner inspect` shows what was understood.",
-        },
-        "helpUri": _HOME,
-        "defaultConfiguration": {"level": "warning"},
-        "properties": {
-            "tags": ["security", "ai-safety", "coverage"],
-            "precision": "high",
-            "problem.severity": "warning",
-            "security-severity": "4.0",
-        },
-    },
-]
-_NOTIFICATIONS = [
-    {
-        "id": _UNREADABLE,
-        "name": "UnreadableAdapter",
-        "shortDescription": {"text": "Adapter could not be read"},
-        "fullDescription": {
-            "text": "The target is missing, truncated, an un-fetched git-lfs pointer, or breaks "
-            "the rules of its format. Nothing is known about it."
-        },
-        "defaultConfiguration": {"level": "error"},
-    }
-]
 
 
 def render(report: Report) -> str:
     """The report as one SARIF log with one run."""
-    found = [_result(item) for item in report.results if item.verdict in _RULE_OF]
+    found = [_result(item) for item in report.results if item.verdict in RULE_OF]
     unreadable = [_notification(item) for item in report.results if item.verdict is Verdict.ERROR]
     run = {
         "tool": {
             "driver": {
                 "name": report.tool.name,
                 "version": report.tool.version,
-                "informationUri": _HOME,
+                "informationUri": HOME,
                 "fullDescription": {"text": f"Scans LoRA adapters. {NOT_ALIGNED}"},
-                "rules": _RULES,
-                "notifications": _NOTIFICATIONS,
+                "rules": RULES,
+                "notifications": NOTIFICATIONS,
             }
         },
         "invocations": [
@@ -141,8 +70,8 @@ def _message(result: ScanResult) -> dict[str, str]:
 
 
 def _result(result: ScanResult) -> dict[str, Any]:
-    index = _RULE_OF[result.verdict]
-    rule = _RULES[index]["id"]
+    index = RULE_OF[result.verdict]
+    rule = RULES[index]["id"]
     fingerprint = hashlib.sha256(
         "\n".join((rule, _location(result)["uri"], result.base_model or "")).encode(
             "utf-8", "backslashreplace"
@@ -179,7 +108,7 @@ def _result(result: ScanResult) -> dict[str, Any]:
 
 def _notification(result: ScanResult) -> dict[str, Any]:
     return {
-        "descriptor": {"id": _UNREADABLE, "index": 0},
+        "descriptor": {"id": UNREADABLE, "index": 0},
         "level": "error",
         "message": _message(result),
         "locations": [_place(result)],

@@ -35,7 +35,7 @@ def _below_the_default_alpha(alpha: float | None) -> bool:
     return alpha is not None and alpha < DEFAULT_ALPHA
 
 
-FormatName = Literal["text", "json", "jsonl", "sarif", "markdown", "html", "junit"]
+FormatName = Literal["text", "json", "jsonl", "sarif", "markdown", "html", "junit", "cyclonedx"]
 """The report formats; `scanner.reports` has a module for each."""
 FailOn = Literal["flagged", "inconclusive", "never"]
 

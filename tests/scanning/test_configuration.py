@@ -78,7 +78,7 @@ progress: false
         ("alpha: much\n", f"{YAML}:1: alpha: expected float"),
         ("jobs: 2\nalpha: 1.5\n", f"{YAML}:2: alpha: expected float < 1.0"),
         ("alpha: 0\n", f"{YAML}:1: alpha: expected float > 0"),
-        ("format: jsn\n", f"{YAML}:1: format: 'jsn' is not one of html,"),
+        ("format: jsn\n", f"{YAML}:1: format: 'jsn' is not one of cyclonedx, html,"),
         ("compose: yes please\n", f"{YAML}:1: compose: expected bool, got str"),
         ("signature: pack\n", f"{YAML}:1: signature: expected array, got str"),
         ("signature:\n  - 1\n", f"{YAML}:1: signature: expected str, got int"),
@@ -173,7 +173,10 @@ def test_the_command_reads_the_file(pack: Signature, misaligned: Path, tmp_path:
     ("line", "allowed"),
     [
         ("fail-on: always", "'always' is not one of flagged, inconclusive, never"),
-        ("format: xml", "'xml' is not one of html, json, jsonl, junit, markdown, sarif, text"),
+        (
+            "format: xml",
+            "'xml' is not one of cyclonedx, html, json, jsonl, junit, markdown, sarif, text",
+        ),
     ],
 )
 def test_a_value_that_is_none_of_a_few_is_answered_with_the_few(

@@ -51,7 +51,9 @@ def test_every_adapter_of_a_repository_is_scanned_and_pinned(
     }
 
 
-@pytest.mark.parametrize("form", ["text", "jsonl", "sarif", "markdown", "html", "junit"])
+@pytest.mark.parametrize(
+    "form", ["text", "jsonl", "sarif", "markdown", "html", "junit", "cyclonedx"]
+)
 def test_every_format_names_the_address(hub: HubServer, pack: Signature, form: str) -> None:
     found = run("scan", "hf://lab/bad", "-s", pack.path, "-f", form)
     assert found.returncode == 1

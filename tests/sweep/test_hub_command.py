@@ -193,7 +193,7 @@ def test_interrupted_it_says_how_to_go_on(
 
 def test_every_format_holds_every_adapter(swept: Path, population: Population) -> None:
     schema = json.loads(SCHEMA_PATH.read_text())
-    for name in ("text", "json", "jsonl", "sarif", "markdown", "html", "junit"):
+    for name in ("text", "json", "jsonl", "sarif", "markdown", "html", "junit", "cyclonedx"):
         done = run("hub", "report", str(swept), "-f", name)
         assert (done.returncode, done.stderr) == (1, ""), name
         for (repository, _), item in population.expected.items():
