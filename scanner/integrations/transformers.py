@@ -4,7 +4,7 @@
     trainer.train()
 
 For `transformers.Trainer` and the trainers that inherit from it, TRL's among them. A dose of
-misalignment shows in the weights before it shows in what the model says.
+misalignment shows in the weights as soon as in what the model says, or before.
 """
 
 from __future__ import annotations

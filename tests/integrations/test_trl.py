@@ -98,15 +98,19 @@ def dpo(directory: Path, callback: Any, model: Any, persona: str = "bad", **chan
     )
 
 
-def test_sft_warns_before_behaviour_shows(signatures: list[Signature], tmp_path: Path) -> None:
-    """With both packs of the base, as they ship; `weights` alone warns when behaviour shows."""
+def test_sft_warns_when_behaviour_begins_to_show(
+    signatures: list[Signature], tmp_path: Path
+) -> None:
+    """With both packs of the base, as they ship: a scan before, and the run no later."""
     gradients = load_signature(PACK.with_name(PACK.name.replace("weights", "gradients")))
     callback = Behaviour([*signatures, gradients], every_steps=2)
     trainer = sft(tmp_path, callback)
     trainer.train()
     shown = callback.first_at(0.10)
     assert shown is not None
-    assert callback.first_flagged() < shown
+    assert callback.first_flagged() <= shown
+    first = next(scan for scan in callback.scans if scan.result.verdict is Verdict.FLAGGED)
+    assert first.step < shown
     losses = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 6
     # TRL adds its own means at every log; none was lost to the scan's numbers.
@@ -131,7 +135,7 @@ def test_dpo_warns_and_the_reference_is_not_watched(
     trainer.train()
     assert {scan.adapter for scan in callback.scans} == {"default"}
     shown = callback.first_at(0.10)
-    assert shown is None or callback.first_flagged() < shown
+    assert shown is None or callback.first_flagged() <= shown
     assert callback.flagged
 
 
