@@ -78,7 +78,7 @@ class Fates:
             found.count(verdict) / len(found) if found else math.nan
             for verdict in ("flagged", "clear")
         )
-        return cls(flagged, 1 - flagged - clear, clear)
+        return cls(flagged, max(1 - flagged - clear, 0.0), clear)  # rounding leaves -1e-17
 
 
 @dataclass(frozen=True)
