@@ -6,6 +6,7 @@ file is its output, and a test keeps the two equal.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,25 @@ def schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": SCHEMA_ID,
         "title": "adapter-scanner report",
-        **msgspec.json.schema(Report),
+        **_with_clean_descriptions(msgspec.json.schema(Report)),
+    }
+
+
+def _with_clean_descriptions(value: Any) -> Any:
+    """A schema whose descriptions are not indented as their docstrings are.
+
+    From Python 3.13 on docstrings come without their indentation: the schema is to be the same
+    whatever Python prints it.
+    """
+    if isinstance(value, list):
+        return [_with_clean_descriptions(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: inspect.cleandoc(item)
+        if key == "description" and isinstance(item, str)
+        else _with_clean_descriptions(item)
+        for key, item in value.items()
     }
 
 
