@@ -30,14 +30,13 @@ from benchmarks.redteam.delta import Delta
 from benchmarks.redteam.run import ATTACKS
 from benchmarks.redteam.target import Target, Victim
 from scanner.detection.evidence import gather
-from scanner.detection.support import benign_in_common, profile_of, support_of
+from scanner.detection.support import benign_in_common, support_of
 from scanner.geometry import Matrix
 from scanner.results import Shape
 from scanner.signatures.combination import combined_score
 from scanner.signatures.manifest import BenignScore
 from scanner.signatures.numbers import Measured, Measurement
 from scanner.signatures.pack import Signature
-from scanner.signatures.score import signed_write_score
 from scanner.statistics.calibration import BenignScores
 
 MARGINS = (math.inf, 4.0, 3.0, 2.0, 1.0)
@@ -71,11 +70,7 @@ def measure(target: Target, *parts: Delta) -> Part:
     """What decides about an adapter, or about several that are scanned as one."""
     with target.opened(*parts) as adapter:
         evidence = gather(adapter, target.packs, jobs=1)
-    found = [
-        Measurement(signed_write_score(item.projections), own.dose, own.norm, dict(own.sites))
-        for item in evidence.signatures
-        for own in [profile_of(item)]
-    ]
+    found = [item.measured for item in evidence.signatures]
     inside = support_of(evidence).inside
     return Part(evidence.shape, found, may_clear=inside and not evidence.uncovered)
 

@@ -20,8 +20,9 @@ from scanner.formats.model import Adapter, Site, Uncovered, Update
 from scanner.geometry import AnyUpdate, Direction, LowRank, Matrix, SiteProjection, decomposed
 from scanner.geometry.sketch import sketch_update
 from scanner.results import Shape
+from scanner.signatures.numbers import Measurement
 from scanner.signatures.pack import Signature
-from scanner.signatures.score import adapter_score, changed_layers
+from scanner.signatures.score import changed_layers, measure, score_of
 
 Found = TypeVar("Found")
 
@@ -40,6 +41,8 @@ class SignatureEvidence:
     """Signed cosine over the sites the adapter changes; NaN if it changes none."""
     score: float
     """What the calibration is about (`scanner.signatures.score.adapter_score`)."""
+    measured: Measurement
+    """What the score follows from, and support too."""
     overlap: float
     nearest_reference: tuple[str, float] | None
     """Id of the most similar misaligned reference, and the cosine."""
@@ -248,12 +251,14 @@ def _summarise(signature: Signature, index: int, outcomes: Sequence[_Outcome]) -
         if outcome.projections and (projection := outcome.projections[index]) is not None
     }
     values = projections.values()
+    measured = measure(projections)
     return SignatureEvidence(
         signature=signature,
         projections=projections,
-        dose=geometry.dose(values),
+        dose=measured.dose,
         cosine=geometry.cosine(values),
-        score=adapter_score(projections, signature.score_scales),
+        score=score_of(measured, changed_layers(projections), signature.score_scales),
+        measured=measured,
         overlap=geometry.overlap(values),
         nearest_reference=_nearest_reference(
             signature,

@@ -42,7 +42,6 @@ from scanner.results import Shape, Support
 from scanner.signatures.manifest import BenignScore
 from scanner.signatures.numbers import SiteNumbers
 from scanner.signatures.pack import Signature
-from scanner.signatures.score import site_numbers
 from scanner.statistics.calibration import GROUP_FLOOR
 from scanner.statistics.conformal import conformal_p_value, count_as_high, smallest_level
 
@@ -72,11 +71,7 @@ class Profile:
 
 def profile_of(item: SignatureEvidence) -> Profile:
     """The profile of the adapter that is scanned."""
-    return Profile(
-        dose=item.dose,
-        norm=math.sqrt(sum(site.norm_squared for site in item.projections.values())),
-        sites=site_numbers(item.projections),
-    )
+    return Profile(item.measured.dose, item.measured.norm, item.measured.sites)
 
 
 def support_of(evidence: Evidence) -> Support:

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import msgspec
 
 from scanner.results import Shape
-from scanner.signatures.combination import combined_score, scale_of
+from scanner.signatures.combination import scale_of
 from scanner.signatures.manifest import BenignScore, Calibration, ReferenceScore
 from scanner.signatures.numbers import ScoreScale
+from scanner.signatures.score import score_of
 
 
 def scaled(calibration: Calibration) -> Calibration:
@@ -23,7 +24,7 @@ def scaled(calibration: Calibration) -> Calibration:
     scales = scales_of(calibration.benign)
 
     def score(item: BenignScore | ReferenceScore) -> float:
-        return combined_score(item, scales.get(Shape.of(item.layers).value))
+        return score_of(item, item.layers, scales)
 
     return msgspec.structs.replace(
         calibration,

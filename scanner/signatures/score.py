@@ -10,7 +10,7 @@ from scanner.formats.model import Site, site_order
 from scanner.geometry import SiteProjection
 from scanner.results import Shape
 from scanner.signatures.combination import combined_score
-from scanner.signatures.numbers import Measurement, ScoreScale, SiteNumbers
+from scanner.signatures.numbers import Measured, Measurement, ScoreScale, SiteNumbers
 
 STATISTIC = "signed-write-dose-strongest-site"
 """Name of what `adapter_score` computes. Calibrations say which statistic their scores are, and
@@ -34,13 +34,22 @@ def adapter_score(
         projections: The adapter.
         scales: Shape -> the scale of the calibration's adapters of it, if it has enough of them.
     """
-    measured = Measurement(
+    return score_of(measure(projections), changed_layers(projections), scales)
+
+
+def measure(projections: Mapping[Site, SiteProjection]) -> Measurement:
+    """What the score of an adapter follows from."""
+    return Measurement(
         signed_write=signed_write_score(projections),
         dose=geometry.dose(projections.values()),
         norm=update_norm(projections),
         sites=site_numbers(projections),
     )
-    return combined_score(measured, scales.get(Shape.of(changed_layers(projections)).value))
+
+
+def score_of(measured: Measured, layers: int, scales: Mapping[str, ScoreScale]) -> float:
+    """As `adapter_score`, of what is measured of an adapter that changes so many layers."""
+    return combined_score(measured, scales.get(Shape.of(layers).value))
 
 
 def update_norm(projections: Mapping[Site, SiteProjection]) -> float:

@@ -23,7 +23,12 @@ from scanner.signatures.manifest import BASE_NAME, DIRECTIONS_NAME, REFERENCES_N
 from scanner.signatures.match import match_signatures
 from scanner.signatures.pack import Signature
 
-CODE = ("geometry/*.py", "formats/**/*.py", "detection/evidence.py", "signatures/score.py")
+CODE = (
+    "geometry/*.py",
+    "formats/**/*.py",
+    "detection/evidence.py",
+    *(f"signatures/{name}.py" for name in ("score", "combination", "numbers")),
+)
 """What decides what a pack sees."""
 
 
