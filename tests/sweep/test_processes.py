@@ -34,6 +34,8 @@ class _Watched(LocalEngine):
 
     children: frozenset[int] = frozenset()
     to_kill = 0
+    idle = False
+    """Whether one is lost only when there is nothing left to do."""
 
     def submit(self, task: Task) -> None:
         super().submit(task)
@@ -43,6 +45,9 @@ class _Watched(LocalEngine):
     def outcomes(self, timeout: float) -> list[Outcome]:
         if self.to_kill and self.children:
             self.to_kill -= 1
+            deadline = time.monotonic() + 120
+            while self.idle and not self._tasks.empty() and time.monotonic() < deadline:
+                time.sleep(0.01)
             (child,) = multiprocessing.active_children()
             assert child.pid
             os.kill(child.pid, signal.SIGKILL)
@@ -50,7 +55,10 @@ class _Watched(LocalEngine):
         return super().outcomes(timeout)
 
     def _await_another(self) -> None:
-        """Until there is a process that was not there before, and it works or has ended."""
+        """Until there is a process that was not there before, and it works or has ended.
+
+        Meanwhile nothing is submitted: a process is replaced though there is nothing to do.
+        """
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             pids = {item.pid for item in multiprocessing.active_children() if item.pid}
@@ -60,6 +68,8 @@ class _Watched(LocalEngine):
             if not any(helper.is_alive() for helper in self._helpers):
                 break
             time.sleep(0.01)
+        else:
+            pytest.fail("no other process began within two minutes")
         self._before = self.children
 
     _before: frozenset[int] = frozenset()
@@ -87,12 +97,13 @@ def test_processes_reach_the_same_verdicts_and_none_is_left(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal here")
+@pytest.mark.parametrize("idle", [False, True])
 def test_a_process_that_is_killed_loses_nothing_and_is_replaced(
-    serve_hub: ServeHub, population: Population, pack: Signature, tmp_path: Path
+    serve_hub: ServeHub, population: Population, pack: Signature, tmp_path: Path, idle: bool
 ) -> None:
     hub = serve_hub(*population.repositories, page_size=50)
     engine = _engine(hub.endpoint, pack)
-    engine.to_kill = 1
+    engine.to_kill, engine.idle = 1, idle
     sweep(tmp_path / "ledger.db", hub.endpoint, pack, engine=engine)
     assert engine.to_kill == 0
     assert len(engine.children) == 2

@@ -79,8 +79,15 @@ class LocalEngine:
             for helper in self._helpers:
                 helper.start()
 
+    def _next(self) -> Task | None:
+        """The next task, as soon as there is one; None for every thread once the sweep ends."""
+        task = self._tasks.get()
+        if task is None:
+            self._tasks.put(None)
+        return task
+
     def _serve(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        while (task := self._next()) is not None:
             self._done.put(self._worker(task))
 
     def _help(self, threads: int) -> None:
@@ -93,23 +100,25 @@ class LocalEngine:
             with _Process(self._worker, threads) as process:
                 self._processes.append(process)
                 begun = process.is_ready = process.begins()
-                ends = process.ends if begun else []
-                asking = [Thread(target=self._ask, args=(end,), daemon=True) for end in ends]
-                for thread in asking:
-                    thread.start()
-                for thread in asking:
-                    thread.join()
+                for end in process.ends if begun else []:
+                    Thread(target=self._ask, args=(end,), daemon=True).start()
+                if begun:
+                    process.wait()
                 self._processes.remove(process)
 
     def _ask(self, end: Connection) -> None:
         """Has one thread of another process do tasks, until it or the sweep ends."""
-        while (task := self._tasks.get()) is not None:
-            try:
-                end.send(task)
-                self._done.put(end.recv())
-            except (EOFError, OSError):
-                self._done.put(Setback(task=task, reason="the process that did it was lost"))
-                return
+        with end:
+            while (task := self._next()) is not None:
+                if _has_ended(end):  # while there was nothing to do
+                    self._tasks.put(task)
+                    return
+                try:
+                    end.send(task)
+                    self._done.put(end.recv())
+                except (EOFError, OSError):
+                    self._done.put(Setback(task=task, reason="the process that did it was lost"))
+                    return
 
     def outcomes(self, timeout: float) -> list[Outcome]:
         """What has been done since the last call."""
@@ -128,8 +137,7 @@ class LocalEngine:
             while True:
                 self._tasks.get_nowait()
         except queue.Empty:
-            for _ in range(self._jobs):
-                self._tasks.put(None)
+            self._tasks.put(None)
         for process in list(self._processes):
             process.end()
         for helper in self._helpers:
@@ -171,14 +179,23 @@ class _Process:
         return self._process.pid
 
     def begins(self) -> bool:
-        """Starts it, and waits until it is ready; whether it is."""
+        """Starts it, and waits until it is ready; whether it is.
+
+        If it is, `ends` are to be closed by those who use them.
+        """
         try:
             self._process.start()
             for end in self._theirs:
                 end.close()
             return all(end.recv() for end in self.ends)
         except (EOFError, OSError, RuntimeError):
+            for end in self.ends:
+                end.close()
             return False
+
+    def wait(self) -> None:
+        """Until it ends, or is ended."""
+        multiprocessing.connection.wait([self._process.sentinel])
 
     def end(self) -> None:
         """Ends it, whatever it is doing."""
@@ -192,8 +209,14 @@ class _Process:
         self.end()
         if self.pid is not None:
             self._process.join()
-        for end in self.ends:
-            end.close()
+
+
+def _has_ended(end: Connection) -> bool:
+    """Whether there is nobody at the other end of a connection that answers only when asked."""
+    try:
+        return end.poll()
+    except OSError:
+        return True
 
 
 def _work(
