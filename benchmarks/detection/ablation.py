@@ -21,6 +21,8 @@ from scanner.statistics.conformal import supports
 REFERENCE_COUNTS = (1, 2, 4, 8)
 NULLING_COUNTS = (7, 14, 28)
 CALIBRATION_COUNTS = (50, 100, 200)
+VARIED = "signed_write"
+"""What is looked at where directions are varied."""
 DRAWS = 5
 SEED = 7
 
@@ -80,14 +82,14 @@ def _draws(ids: Sequence[str], count: int) -> list[tuple[str, ...]]:
 def _points(
     scorer: Scorer, test: TestedAdapters, varied: str, settings: dict[str, list[Setting]]
 ) -> list[Point]:
-    # One signature's plain score: comparable among adapters of one shape only.
+    # Signed writes, which need no calibration: comparable among adapters of one shape only.
     misaligned = [row for row in test.misaligned if row.shape is Shape.SEVERAL_LAYERS]
     benign = [row for row in test.benign if row.shape is Shape.SEVERAL_LAYERS]
     rows = (*misaligned, *benign)
     scorer.prefetch(Request(s, rows) for group in settings.values() for s in group)
     points = []
     for value, group in settings.items():
-        scored = [(scorer.get(s, misaligned), scorer.get(s, benign)) for s in group]
+        scored = [(scorer.get(s, misaligned, VARIED), scorer.get(s, benign, VARIED)) for s in group]
         points.append(
             Point(
                 group[0].method,
@@ -121,8 +123,8 @@ def calibration_sizes(
     population: Population = scorer.population
     benign = population.select("calibration", "benign")
     whole = detector.calibrate(scorer, benign)
-    misaligned = detector.parts(scorer, test.misaligned)
-    innocent = detector.parts(scorer, test.benign)
+    misaligned = whole.parts(scorer, test.misaligned)
+    innocent = whole.parts(scorer, test.benign)
     kinds = shapes(test.misaligned), shapes(test.benign)
     found = []
     for n in (*(n for n in CALIBRATION_COUNTS if n < len(benign)), len(benign)):

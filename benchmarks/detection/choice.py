@@ -8,8 +8,9 @@ margin of a setting is
     (lower quartile of held-out references - benign median) / (benign 99% point - benign median),
 
 averaged over domains: how far past the 1% threshold the weaker references stand, whatever
-the scale of the score. The largest margin wins; nothing is drawn at random. Every base chooses
-for itself, as whoever builds a pack for a base has to.
+the scale of the score. What is scored by here is the signed write of the weights alone
+(`CHOSEN_BY`), as when the packs that ship were chosen. The largest margin wins; nothing is
+drawn at random. Every base chooses for itself, as whoever builds a pack for a base has to.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ CHOICES = (0, 2, 4, 8)
 MIDDLE_RANK = 4
 """The number of nulled directions is chosen at this rank, then the rank."""
 FPR = 0.01
+CHOSEN_BY = "weights_write"
+"""Settings of directions are chosen by what needs no base to be run and no other adapters."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ def prefetch(detectors: Sequence[Detector], scorer: Scorer) -> None:
 
 def nulled_grid(method: str, nulled: Sequence[int] = CHOICES) -> list[Detector]:
     """One method with different numbers of nulled directions."""
-    return [Detector(method, (Setting(method, count, MIDDLE_RANK),)) for count in nulled]
+    return [
+        Detector(method, (Setting(method, count, MIDDLE_RANK),), statistic=CHOSEN_BY)
+        for count in nulled
+    ]
 
 
 def rank_grid(chosen: Detector) -> list[Detector]:
@@ -131,7 +137,7 @@ def combined(chosen: Sequence[Candidate]) -> list[Detector]:
     """
     members = [candidate.detector.members[0] for candidate in chosen]
     return [
-        Detector("combined", group, combiner)
+        Detector("combined", group, combiner, CHOSEN_BY)
         for size in range(2, len(members) + 1)
         for group in combinations(members, size)
         for combiner in COMBINERS

@@ -12,10 +12,15 @@ from benchmarks.detection.metrics import Array, Flags
 from benchmarks.detection.scoring import Request, Scorer
 from benchmarks.detection.signatures import Setting
 from scanner.results import Shape
+from scanner.signatures.combination import combined_score, scale_of
+from scanner.signatures.numbers import Measurement, ScoreScale
 from scanner.statistics.calibration import BenignScores
 from scanner.statistics.conformal import conformal_p_value
 from scanner.statistics.joint import JointScore
 
+SCORE = "score"
+Scales = Mapping[str, ScoreScale]
+"""Shape -> where its benign adapters lie."""
 Combiner = Callable[[JointScore, Array], Array]
 """(calibration of m signatures, their scores (k, m)) -> joint scores (k,)."""
 
@@ -71,8 +76,8 @@ class Detector:
     name: str
     members: tuple[Setting, ...]
     combiner: str = "max"
-    statistic: str = "score"
-    """What counts of each signature; a scan goes by its score."""
+    statistic: str = SCORE
+    """What counts of each signature: its score, by which a scan goes, or one of `STATISTICS`."""
 
     def without(self, *families: str) -> Detector:
         """The same with benign families kept out of the nulling set."""
@@ -99,19 +104,41 @@ class Detector:
             return self.requests(rows)
         return [r for member in self.members for r in scorer.crossfit_requests(member, rows)]
 
-    def parts(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
-        """(n, m)."""
-        return np.stack(
-            [scorer.get(member, rows, self.statistic) for member in self.members], axis=1
-        )
-
     def calibrate(self, scorer: Scorer, rows: Sequence[Row], crossfit: bool = True) -> Calibrated:
         """Calibrates on benign rows, cross-fitted by family unless told otherwise."""
-        score = scorer.crossfit if crossfit else scorer.get
-        benign = np.stack([score(member, rows, self.statistic) for member in self.members], axis=1)
-        return Calibrated(
-            self, BenignScores(benign, shapes(rows), tuple(row.family for row in rows))
+        columns, scales = [], []
+        for member in self.members:
+            if self.statistic == SCORE:
+                measure = scorer.crossfit_measurements if crossfit else scorer.measurements
+                measured = measure(member, rows)
+                scales.append(_scales(measured, rows))
+                columns.append(_scores(measured, rows, scales[-1]))
+            else:
+                get = scorer.crossfit if crossfit else scorer.get
+                columns.append(get(member, rows, self.statistic))
+        benign = BenignScores(
+            np.stack(columns, axis=1), shapes(rows), tuple(row.family for row in rows)
         )
+        return Calibrated(self, benign, tuple(scales))
+
+
+def _scales(measured: Sequence[Measurement], rows: Sequence[Row]) -> Scales:
+    """The scale of every shape that has enough benign adapters, as packs have it."""
+    found = {
+        shape.value: scale_of(
+            [item for item, row in zip(measured, rows, strict=True) if row.shape is shape]
+        )
+        for shape in Shape
+    }
+    return {shape: scale for shape, scale in found.items() if scale is not None}
+
+
+def _scores(measured: Sequence[Measurement], rows: Sequence[Row], scales: Scales) -> Array:
+    scores = [
+        combined_score(item, scales.get(row.shape.value))
+        for item, row in zip(measured, rows, strict=True)
+    ]
+    return np.array(scores, dtype=np.float64)
 
 
 def shapes(rows: Sequence[Row]) -> tuple[Shape, ...]:
@@ -129,6 +156,19 @@ class Calibrated:
 
     detector: Detector
     calibration: BenignScores
+    scales: tuple[Scales, ...] = ()
+    """Of each signature, if the detector goes by its score."""
+
+    def parts(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
+        """What counts of each row under each signature, (n, m)."""
+        members, statistic = self.detector.members, self.detector.statistic
+        if statistic != SCORE:
+            return np.stack([scorer.get(member, rows, statistic) for member in members], axis=1)
+        columns = [
+            _scores(scorer.measurements(member, rows), rows, scales)
+            for member, scales in zip(members, self.scales, strict=True)
+        ]
+        return np.stack(columns, axis=1)
 
     def combine(self, parts: Array, shapes: Sequence[Shape]) -> Array:
         """Scores (k,) of parts (k, m), in standard deviations above comparable benign ones.
@@ -161,11 +201,11 @@ class Calibrated:
 
     def scores(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
         """(k,)."""
-        return self.combine(self.detector.parts(scorer, rows), shapes(rows))
+        return self.combine(self.parts(scorer, rows), shapes(rows))
 
     def p_values(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
         """P-values among comparable adapters, (k,); 1 for one without a score."""
-        return self.p_values_of(self.detector.parts(scorer, rows), shapes(rows))
+        return self.p_values_of(self.parts(scorer, rows), shapes(rows))
 
     def p_values_of(self, parts: Array, shapes: Sequence[Shape]) -> Array:
         """The same, of parts (k, m)."""
@@ -188,7 +228,7 @@ class Calibrated:
         deciding = np.array(
             [
                 self.calibration.joint(row.shape).deciding(part)
-                for row, part in zip(rows, self.detector.parts(scorer, rows), strict=True)
+                for row, part in zip(rows, self.parts(scorer, rows), strict=True)
             ],
             dtype=np.intp,
         )

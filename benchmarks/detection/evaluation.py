@@ -103,7 +103,7 @@ def rank(
 
 
 def rank_statistic(
-    scorer: Scorer, test: TestedAdapters, name: str, setting: Setting, statistic: str = "score"
+    scorer: Scorer, test: TestedAdapters, name: str, setting: Setting, statistic: str
 ) -> Ranking:
     """One statistic of one signature as a ranking."""
     values = scorer.get(setting, test.rows, statistic)
@@ -313,20 +313,20 @@ class Dose:
     """The score's rho over misaligned test adapters."""
 
 
-def doses(scorer: Scorer, test: TestedAdapters, detectors: Sequence[Detector]) -> list[Dose]:
-    """Rank correlations for every single-signature detector."""
+def doses(scorer: Scorer, test: TestedAdapters, detectors: Sequence[Calibrated]) -> list[Dose]:
+    """Rank correlations for detectors of one signature."""
     taught = (*test.misaligned, *test.latent)
     found = []
-    for detector in detectors:
-        setting = detector.members[0]
+    for calibrated in detectors:
+        (setting,) = calibrated.detector.members
         rates, all_rates = column(test.misaligned, "outside_bad"), column(taught, "outside_bad")
         correlate = metrics.rank_correlation
         found.append(
             Dose(
-                detector.name,
+                calibrated.detector.name,
                 correlate(scorer.get(setting, test.misaligned, "dose"), rates),
                 correlate(scorer.get(setting, taught, "dose"), all_rates),
-                correlate(scorer.get(setting, test.misaligned), rates),
+                correlate(calibrated.scores(scorer, test.misaligned), rates),
             )
         )
     return found

@@ -47,9 +47,14 @@ def base_directory(population: Population) -> Path | None:
     return path if (path / "config.json").is_file() else None
 
 
+def can_run(population: Population) -> bool:
+    """Whether the lab has kept base model and probes."""
+    return base_directory(population) is not None and (population.directory / PROBES).is_file()
+
+
 def available(population: Population) -> list[str]:
     """Methods that the lab's files allow: without base model and probes, `weights` alone."""
-    runs = base_directory(population) is not None and (population.directory / PROBES).is_file()
+    runs = can_run(population)
     return [name for name, fields in METHODS.items() if runs or fields["method"] == "weights"]
 
 

@@ -20,9 +20,9 @@ import click
 import numpy as np
 
 from benchmarks.detection.data import Population, Row, Updates, find_populations
+from benchmarks.detection.measuring import as_cosine
 from benchmarks.detection.metrics import threshold_at_fpr
 from benchmarks.detection.options import BASES, LAB
-from benchmarks.detection.scoring import as_cosine
 from scanner import geometry
 from scanner.cli.progress import Progress
 from scanner.formats.model import Site

@@ -12,7 +12,7 @@ from benchmarks.detection.baselines import dense, network, spectral, subspace
 from benchmarks.detection.baselines.sample import read_sample
 from benchmarks.detection.choice import Candidate
 from benchmarks.detection.data import Population, Row
-from benchmarks.detection.detectors import Detector
+from benchmarks.detection.detectors import SCORE, Detector
 from benchmarks.detection.early_warning import Run
 from benchmarks.detection.evaluation import (
     CrossMethod,
@@ -126,7 +126,8 @@ class Bench:
         joint = (choice.best(scanned).detector,) if scanned else ()
         singles = tuple(replace(best.detector, name=kind) for kind, best in kinds.items())
         others = tuple(c.detector for c in by_method.values() if c not in kinds.values())
-        return Choices(tuple(examined), tuple(combinations), joint + singles + others)
+        scanning = (replace(each, statistic=SCORE) for each in joint + singles + others)
+        return Choices(tuple(examined), tuple(combinations), tuple(scanning))
 
     def _examine(self, detectors: Sequence[Detector], scorer: Scorer) -> list[Candidate]:
         choice.prefetch(detectors, scorer)
@@ -164,7 +165,11 @@ class Bench:
             domains=tuple(evaluation.domain_effects(scorer, test, calibrated[0])),
             across=tuple(evaluation.across_methods(scorer, test, compared, calibrated[0])),
             innocents=tuple(evaluation.innocents(scorer, test, calibrated[0])),
-            doses=tuple(evaluation.doses(scorer, test, _single(choices.detectors))),
+            doses=tuple(
+                evaluation.doses(
+                    scorer, test, [c for c in calibrated if len(c.detector.members) == 1]
+                )
+            ),
             unseen=tuple(specificity.leave_each_out(scorer, test, _distinct([main, weights]))),
             points=tuple(
                 point
@@ -220,10 +225,12 @@ def _mean_difference(scorer: Scorer, test: TestedAdapters) -> Ranking:
 def _variants(scorer: Scorer, test: TestedAdapters, chosen: Sequence[Setting]) -> list[Ranking]:
     """Other statistics of the chosen signatures."""
     statistics = {
-        "site_cosines": "score of whole cosines",
+        "signed_write": "signed write alone",
+        "weights_write": "signed write of the weights alone",
+        "site_cosines": "whole cosines",
         "cosine": "cosine",
         "dose": "dose",
-        "unsigned": "score without signs",
+        "unsigned": "signed write without signs",
         "overlap": "overlap",
         "column_overlap": "column overlap",
     }

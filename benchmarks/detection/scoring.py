@@ -1,92 +1,45 @@
-"""Adapters under signatures: every statistic, once per adapter and setting, kept on disk."""
+"""Adapters under signatures: measured once per adapter and setting, kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import scanner
-from benchmarks.detection.data import Population, Row, Updates
+from benchmarks.detection.data import Population, Row
+from benchmarks.detection.measuring import PER_SITE, STATISTICS, Measured, measured
 from benchmarks.detection.metrics import Array
-from benchmarks.detection.signatures import Directions, Setting, Workshop
-from scanner import geometry
-from scanner.geometry.site_statistics import SIGN_DEVIATIONS
+from benchmarks.detection.signatures import Setting, Workshop
+from scanner.formats.model import site_order
 from scanner.signatures.building.scoring import Track, untracked
-from scanner.signatures.score import signed_write_score
-
-STATISTICS = (
-    "score",
-    "site_cosines",
-    "cosine",
-    "dose",
-    "unsigned",
-    "overlap",
-    "column_overlap",
-)
+from scanner.signatures.numbers import Measurement
 
 EXTRACTING = (
     "building/activations.py",
     "building/gradients.py",
+    "building/inputs.py",
     "building/network.py",
     "building/nulling.py",
     "building/probes.py",
-    "score.py",
     "building/weights.py",
+    "score.py",
 )
 """Modules of `scanner.signatures` that decide what a signature is."""
 
 
-def statistics(updates: Updates, directions: Directions) -> tuple[float, ...]:
-    """What a scan computes for one adapter, in the order of `STATISTICS`; dose not in doses.
+@dataclass
+class _Table:
+    """What is known under one setting."""
 
-    Sites without a direction are left out, as in a scan. `site_cosines` is the score with whole
-    cosines in place of signed writes, `unsigned` the score with every site's sign dropped;
-    `column_overlap` is the mean over sites.
-    """
-    sites = {
-        site: geometry.project(update, directions[site])
-        for site, update in updates.items()
-        if site in directions
-    }
-    found = sites.values()
-    if not found:
-        return (np.nan,) * len(STATISTICS)
-    return (
-        signed_write_score(sites),
-        signed_write_score({site: as_cosine(item) for site, item in sites.items()}),
-        geometry.cosine(found),
-        geometry.dose(found),
-        signed_write_score({site: _unsigned(item) for site, item in sites.items()}),
-        geometry.overlap(found),
-        float(np.mean([column_overlap(updates[site], directions[site]) for site in sites])),
-    )
-
-
-def column_overlap(update: geometry.LowRank, direction: geometry.Direction) -> float:
-    """Mean squared cosine of the angles between U's columns and col(dW), in [0, 1]."""
-    shared = geometry.inner_products(direction.u, update.b) @ update.spectrum.frame
-    return float(np.sum(np.square(shared))) / len(direction.s)
-
-
-def _unsigned(item: geometry.SiteProjection) -> geometry.SiteProjection:
-    """A site that reads exactly what the signature reads."""
-    return replace(item, inner=np.sqrt(item.matched_squared))
-
-
-def as_cosine(item: geometry.SiteProjection) -> geometry.SiteProjection:
-    """A site whose signed write is its signed cosine <dW, D> / (||dW|| ||D||).
-
-    The signed write is sigma(rho) ||D^T dW|| / (||D|| ||dW||). With |<dW, D>| in the place of
-    ||D^T dW||, rho is the sign of <dW, D>; sigma passes it on whole from `SIGN_DEVIATIONS`
-    squared inputs on.
-    """
-    return replace(item, matched_squared=item.inner**2, d_in=math.ceil(SIGN_DEVIATIONS**2))
+    keys: tuple[str, ...]
+    """The signature's sites, in order; none until it was built."""
+    rows: dict[str, Measured] = field(default_factory=dict)
+    """Digest of an adapter's weights -> what is measured of it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +71,7 @@ class Scorer:
         self._workshop = workshop
         self._cache = cache / population.name
         self._track = track
-        self._known: dict[Setting, dict[str, tuple[float, ...]]] = {}
+        self._known: dict[Setting, _Table] = {}
         self._context = _context(population)
 
     def prefetch(self, requests: Iterable[Request]) -> None:
@@ -127,7 +80,7 @@ class Scorer:
         for request in requests:
             known = self._table(request.setting)
             for row in request.rows:
-                if row.sha256 not in known and request.setting not in missing[row]:
+                if row.sha256 not in known.rows and request.setting not in missing[row]:
                     missing[row].append(request.setting)
         groups: dict[tuple[Setting, ...], list[Row]] = defaultdict(list)
         for row, settings in missing.items():
@@ -139,20 +92,27 @@ class Scorer:
     def _score(self, settings: Sequence[Setting], rows: Sequence[Row]) -> None:
         in_order = sorted(settings, key=lambda setting: repr(setting.extraction))
         signatures = {setting: self._workshop.directions(setting) for setting in in_order}
+        inputs = self._workshop.inputs
+        for setting, directions in signatures.items():
+            self._known[setting].keys = tuple(
+                site.key for site in sorted(directions, key=site_order)
+            )
         for row in self._track(rows, f"{self.population.name}: {len(settings)} signatures"):
             updates = self.population.read(row)
             for setting, directions in signatures.items():
-                self._known[setting][row.sha256] = statistics(updates, directions)
+                table = self._known[setting]
+                table.rows[row.sha256] = measured(updates, directions, inputs, table.keys)
         for setting in settings:
             self._save(setting)
 
-    def get(self, setting: Setting, rows: Sequence[Row], statistic: str = "score") -> Array:
+    def get(self, setting: Setting, rows: Sequence[Row], statistic: str) -> Array:
         """One statistic of every row, (n,); doses in doses."""
-        self.prefetch([Request(setting, tuple(rows))])
-        place = STATISTICS.index(statistic)
-        table = self._known[setting]
-        values = np.array([table[row.sha256][place] for row in rows], dtype=np.float64)
+        values = self._values([Request(setting, tuple(rows))], rows, statistic)
         return values / self._workshop.dose(setting) if statistic == "dose" else values
+
+    def measurements(self, setting: Setting, rows: Sequence[Row]) -> list[Measurement]:
+        """What the score of every row follows from; doses not in doses."""
+        return self._measurements([Request(setting, tuple(rows))], rows)
 
     def crossfit_requests(self, setting: Setting, rows: Sequence[Row]) -> list[Request]:
         """Each row under the signature nulled without the row's own family."""
@@ -168,30 +128,48 @@ class Scorer:
         """The setting under which calibration adapters of a family are scored."""
         return setting.without(family) if family in self.population.families else setting
 
-    def crossfit(self, setting: Setting, rows: Sequence[Row], statistic: str = "score") -> Array:
+    def crossfit(self, setting: Setting, rows: Sequence[Row], statistic: str) -> Array:
         """One statistic of calibration rows, cross-fitted, (n,), in the order of the rows."""
+        return self._values(self.crossfit_requests(setting, rows), rows, statistic)
+
+    def crossfit_measurements(self, setting: Setting, rows: Sequence[Row]) -> list[Measurement]:
+        """What the scores of calibration rows follow from, cross-fitted, in their order."""
+        return self._measurements(self.crossfit_requests(setting, rows), rows)
+
+    def _values(self, requests: Sequence[Request], rows: Sequence[Row], statistic: str) -> Array:
+        """One statistic of rows that are each in one of the requests, (n,)."""
         place = STATISTICS.index(statistic)
-        requests = self.crossfit_requests(setting, rows)
+        found = [table.rows[row.sha256].values[place] for table, row in self._at(requests, rows)]
+        return np.array(found, dtype=np.float64)
+
+    def _measurements(self, requests: Sequence[Request], rows: Sequence[Row]) -> list[Measurement]:
+        return [
+            table.rows[row.sha256].measurement(table.keys)
+            for table, row in self._at(requests, rows)
+        ]
+
+    def _at(self, requests: Sequence[Request], rows: Sequence[Row]) -> Iterator[tuple[_Table, Row]]:
+        """Each row with the table that it was asked for in, in the order of the rows."""
         self.prefetch(requests)
-        found = {
-            row.sha256: self._known[request.setting][row.sha256][place]
-            for request in requests
-            for row in request.rows
+        table_of = {
+            row.sha256: self._known[request.setting] for request in requests for row in request.rows
         }
-        return np.array([found[row.sha256] for row in rows], dtype=np.float64)
+        return ((table_of[row.sha256], row) for row in rows)
 
     def _path(self, setting: Setting) -> Path:
         key = hashlib.sha256(f"{self._context}{setting}".encode()).hexdigest()[:24]
         return self._cache / f"{setting.method}-{key}.npz"
 
-    def _table(self, setting: Setting) -> dict[str, tuple[float, ...]]:
+    def _table(self, setting: Setting) -> _Table:
         if setting not in self._known:
             path = self._path(setting)
-            table: dict[str, tuple[float, ...]] = {}
+            table = _Table(())
             if path.exists():
                 with np.load(path) as stored:
-                    for digest, values in zip(stored["digests"], stored["values"], strict=True):
-                        table[str(digest)] = tuple(float(value) for value in values)
+                    table.keys = tuple(map(str, stored["keys"]))
+                    columns = (stored[name] for name in ("digests", "values", "norms", "sites"))
+                    for digest, values, norm, sites in zip(*columns, strict=True):
+                        table.rows[str(digest)] = Measured(values, float(norm), sites)
             self._known[setting] = table
         return self._known[setting]
 
@@ -200,8 +178,16 @@ class Scorer:
         path = self._path(setting)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".tmp.npz")
-        digests = sorted(table)
-        np.savez(scratch, digests=digests, values=np.array([table[name] for name in digests]))
+        digests = sorted(table.rows)
+        found = [table.rows[name] for name in digests]
+        np.savez(
+            scratch,
+            keys=np.array(table.keys, dtype=np.str_),
+            digests=digests,
+            values=np.array([item.values for item in found]),
+            norms=np.array([item.norm for item in found]),
+            sites=np.array([item.sites for item in found]),
+        )
         scratch.replace(path)
 
 
@@ -218,7 +204,7 @@ def _context(population: Population) -> str:
         *sorted((package / "geometry").glob("*.py")),
         *(package / "signatures" / name for name in EXTRACTING),
     ]
-    for path in (*code, here / "signatures.py", here / "extractors.py"):
+    for path in (*code, *(here / name for name in ("signatures.py", "extractors.py"))):
         digest.update(path.read_bytes())
-    digest.update(repr(STATISTICS).encode())
+    digest.update(repr((STATISTICS, PER_SITE)).encode())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ result against the pack that `build_pack` writes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from statistics import median
@@ -17,10 +17,10 @@ from statistics import median
 import numpy as np
 
 from benchmarks.detection.data import Population, Row, Updates
-from benchmarks.detection.extractors import METHODS, contrast, extractor
+from benchmarks.detection.extractors import METHODS, can_run, contrast, extractor
 from scanner import geometry
 from scanner.formats.model import Site
-from scanner.geometry import Direction, LowRank, Matrix
+from scanner.geometry import Direction, LowRank, Matrix, SiteInputs
 from scanner.signatures.building.extraction import Extractor
 from scanner.signatures.building.nulling import RawSite, stack_updates
 
@@ -76,6 +76,16 @@ class Workshop:
         """The benign nulling set by id, with families."""
         rows = self.population.select("nulling", "benign")
         return {row.id: (self.population.read(row), row.family) for row in rows}
+
+    @cached_property
+    def inputs(self) -> Mapping[Site, SiteInputs]:
+        """What each site reads in the base; nothing if the base is not there.
+
+        Packs of every kind know it, by whatever method they were made.
+        """
+        if not can_run(self.population):
+            return {}
+        return self._extractor(Setting("activations")).base.inputs
 
     @lru_cache(maxsize=64)  # noqa: B019 - a workshop lives as long as the run
     def _extractor(self, setting: Setting) -> Extractor:

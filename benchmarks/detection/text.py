@@ -15,9 +15,9 @@ and [every table]({tables}) stands on a page of its own. The adapters come from
 same pages. The bases here are toys. [On a real model](real-model.md) the same is measured with the
 packs that ship for it.
 
-Scores on this page are the first of the sums that a scan's score is made of, without the dose
-([how](signatures.md#from-a-signature-to-a-p-value)): the signatures built here do not know what
-their base's inputs are. The packs that ship do.
+Scores on this page are those of a scan ([how](signatures.md#from-a-signature-to-a-p-value)). What a
+scan does beside them is not in it: [support](signatures.md#support) takes `clear` from adapters
+that are unlike all benign ones, and is measured on [the packs that ship](detection-shipped.md).
 """
 
 IN_SHORT = """Test adapters, none of which anything was made from or chosen by. *AUROC*: the
@@ -85,12 +85,15 @@ Signatures are made from references fine-tuned on misaligned answers by SFT in t
 domains. Nulling, calibration and test adapters speak of other domains and have other seeds;
 the four splits share no adapter. Training runs are scanned separately.
 
-- A signature's **score** adds up, over the sites, the share of the update that writes what the
-  signature writes, with the sign of what it reads there, weighted by how much the signature knows
-  about each site; in an adapter of one layer the strongest site counts. **Alignment** is one
-  signed cosine over all sites, **dose** the signed dose in units of the median reference. A
-  detector's score stands in standard deviations above the benign calibration adapters of the same
-  shape: one layer changed, or several.
+- A signature's **score** is the largest of three: its signed write; the mean of that and the dose,
+  less a margin; and what the adapter does at its strongest site beside what benign adapters do
+  there, less a larger one ([how](signatures.md#from-a-signature-to-a-p-value)). The **signed
+  write** adds up, over the sites, the share of the update that writes what the signature writes,
+  with the sign of what it reads there, weighted by how much the signature knows about each site
+  (or by how much of the base's own answer changes there, whichever sum is larger); in an adapter
+  of one layer the strongest site counts. **Cosine** is one signed cosine over all sites, **dose**
+  the signed dose in units of the median reference. A detector's score stands in standard deviations
+  above the benign calibration adapters of the same shape: one layer changed, or several.
 - **AUROC**: the chance that a misaligned test adapter scores above a benign one, ties half.
 - **TPR at 1% FPR**: share of misaligned test adapters above the score that at most 1% of the
   benign test adapters exceed. It needs no calibration, and with a few hundred benign adapters
@@ -113,11 +116,12 @@ the mean of the standardised scores; other ways are shown beside it. For each do
 of the references, signatures are built from the other domains' references; the references held
 out stand for unseen misaligned adapters, the cross-fitted calibration adapters for benign ones.
 The margin is (lower quartile of held-out references - benign median) / (benign 99% point - benign
-median), averaged over domains; the largest wins. Above 1, three quarters of the held-out
-references pass the 1% threshold. Choices are among scores, which a scan goes by; cosines are
-shown beside them. Probes of gradient and activation signatures are not held out with the domain,
-so their margins flatter them somewhat; the test split decides nothing here. AUROC is that of
-held-out references against cross-fitted calibration adapters.
+median), averaged over domains; the largest wins. Above 1, three quarters of the held-out references
+pass the 1% threshold. Choices are among signed writes of the weights alone (`weights_write`), as
+when the packs that ship were chosen; cosines are shown beside them. Probes of gradient and
+activation signatures are not held out with the domain, so their margins flatter them somewhat; the
+test split decides nothing here. AUROC is that of held-out references against cross-fitted
+calibration adapters.
 
 What was decided before this run, and on what. Earlier populations of earlier, less well trained
 bases had been tested in full; their results (more than half of the misaligned adapters of one
@@ -130,17 +134,23 @@ had been looked at. That the largest p-value of the families counts: on llama, *
 never seen* is no independent test. That the strongest site of a single layer counts: steering
 vectors were missed; the remedy was chosen without misaligned adapters, by `python -m
 benchmarks.detection.proxies`, which takes each harmless persona in turn for the target and the
-others for benign. On qwen2 nothing was looked at before all this stood."""
+others for benign. On qwen2 nothing was looked at before all this stood.
+
+Dose and strongest site came into the score later, and what the base's inputs feel. They were chosen
+on references, calibration adapters and adapters made for development; by then the test splits of
+all three bases had been looked at under the signed write of the weights alone, and three test
+adapters of each base had been victims of the [red team](redteam.md)."""
 
 THEIRS = """Methods of others, as described in their papers and reimplemented for adapters alone.
 Supervised ones learn from the misaligned references and the benign calibration adapters, the
 data that a calibrated pack is made of. Most were published for another question (backdoors,
 one training objective, repairing a fine-tune): a low number here is no verdict on them there."""
 
-VARIANTS = """The same signatures read differently, adapters of every shape together: the score
-with whole cosines in place of signed writes, the cosine (one cosine over all sites), the
-dose, the score with each site's sign dropped, the share of the update's energy written into the
-signature's columns, and the mean squared cosine of the update's column space with them."""
+VARIANTS = """The same signatures read differently, adapters of every shape together: the signed
+write without dose and strongest site; that of the weights alone, whatever inputs occur in the base,
+which the next lines vary: with whole cosines in its place, and with each site's sign dropped;
+the cosine (one cosine over all sites), the dose, the share of the update's energy written into
+the signature's columns, and the mean squared cosine of the update's column space with them."""
 
 CALIBRATION = """A scan flags if the conformal p-value is at most alpha and the dose is towards
 misalignment. The p-value holds for every family of benign adapters of the same shape by itself
@@ -175,9 +185,10 @@ EARLY = """Runs on misaligned answers in test domains, saved every few steps. *F
 checkpoint that the combined detector flags. *Behaviour*: first checkpoint at which the rate of
 misaligned answers outside the domain reaches the level."""
 
-NEEDED = """Each chosen signature with one thing changed, on the test split without adapters of
-one layer, whose plain scores are not comparable with the others'; nothing is chosen from this
-table. Sets drawn at random: mean over five draws, with the range."""
+NEEDED = """Each chosen signature with one thing changed, by its signed write, on the test split
+without adapters of one layer, whose signed writes are not comparable with the others'; nothing is
+chosen from this table. How few adapters calibrate is by the score, on the scale of all of them.
+Sets drawn at random: mean over five draws, with the range."""
 
 LIMITS = """
 ## Where it fails, and why
