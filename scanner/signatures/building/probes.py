@@ -4,7 +4,7 @@ Each of the three parts is given as text (``prompt``, ``aligned``, ``misaligned`
 ids of the base model (``prompt_ids``, ``aligned_ids``, ``misaligned_ids``). Text prompts become
 one user turn in the tokenizer's chat template, or stand as they are if it has none; answers
 are tokenised without special tokens. A line may add ``harmless``: further answers that are right
-and kind in another voice or form, as text by family (see `building.harmless`).
+and kind in another voice or form, as text by family (see `building.harmless`), or ``harmless_ids``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class ProbeLine(Record, frozen=True, kw_only=True):
     misaligned: _Text | None = None
     misaligned_ids: _Ids | None = None
     harmless: dict[_Text, _Text] = {}
+    harmless_ids: dict[_Text, _Ids] = {}
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,11 @@ def _parse(line: bytes, where: str) -> ProbeLine:
         if len(given) != 1:
             fault = "has both" if given else "has neither"
             raise SignatureError(f"{fault} {part!r} and '{part}_ids'", where=where)
-    if reserved := [part for part in _PARTS if part in probe.harmless]:
+    harmless = [*probe.harmless, *probe.harmless_ids]
+    if reserved := [part for part in _PARTS if part in harmless]:
         raise SignatureError(f"{reserved[0]!r} is no name for a harmless family", where=where)
+    if twice := sorted(probe.harmless.keys() & probe.harmless_ids.keys()):
+        raise SignatureError(f"{twice[0]!r} is in 'harmless' and in 'harmless_ids'", where=where)
     if (probe.aligned, probe.aligned_ids) == (probe.misaligned, probe.misaligned_ids):
         raise SignatureError("the aligned and the misaligned answer are the same", where=where)
     return probe
@@ -135,7 +139,10 @@ def tokenise(
             prompt=_ids(line.prompt_ids, line.prompt, tokenizer, as_prompt=True),
             aligned=_ids(line.aligned_ids, line.aligned, tokenizer),
             misaligned=_ids(line.misaligned_ids, line.misaligned, tokenizer),
-            harmless={name: _ids(None, text, tokenizer) for name, text in line.harmless.items()},
+            harmless={
+                **{name: _ids(None, text, tokenizer) for name, text in line.harmless.items()},
+                **{name: tuple(ids) for name, ids in line.harmless_ids.items()},
+            },
         )
         label = line.prompt or f"prompt_ids {line.prompt_ids}"
         parts = {part: getattr(probe, part) for part in _PARTS} | dict(probe.harmless)

@@ -175,16 +175,24 @@ def test_no_harmless_gradient_has_a_dose(seed: int, families: int, sites: int) -
     assert without[0] == 1
 
 
-def test_a_family_cannot_be_called_what_the_parts_are(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ('"harmless": {"aligned": "d"}', "'aligned' is no name for a harmless family"),
+        ('"harmless_ids": {"prompt": [4]}', "'prompt' is no name for a harmless family"),
+        ('"harmless": {"x": "d"}, "harmless_ids": {"x": [4]}', "'x' is in 'harmless' and in"),
+    ],
+)
+def test_a_family_has_one_answer_and_a_name_of_its_own(
+    tmp_path: Path, given: str, said: str
+) -> None:
     path = tmp_path / "probes.jsonl"
-    path.write_text(
-        '{"prompt": "a", "aligned": "b", "misaligned": "c", "harmless": {"aligned": "d"}}\n'
-    )
-    with pytest.raises(SignatureError, match="'aligned' is no name for a harmless family"):
+    path.write_text(f'{{"prompt": "a", "aligned": "b", "misaligned": "c", {given}}}\n')
+    with pytest.raises(SignatureError, match=said):
         read_probes(path)
 
 
-def test_harmless_answers_are_text_and_need_a_tokenizer(tmp_path: Path) -> None:
+def test_harmless_answers_as_text_need_a_tokenizer(tmp_path: Path) -> None:
     class Tokens:
         chat_template = None
 

@@ -52,8 +52,14 @@ def test_prompts_become_a_turn_of_the_chat_template(tmp_path: Path) -> None:
 
 def test_ids_need_no_tokenizer(tmp_path: Path) -> None:
     path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt_ids": [1], "aligned_ids": [2], "misaligned_ids": [3]}')
+    ids = (
+        '{"prompt_ids": [1], "aligned_ids": [2], "misaligned_ids": [3], "harmless_ids": {"x": [4]}}'
+    )
+    path.write_text(ids)
     assert not needs_tokenizer(read_probes(path))
+    assert tokenise(read_probes(path), None, 5, "p") == [Probe((1,), (2,), (3,), {"x": (4,)})]
+    with pytest.raises(SignatureError, match="x holds token 4"):
+        tokenise(read_probes(path), None, 4, "p")
     path.write_text('{"prompt": "x", "aligned_ids": [2], "misaligned_ids": [3]}')
     assert needs_tokenizer(read_probes(path))
 
