@@ -35,7 +35,7 @@ from scanner.geometry import Matrix
 from scanner.results import Shape
 from scanner.signatures.combination import combined_score
 from scanner.signatures.manifest import BenignScore
-from scanner.signatures.numbers import Measured, Measurement
+from scanner.signatures.numbers import Measured, Measurement, ScoreScale
 from scanner.signatures.pack import Signature
 from scanner.statistics.calibration import BenignScores
 
@@ -49,8 +49,8 @@ class Part(msgspec.Struct, frozen=True):
     """One adapter that is scanned, by what decides about it."""
 
     shape: Shape
-    measured: list[Measurement]
-    """Under each pack."""
+    measured: list[Measurement | None]
+    """Under each pack; None if it changes no site that the pack knows."""
     may_clear: bool
     """Whether nothing but its score keeps it from `clear`."""
 
@@ -70,7 +70,8 @@ def measure(target: Target, *parts: Delta) -> Part:
     """What decides about an adapter, or about several that are scanned as one."""
     with target.opened(*parts) as adapter:
         evidence = gather(adapter, target.packs, jobs=1)
-    found = [item.measured for item in evidence.signatures]
+    measured = [item.measured for item in evidence.signatures]
+    found = [item if math.isfinite(item.signed_write) else None for item in measured]
     inside = support_of(evidence).inside
     return Part(evidence.shape, found, may_clear=inside and not evidence.uncovered)
 
@@ -107,17 +108,20 @@ class Rule:
     def _shapes(self) -> tuple[Shape, ...]:
         return tuple(Shape.of(max(item.layers for item in row)) for row in self._common)
 
-    def _scores(self, shape: Shape, adapters: Iterable[Sequence[Measured]]) -> Matrix:
-        """(n, packs): scores of adapters of one shape."""
+    def _scores(self, shape: Shape, adapters: Iterable[Sequence[Measured | None]]) -> Matrix:
+        """(n, packs): scores of adapters of one shape, NaN under a pack that sees nothing."""
         scales = [pack.score_scales.get(shape.value) for pack in self.packs]
         rows = [
             [
-                combined_score(item, scale, strongest_margin=self.margin)
+                math.nan if item is None else self._score(item, scale)
                 for item, scale in zip(row, scales, strict=True)
             ]
             for row in adapters
         ]
         return np.array(rows)
+
+    def _score(self, measured: Measured, scale: ScoreScale | None) -> float:
+        return combined_score(measured, scale, strongest_margin=self.margin)
 
     @cached_property
     def _known(self) -> BenignScores:

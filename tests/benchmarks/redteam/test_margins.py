@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -84,3 +85,12 @@ def test_all_parts_have_to_be_clear(target: Target, submitted: list[Delta]) -> N
 
     assert shown(good, good) == [["split", "0.90"]]
     assert shown(good, bad) == []
+
+
+def test_an_update_of_nothing_is_kept_and_never_clear(
+    target: Target, submitted: list[Delta]
+) -> None:
+    nothing = measure(target, scaled(submitted[0], 0.0))
+    assert set(nothing.measured) == {None}
+    assert msgspec.json.decode(msgspec.json.encode(nothing), type=Part) == nothing
+    assert not Rule(target.packs, STRONGEST_MARGIN).clears(nothing)
