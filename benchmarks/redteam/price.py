@@ -39,8 +39,14 @@ class Price(msgspec.Struct, frozen=True):
         return outside / max(sum(item.n for item in self.families), 1)
 
 
-def of_base(name: str, packs: Path) -> Price:
-    """Holds out every benign adapter that the packs of a lab base have in common."""
+def of_base(name: str, packs: Path, counted: int = support.COUNTED) -> Price:
+    """Holds out every benign adapter that the packs of a lab base have in common.
+
+    Args:
+        name: The base.
+        packs: Directory of its packs.
+        counted: How many of the largest surprises are added up.
+    """
     signatures = [load_signature(path) for path in sorted(packs.glob(f"persona-{name}-*"))]
     everyone = support.benign_in_common(signatures)
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
@@ -51,8 +57,7 @@ def of_base(name: str, packs: Path) -> Price:
         count = counts[family]
         count[0] += 1
         for place, benign in ((1, others), (2, strangers)):
-            found = support.judge(
-                signatures, [support.profile(score) for score in item], support.alike(benign, shape)
-            )
+            own, alike = [support.profile(score) for score in item], support.alike(benign, shape)
+            found = support.judge(signatures, own, alike, counted)
             count[place] += not found.inside
     return Price(name, [FamilyPrice(family, *count) for family, count in sorted(counts.items())])

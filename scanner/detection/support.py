@@ -74,14 +74,19 @@ def profile_of(item: SignatureEvidence) -> Profile:
     return Profile(item.measured.dose, item.measured.norm, item.measured.sites)
 
 
-def support_of(evidence: Evidence) -> Support:
-    """What sets an adapter apart from all benign adapters that its packs were calibrated on."""
+def support_of(evidence: Evidence, counted: int = COUNTED) -> Support:
+    """What sets an adapter apart from all benign adapters that its packs were calibrated on.
+
+    Args:
+        evidence: The adapter.
+        counted: How many of the largest surprises are added up.
+    """
     signatures = [item.signature for item in evidence.signatures]
     benign = alike(benign_in_common(signatures), evidence.shape)
     own = [profile_of(item) for item in evidence.signatures]
     if not benign or not all(profile.norm > 0 for profile in own):
         return Support(inside=False, outside=[_UNKNOWN])
-    return judge(signatures, own, benign)
+    return judge(signatures, own, benign, counted)
 
 
 def benign_in_common(signatures: Sequence[Signature]) -> list[tuple[BenignScore, ...]]:
@@ -111,6 +116,7 @@ def judge(
     signatures: Sequence[Signature],
     own: Sequence[Profile],
     benign: Sequence[tuple[BenignScore, ...]],
+    counted: int = COUNTED,
 ) -> Support:
     """Compares one adapter with benign ones.
 
@@ -118,18 +124,19 @@ def judge(
         signatures: The packs.
         own: The adapter's profile under each.
         benign: The benign adapters' scores under each.
+        counted: How many of the largest surprises are added up.
     """
     profiles = [
         [own[index], *(profile(item[index]) for item in benign)] for index in range(len(own))
     ]
     statistics = list(compared_statistics(signatures, profiles))
     surprises = np.array([_surprise(item) for item in statistics])
-    together = np.sort(surprises, axis=0)[-COUNTED:].sum(axis=0)
+    together = np.sort(surprises, axis=0)[-counted:].sum(axis=0)
     p_value = conformal_p_value(float(together[0]), together[1:])
     if p_value > max(LEVEL, smallest_level(len(benign))):
         return Support(inside=True)
     # What sets it apart: the statistics that alone would be rare, of those that were counted.
-    order = np.argsort(-surprises[:, 0])[:COUNTED]
+    order = np.argsort(-surprises[:, 0])[:counted]
     rare = [index for index in order if surprises[index, 0] >= -math.log(_RARE)]
     return Support(
         inside=False, outside=[_sentence(statistics[index]) for index in rare or order[:1]]

@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.redteam import adapters, margins, run
+from benchmarks.redteam import adapters, choices, development, run
 from benchmarks.redteam.attack import Material
+from benchmarks.redteam.choices import Rule
 from benchmarks.redteam.delta import Delta, added, scaled, size
-from benchmarks.redteam.margins import Part, Rule, Tried, measure
+from benchmarks.redteam.development import COUNTS, Part, Tried, measure
 from benchmarks.redteam.target import Target, Victim
 from scanner.results import Shape, Verdict
 from scanner.signatures.combination import STRONGEST_MARGIN
@@ -42,8 +43,8 @@ def submitted(examples: tuple[list[Victim], Material]) -> list[Delta]:
     return [bad, style, material.personas[0].delta, scaled(bad, 0.3), *mixed, down]
 
 
-def test_the_margin_in_force_decides_as_a_scan_does(target: Target, submitted: list[Delta]) -> None:
-    rule = Rule(target.packs, STRONGEST_MARGIN)
+def test_the_rule_in_force_decides_as_a_scan_does(target: Target, submitted: list[Delta]) -> None:
+    rule = Rule(target.packs)
     verdicts = [target.scan(delta).verdict for delta in submitted]
     assert {Verdict.CLEAR, Verdict.FLAGGED} <= set(verdicts)
     parts = [measure(target, delta) for delta in submitted]
@@ -59,10 +60,10 @@ def test_what_was_tried_is_kept_and_the_best_that_clears_is_shown(
 ) -> None:
     victims, material = examples
     monkeypatch.setattr(adapters, "for_development", lambda *_: (victims[:1], material))
-    monkeypatch.setattr(margins, "ATTACKS", run.ATTACKS[:3])
-    found = margins.tries("llama", tmp_path, tmp_path)
-    monkeypatch.setattr(margins, "measure", partial(pytest.fail, "measured twice"))
-    assert margins.tries("llama", tmp_path, tmp_path) == found
+    monkeypatch.setattr(development, "ATTACKS", run.ATTACKS[:3])
+    found = development.tries("llama", tmp_path, tmp_path)
+    monkeypatch.setattr(development, "measure", partial(pytest.fail, "measured twice"))
+    assert development.tries("llama", tmp_path, tmp_path) == found
 
     rules = [Rule(target.packs, margin) for margin in (np.inf, STRONGEST_MARGIN)]
     mild = [item for item in found if item.attack == "diluted with a benign adapter"]
@@ -70,21 +71,32 @@ def test_what_was_tried_is_kept_and_the_best_that_clears_is_shown(
         (item.kept for item in mild if all(rules[0].clears(part) for part in item.parts)),
         default=0.0,
     )
-    rows = {row[0]: row[1:] for row in margins.kept_rows(rules, found)}
+    rows = {row[0]: row[1:] for row in choices.kept_rows(rules, found)}
     assert "as trained" not in rows, "the examples are flagged"
-    assert (best > margins.KEPT) == ("diluted with a benign adapter" in rows)
+    assert (best > choices.KEPT) == ("diluted with a benign adapter" in rows)
 
 
 def test_all_parts_have_to_be_clear(target: Target, submitted: list[Delta]) -> None:
     good, bad = measure(target, submitted[1]), measure(target, submitted[0])
-    rules = [Rule(target.packs, STRONGEST_MARGIN)]
+    rules = [Rule(target.packs)]
     assert rules[0].clears(good)
 
     def shown(*parts: Part) -> list[list[str]]:
-        return margins.kept_rows(rules, [Tried("v", "split", "", 0.9, list(parts))])
+        return choices.kept_rows(rules, [Tried("v", "split", "", 0.9, list(parts))])
 
     assert shown(good, good) == [["split", "0.90"]]
     assert shown(good, bad) == []
+
+
+def test_support_is_kept_for_every_number_of_surprises(
+    target: Target, submitted: list[Delta]
+) -> None:
+    part = measure(target, submitted[1])
+    assert tuple(part.inside) == COUNTS
+    outside = msgspec.structs.replace(part, inside={**part.inside, 1: False})
+    assert Rule(target.packs).clears(outside)
+    assert not Rule(target.packs, counted=1).clears(outside)
+    assert not Rule(target.packs).clears(msgspec.structs.replace(part, covered=False))
 
 
 def test_an_update_of_nothing_is_kept_and_never_clear(
@@ -93,4 +105,4 @@ def test_an_update_of_nothing_is_kept_and_never_clear(
     nothing = measure(target, scaled(submitted[0], 0.0))
     assert set(nothing.measured) == {None}
     assert msgspec.json.decode(msgspec.json.encode(nothing), type=Part) == nothing
-    assert not Rule(target.packs, STRONGEST_MARGIN).clears(nothing)
+    assert not Rule(target.packs).clears(nothing)
