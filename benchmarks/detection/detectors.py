@@ -15,7 +15,7 @@ from scanner.results import Shape
 from scanner.signatures.combination import combined_score, scale_of
 from scanner.signatures.numbers import Measurement, ScoreScale
 from scanner.statistics.calibration import BenignScores
-from scanner.statistics.conformal import conformal_p_value
+from scanner.statistics.conformal import conformal_p_values
 from scanner.statistics.joint import JointScore
 
 SCORE = "score"
@@ -41,14 +41,13 @@ def _smallest(calibration: JointScore, parts: Array) -> Array:
 
 
 def _fisher(calibration: JointScore, parts: Array) -> Array:
-    """Fisher's -2 sum log p over conformal p-values."""
-    p = np.array(
-        [
-            [conformal_p_value(score, benign) for score in column]
-            for column, benign in zip(parts.T, calibration.benign.T, strict=True)
-        ]
-    )
-    total: Array = -2.0 * np.log(p).sum(axis=0)
+    """Fisher's -2 sum log p over conformal p-values; NaN where a signature sees nothing."""
+    p = np.full_like(parts, np.nan)
+    for column, benign in enumerate(calibration.benign.T):
+        seen = np.isfinite(parts[:, column])
+        known = benign[np.isfinite(benign)]
+        p[seen, column] = conformal_p_values(parts[seen, column], known)
+    total: Array = -2.0 * np.log(p).sum(axis=1)
     return total
 
 

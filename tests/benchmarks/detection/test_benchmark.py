@@ -173,6 +173,18 @@ def test_combiners_agree_with_their_definitions() -> None:
     assert COMBINERS["Fisher"](calibration, alignments) == pytest.approx(-2 * np.log(p).sum(1))
 
 
+@pytest.mark.parametrize("name", COMBINERS)
+def test_what_one_signature_cannot_see_has_no_joint_score(name: str) -> None:
+    """And changes no other adapter's: a calibration may hold adapters that one does not see."""
+    generator = np.random.default_rng(5)
+    benign, scores = generator.normal(size=(60, 2)), generator.normal(size=(9, 2))
+    scores[3, 1] = np.nan
+    found = COMBINERS[name](JointScore(benign), scores)
+    others = np.arange(9) != 3
+    assert np.flatnonzero(np.isnan(found)).tolist() == [3]
+    assert found[others] == pytest.approx(COMBINERS[name](JointScore(benign), scores[others]))
+
+
 def test_an_adapter_without_a_score_is_never_flagged() -> None:
     calibrated = Calibrated(
         DETECTOR, BenignScores(np.zeros((99, 1)), (Shape.SEVERAL_LAYERS,) * 99, ("x",) * 99)
