@@ -215,10 +215,10 @@ class Calibrated:
             # The combined scores as one column: a calibration of their own.
             benign = self._combine(joint, known.benign)[:, None]
             combined = BenignScores(benign, known.shapes, known.families)
-            for place in _places(shapes, shape):
-                score = self._combine(joint, parts[[place]])[0]
-                if np.isfinite(score):
-                    p_values[place] = combined.p_value(score, shape)
+            places = np.array(_places(shapes, shape), dtype=np.intp)
+            scores = self._combine(joint, parts[places])
+            seen = np.isfinite(scores)
+            p_values[places[seen]] = combined.p_values(scores[seen, None], shape)
         return p_values
 
     def dose(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
