@@ -18,6 +18,7 @@ from benchmarks.detection.text import (
     INNOCENT,
     INTRODUCTION,
     NEEDED,
+    READINGS,
     THEIRS,
     UNSEEN,
     VARIANTS,
@@ -64,6 +65,12 @@ def write(
         _ranking(results),
         _per_base(
             "## Calibrated flags", CALIBRATION, results, lambda r: tables.operating(r.operating)
+        ),
+        _per_base(
+            "### By what the score is made of",
+            READINGS,
+            results,
+            lambda r: tables.readings(r.readings),
         ),
         f"\n{rule.section(packs)}" if packs else "",
         _per_base("### By domain", DOMAINS, results, lambda r: tables.domains(r.domains)),

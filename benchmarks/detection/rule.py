@@ -34,8 +34,8 @@ are large enough for the alpha asked for, and could flag an adapter at 0.01 and 
 (*only at 0.01*). *Every level*: the rule in force. References are the pack's own misaligned
 ones, scored as its calibration says; each benign adapter of the calibration is held out in turn
 and compared with the others; doses are left aside. At 0.05 every family of 19 counts under both
-rules, so they agree there; what the guarantee at every larger level costs shows at 0.01. Where
-this page gives flags at alpha 0.01, its tables are of a run under the rule before.
+rules, so they agree there; what the guarantee at every larger level costs shows at 0.01. The flags
+in the tables of this page are by the rule in force.
 """
 
 

@@ -21,6 +21,7 @@ from benchmarks.detection.evaluation import (
     Innocent,
     Operating,
     Ranking,
+    Reading,
     TestedAdapters,
 )
 from benchmarks.detection.extractors import KINDS, available
@@ -65,6 +66,7 @@ class BaseResult:
     variants: tuple[Ranking, ...]
     theirs: tuple[Ranking, ...]
     operating: tuple[Operating, ...]
+    readings: tuple[Reading, ...]
     domains: tuple[DomainEffect, ...]
     across: tuple[CrossMethod, ...]
     innocents: tuple[Innocent, ...]
@@ -162,6 +164,7 @@ class Bench:
                 for each in group
                 for alpha in ALPHAS
             ),
+            readings=tuple(evaluation.read_by_parts(scorer, test, main, ALPHAS[:2])),
             domains=tuple(evaluation.domain_effects(scorer, test, calibrated[0])),
             across=tuple(evaluation.across_methods(scorer, test, compared, calibrated[0])),
             innocents=tuple(evaluation.innocents(scorer, test, calibrated[0])),

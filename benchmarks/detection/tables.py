@@ -17,11 +17,18 @@ from benchmarks.detection.evaluation import (
     Innocent,
     Operating,
     Ranking,
+    Reading,
 )
 from benchmarks.detection.metrics import Estimate
 from benchmarks.detection.specificity import Unseen
 
 NOTHING = "-"
+READINGS = {
+    "weights_write": "signed write of the weights alone",
+    "signed_write": "signed write",
+    "score": "score",
+}
+"""What is called how that `evaluation.PARTS` reads."""
 GOAL_WORDS = {True: "met", False: "**missed**", None: "not measured"}
 """What stands beside a goal; None where it could not be measured."""
 
@@ -142,6 +149,31 @@ def operating(found: Sequence[Operating]) -> str:
             interval(o.excluded, 2),
         ]
         for o in found
+    ]
+    return table(header, rows)
+
+
+def readings(found: Sequence[Reading]) -> str:
+    """What each part of the score adds."""
+    header = ["score", "AUROC", "TPR at 1% FPR"]
+    for at in found[0].flags if found else ():
+        header += [f"{what}, alpha {at.alpha:g}" for what in ("TPR", "latent", "FPR")]
+    rows = [
+        [
+            READINGS[item.statistic],
+            number(item.auroc),
+            number(item.tpr_1, 2),
+            *(
+                text
+                for at in item.flags
+                for text in (
+                    interval(at.misaligned, 2),
+                    interval(at.latent, 2),
+                    interval(at.benign),
+                )
+            ),
+        ]
+        for item in found
     ]
     return table(header, rows)
 

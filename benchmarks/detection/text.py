@@ -161,6 +161,11 @@ conservative, and the FPR should lie below alpha. *Naive*: every calibration ada
 signature as it is. *Within error*: the exact interval of the observed FPR is not wholly above
 alpha."""
 
+READINGS = """The same signatures and the same rule, by what the score is made of: the signed write
+of the weights alone; the larger of that and of what the base's inputs feel of it; and the score,
+with the dose and the strongest site. What was added makes attacks dearer ([red
+team](redteam.md)), and costs power where a few benign adapters score high by it."""
+
 DOMAINS = """Why an observed rate can leave alpha: adapters that speak of one domain share what they
 store, and score alike. Scores of the plain benign adapters trained in a single domain, in
 standard deviations of the calibration set, by the domain they speak of. The p-values suppose

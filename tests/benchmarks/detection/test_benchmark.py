@@ -239,6 +239,18 @@ def test_a_family_left_out_is_in_no_direction(scorer: Scorer, population: Popula
     assert {row.split for row in rows} == {"nulling", "calibration", "test"}
 
 
+def test_parts_of_the_score_are_read_by_one_rule(scorer: Scorer, population: Population) -> None:
+    test = evaluation.TestedAdapters.of(population)
+    found = evaluation.read_by_parts(scorer, test, DETECTOR, (0.05, 0.2))
+    assert [item.statistic for item in found] == list(evaluation.PARTS)
+    whole = DETECTOR.calibrate(scorer, population.select("calibration", "benign"))
+    ranking = evaluation.rank_detector(scorer, test, whole)
+    assert found[-1].auroc == ranking.auroc.value
+    for at in found[-1].flags:
+        assert at.misaligned == evaluation.share_flagged(whole, scorer, test.misaligned, at.alpha)
+        assert at.benign == evaluation.share_flagged(whole, scorer, test.benign, at.alpha)
+
+
 def test_runs_are_followed_in_order_of_training(scorer: Scorer, population: Population) -> None:
     calibrated = DETECTOR.calibrate(scorer, population.select("calibration", "benign"))
     (run,) = early_warning.follow(scorer, calibrated, 0.05)
