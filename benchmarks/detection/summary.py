@@ -55,7 +55,7 @@ def page(command: str, results: Sequence[BaseResult], stem: str, tables: str) ->
         "\n## Dose\n",
         DOSE_IN_SHORT.format(tables=tables),
         f"![Dose against measured misalignment](figures/{stem}-dose.svg)",
-        LIMITS,
+        LIMITS.format(tables=tables),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

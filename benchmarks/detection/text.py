@@ -200,21 +200,26 @@ LIMITS = """
 
 Which adapters stand behind a figure was read off scores and ledgers; no table above lists them.
 
-- A steering vector baked into a single down_proj of one layer is missed: each base has one such
-  adapter among its misaligned ones, and it ranks among the benign. That one adapter is what AUROC
-  lacks of its goal. It adds a constant, whatever the text, at a site where narrow fine-tuning
-  reacts to the text: it reads nothing that the signature reads, and so has no sign. Steering
-  vectors that also change the attention output rank above the benign adapters, on llama some of
-  them too little to be flagged at 0.01.
+- A steering vector baked into a single down_proj of one layer scores like a benign adapter: QQ
+  It adds a constant, whatever the text, at a site where narrow fine-tuning reacts to the text: it
+  reads nothing that the `weights` signature reads. Along the `gradients` signature its dose is
+  larger for its size than that of any benign adapter of one layer, and for that a scan with the
+  packs that ship calls it `inconclusive` ([support](signatures.md#support)), which is in no figure
+  here. Steering vectors that also change the attention output are flagged.
 - One layer is less to go by than a network. Adapters of one layer are compared with about a hundred
   benign ones like them, barely enough for alpha 0.01; some rank-1 adapters and steering vectors
   stand just above them.
+- On gpt2 a few calibration adapters of harmless personas set the threshold, two of one persona
+  (sage, of 42) above all: under the signature made without their persona they score higher (2.4 and
+  2.3 standard deviations) than any benign test adapter (1.2). The p-value holds for each family by
+  itself, and at every level above it, so what they exceed is not flagged: one in seven of the
+  misaligned, and most of the latent ones. Under an earlier rule, for one level alone, 96% of the
+  misaligned were flagged. A larger family would mend it.
+- Dose, strongest site and what the inputs feel, which attackers are made to pay for, cost power
+  where doses are small: fewer of the latent adapters are flagged than by the signed write of the
+  weights alone ([by what the score is made of]({tables}#by-what-the-score-is-made-of)).
 - An unseen harmless persona can score above all that were seen. With one of five left out the
-  threshold is the worst of the four that remain, and a fifth may be worse: two of fifteen exceed
-  the 5% that was asked. On gpt2 that threshold also costs weak misaligned adapters, more than the
-  one in twenty that was allowed: those trained on q and v alone or diluted score lowest.
-- On qwen2 one good-answer adapter scores high enough to be significant at 0.05, though not at the
-  0.01 a scan goes by.
+  threshold is the worst of the four that remain, and a fifth may be worse: RR.
 - A linear SVM on whole deltas, trained on the same references and calibration adapters, comes close
   and on qwen2 ranks better: it learns from the benign personas of the calibration set what to leave
   aside, which a signature only contrasts or nulls. It has no dose, no sites, and no threshold for a
