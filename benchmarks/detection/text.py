@@ -200,12 +200,14 @@ LIMITS = """
 
 Which adapters stand behind a figure was read off scores and ledgers; no table above lists them.
 
-- A steering vector baked into a single down_proj of one layer scores like a benign adapter: QQ
-  It adds a constant, whatever the text, at a site where narrow fine-tuning reacts to the text: it
-  reads nothing that the `weights` signature reads. Along the `gradients` signature its dose is
-  larger for its size than that of any benign adapter of one layer, and for that a scan with the
-  packs that ship calls it `inconclusive` ([support](signatures.md#support)), which is in no figure
-  here. Steering vectors that also change the attention output are flagged.
+- A steering vector baked into a single down_proj of one layer scores like a benign adapter: each
+  base has one such adapter among its misaligned ones, and it is missed. It adds a constant,
+  whatever the text, at a site where narrow fine-tuning reacts to the text: it reads nothing that
+  the `weights` signature reads. On gpt2 and llama its dose along `gradients` is larger for its size
+  than that of any benign adapter of one layer, and for that a scan with the packs that ship calls
+  it `inconclusive` ([support](signatures.md#support)), which is in no figure here. On qwen2 it has
+  no dose either (0.00), and scans `clear`. Steering vectors that also change the attention output
+  are flagged; on llama some of them rank below the highest benign adapters.
 - One layer is less to go by than a network. Adapters of one layer are compared with about a hundred
   benign ones like them, barely enough for alpha 0.01; some rank-1 adapters and steering vectors
   stand just above them.
@@ -219,14 +221,16 @@ Which adapters stand behind a figure was read off scores and ledgers; no table a
   where doses are small: fewer of the latent adapters are flagged than by the signed write of the
   weights alone ([by what the score is made of]({tables}#by-what-the-score-is-made-of)).
 - An unseen harmless persona can score above all that were seen. With one of five left out the
-  threshold is the worst of the four that remain, and a fifth may be worse: RR.
-- A linear SVM on whole deltas, trained on the same references and calibration adapters, comes close
-  and on qwen2 ranks better: it learns from the benign personas of the calibration set what to leave
+  threshold is the worst of the four that remain, and a fifth may be worse: one of fifteen exceeds
+  the 5% that was asked. On gpt2 that threshold also costs misaligned adapters, up to one in five.
+- A linear SVM on whole deltas, trained on the same references and calibration adapters, ranks as
+  well or better: it learns from the benign personas of the calibration set what to leave
   aside, which a signature only contrasts or nulls. It has no dose, no sites, and no threshold for a
   kind of change it was not trained on.
 - Every base chooses settings by a margin among references, and the margin does not see everything:
-  on qwen2 the plain `weights` signature, which was not chosen, ranks every misaligned test adapter
-  above every benign one.
+  on gpt2 `weights` with contrast families, which was not chosen, ranks better than what was. Nor is
+  it stable: with references and nulling set made again on another machine, equal up to rounding,
+  gpt2 chose other numbers of nulled directions, and flags fewer.
 - `activations` tells little here. Answers are single tokens, so its direction is the difference of
   a few words.
 
