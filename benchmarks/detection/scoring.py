@@ -204,7 +204,8 @@ def _context(population: Population) -> str:
         *sorted((package / "geometry").glob("*.py")),
         *(package / "signatures" / name for name in EXTRACTING),
     ]
-    for path in (*code, *(here / name for name in ("signatures.py", "extractors.py"))):
+    own = (here / name for name in ("extractors.py", "measuring.py", "signatures.py"))
+    for path in (*code, *own):
         digest.update(path.read_bytes())
     digest.update(repr((STATISTICS, PER_SITE)).encode())
     return digest.hexdigest()

@@ -215,8 +215,8 @@ Which adapters stand behind a figure was read off scores and ledgers; no table a
   (sage, of 42) above all: under the signature made without their persona they score higher (2.4 and
   2.3 standard deviations) than any benign test adapter (1.2). The p-value holds for each family by
   itself, and at every level above it, so what they exceed is not flagged: one in seven of the
-  misaligned, and most of the latent ones. Under an earlier rule, for one level alone, 96% of the
-  misaligned were flagged. A larger family would mend it.
+  misaligned, and most of the latent ones. An earlier run of this page flagged 96% of the
+  misaligned, by a rule for one level alone and with other settings. A larger family would mend it.
 - Dose, strongest site and what the inputs feel, which attackers are made to pay for, cost power
   where doses are small: fewer of the latent adapters are flagged than by the signed write of the
   weights alone ([by what the score is made of]({tables}#by-what-the-score-is-made-of)).
