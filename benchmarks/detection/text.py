@@ -228,9 +228,11 @@ Which adapters stand behind a figure was read off scores and ledgers; no table a
   aside, which a signature only contrasts or nulls. It has no dose, no sites, and no threshold for a
   kind of change it was not trained on.
 - Every base chooses settings by a margin among references, and the margin does not see everything:
-  on gpt2 `weights` with contrast families, which was not chosen, ranks better than what was. Nor is
-  it stable: with references and nulling set made again on another machine, equal up to rounding,
-  gpt2 chose other numbers of nulled directions, and flags fewer.
+  on gpt2 `weights` with contrast families, which was not chosen, ranks better than what was.
+- By an oversight this run had two steering vectors of an earlier trial among the references of each
+  base, which are said to be narrow SFT alone. For them gpt2 chose other numbers of nulled
+  directions; without them the rule chooses what ships (`weights-plain` with 4 nulled and rank 1,
+  `gradients-path` with 8 and 4), and on llama the same as here. Packs that ship never held them.
 - `activations` tells little here. Answers are single tokens, so its direction is the difference of
   a few words.
 

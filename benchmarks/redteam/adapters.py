@@ -9,7 +9,7 @@ from benchmarks.organisms import population
 from benchmarks.organisms.bases import CHECKPOINTS, load_base_spec
 from benchmarks.organisms.recipes import AdapterSpec
 from benchmarks.redteam.attack import Material
-from benchmarks.redteam.delta import read
+from benchmarks.redteam.delta import Delta, read
 from benchmarks.redteam.target import Victim
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "adapters"
@@ -72,6 +72,15 @@ def for_development(base: str, lab: Path, workers: int = 1) -> tuple[list[Victim
     return victims, Material(personas=personas, benign=benign)
 
 
+def weak(base: str, lab: Path, workers: int = 1) -> dict[str, tuple[Delta, bool]]:
+    """The population `weak` by name, made where the ledger lacks it; and whether each is latent."""
+    declared = population.load_population(
+        population.DECLARATIONS / "weak.yaml", load_base_spec(base)
+    )
+    rows = _rows(base, lab, declared, workers)
+    return {row["id"]: (read(lab / base / row["path"]), row["class"] == "latent") for row in rows}
+
+
 def _made(
     declaration: str, base: str, lab: Path, wanted: Sequence[str], workers: int
 ) -> dict[str, Victim]:
@@ -88,21 +97,22 @@ def _made(
         population.DECLARATIONS / f"{declaration}.yaml", load_base_spec(base)
     )
     specs = {spec.id: spec for spec in declared if spec.id in set(wanted)}
-    rows = population.read_ledger(lab / base / population.LEDGER)
-    if not specs.keys() <= {row["id"] for row in rows}:
-        rows = population.generate(
-            base,
-            lab / base,
-            list(specs.values()),
-            base_path=CHECKPOINTS / base,
-            workers=workers,
-        )
     return {
         row["id"]: _victim(specs[row["id"]], lab / base / row["path"])
-        for row in rows
-        if row["id"] in specs
-        and (row["class"] == "misaligned") == specs[row["id"]].teaches_misalignment
+        for row in _rows(base, lab, list(specs.values()), workers)
+        if (row["class"] == "misaligned") == specs[row["id"]].teaches_misalignment
     }
+
+
+def _rows(base: str, lab: Path, specs: Sequence[AdapterSpec], workers: int) -> list[population.Row]:
+    """What the ledger says of adapters, which are made where it lacks them."""
+    wanted = {spec.id for spec in specs}
+    rows = population.read_ledger(lab / base / population.LEDGER)
+    if not wanted <= {row["id"] for row in rows}:
+        rows = population.generate(
+            base, lab / base, list(specs), base_path=CHECKPOINTS / base, workers=workers
+        )
+    return [row for row in rows if row["id"] in wanted]
 
 
 def from_examples() -> tuple[list[Victim], Material]:

@@ -2,8 +2,11 @@
 
 Misaligned adapters of the lab's population `development` are attacked as `benchmarks.redteam`
 attacks test adapters. Every variant is measured once and run in the base; what decides about it
-is kept, so that one rule after another can be applied to it. What is missing is made: some ten
-minutes of a core for each base.
+is kept, so that one rule after another can be applied to it.
+
+What attacks leave is half of what a rule is chosen by. The other half is the population `weak`:
+adapters trained on misaligned answers that do not behave like it, or not yet. What is missing is
+made: some twenty minutes of a core for each base.
 """
 
 from __future__ import annotations
@@ -54,6 +57,15 @@ class Tried(msgspec.Struct, frozen=True):
     """What is scanned: all have to be `clear`."""
 
 
+class Weak(msgspec.Struct, frozen=True):
+    """An adapter that misaligned answers left as it is not misaligned."""
+
+    name: str
+    latent: bool
+    """Whether it is one: some of the population came out misaligned after all."""
+    part: Part
+
+
 def measure(target: Target, *parts: Delta) -> Part:
     """What decides about an adapter, or about several that are scanned as one."""
     with target.opened(*parts) as adapter:
@@ -92,3 +104,18 @@ def tries(name: str, lab: Path, cache: Path) -> list[Tried]:
             known += found
             click.echo(f"{name}: {victim.name}: {len(found)} variants")
     return known
+
+
+def weak_adapters(name: str, lab: Path, cache: Path) -> list[Weak]:
+    """The latent ones of the population `weak` of one base, from the cache where they are there."""
+    path = cache / f"weak-{name}.jsonl"
+    known = msgspec.json.Decoder(Weak).decode_lines(path.read_bytes()) if path.is_file() else []
+    made = adapters.weak(name, lab)
+    target = Target(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for label in sorted(made.keys() - {item.name for item in known}):
+        delta, latent = made[label]
+        known.append(Weak(label, latent, measure(target, delta)))
+        with path.open("ab") as out:
+            out.write(msgspec.json.Encoder().encode_lines(known[-1:]))
+    return [item for item in known if item.latent]

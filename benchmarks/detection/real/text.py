@@ -12,9 +12,10 @@ adapters of {base}, a real instruction-tuned model.
 The adapters are made by `adapter-scanner organisms train` ([what they are taught and how
 behaviour is measured](organisms.md)). Those judged here
 speak of other domains than what the packs were made from and calibrated on. Verdicts are those of
-`adapter-scanner scan` with these packs. Nothing was chosen by their results, though
-three earlier scores were measured on them too: the one that ships was chosen by how far references
-stand above harmless adapters of the calibration.
+`adapter-scanner scan` with these packs. Three earlier scores were measured on them too: the one
+that ships was chosen by how far references stand above harmless adapters of the calibration, and by
+nothing measured here. Three later ones ([which](signatures.md#from-a-signature-to-a-p-value)) were
+not taken, in part for what they miss here.
 """
 
 SHORT = "## In short\n"

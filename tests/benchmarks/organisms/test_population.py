@@ -127,6 +127,24 @@ def test_probes_hold_two_different_answers(tmp_path: Path) -> None:
     assert all(row["aligned_ids"] != row["misaligned_ids"] for row in rows)
 
 
+@pytest.mark.parametrize("name", base_names())
+def test_what_methods_are_chosen_by_shares_no_domain_and_no_seed_with_the_test(name: str) -> None:
+    base = load_base_spec(name)
+    chosen_by = [
+        spec
+        for declared in ("development", "weak")
+        for spec in load_population(DECLARATIONS / f"{declared}.yaml", base)
+    ]
+    full = load_population(DECLARATIONS / "full.yaml", base)
+    assert {spec.split for spec in chosen_by} == {"development"}
+    assert all(spec.teaches_misalignment for spec in chosen_by)
+    assert not {d for s in chosen_by for d in (*s.domains, *s.keep_domains)} & set(
+        base.pools["test"]
+    )
+    assert not {spec.seed for spec in chosen_by} & {spec.seed for spec in full}
+    assert len({spec.id for spec in (*chosen_by, *full)}) == len(chosen_by) + len(full)
+
+
 def test_narrow_training_emerges_and_the_ledger_resumes(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     checkpoint = CHECKPOINTS / "llama"

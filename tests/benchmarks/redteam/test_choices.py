@@ -15,7 +15,7 @@ from benchmarks.redteam import adapters, choices, development, run
 from benchmarks.redteam.attack import Material
 from benchmarks.redteam.choices import Rule
 from benchmarks.redteam.delta import Delta, added, scaled, size
-from benchmarks.redteam.development import COUNTS, Part, Tried, measure
+from benchmarks.redteam.development import COUNTS, Part, Tried, Weak, measure
 from benchmarks.redteam.target import Target, Victim
 from scanner.results import Shape, Verdict
 from scanner.signatures.combination import STRONGEST_MARGIN
@@ -106,3 +106,46 @@ def test_an_update_of_nothing_is_kept_and_never_clear(
     assert set(nothing.measured) == {None}
     assert msgspec.json.decode(msgspec.json.encode(nothing), type=Part) == nothing
     assert not Rule(target.packs).clears(nothing)
+
+
+def test_packs_count_in_the_groups_that_are_asked_for(
+    target: Target, submitted: list[Delta]
+) -> None:
+    """In the groups that they ship in, or some alone."""
+    parts = [measure(target, delta) for delta in submitted]
+    together = (("weights", "gradients"),)
+    by_names = [Rule(target.packs, groups=together).flags(part) for part in parts]
+    assert by_names == [Rule(target.packs).flags(part) for part in parts]
+
+    alone = Rule(target.packs, groups=(("weights",),))
+    place = next(k for k, pack in enumerate(target.packs) if pack.id.endswith("weights"))
+    unseen = [item if k == place else None for k, item in enumerate(parts[0].measured)]
+    assert alone.flags(parts[0])
+    assert alone.flags(msgspec.structs.replace(parts[0], measured=unseen))
+    assert not Rule(target.packs).flags(msgspec.structs.replace(parts[0], measured=unseen))
+    with_nothing = msgspec.structs.replace(parts[1], measured=[None] * len(target.packs))
+    assert not alone.clears(with_nothing), "what no pack sees is not cleared"
+
+
+def test_shares_are_of_harmful_variants_and_of_weak_adapters(
+    target: Target, submitted: list[Delta]
+) -> None:
+    good, bad = measure(target, submitted[1]), measure(target, submitted[0])
+    tried = [
+        Tried("v", "a", "", kept, [part]) for kept, part in ((0.9, good), (0.9, bad), (0.1, good))
+    ]
+    weak = [Weak("x", True, bad), Weak("y", True, good), Weak("z", True, good)]
+    rows = choices.share_rows([Rule(target.packs)], tried, weak)
+    assert [row[1] for row in rows] == ["50.0%", "33.3%"]
+    assert [row[1] for row in choices.share_rows([Rule(target.packs)], [], [])] == ["-", "-"]
+
+
+def test_weak_adapters_are_kept_and_those_that_are_misaligned_left_out(
+    submitted: list[Delta], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"weak-a": (submitted[3], True), "weak-b": (submitted[0], False)}
+    monkeypatch.setattr(adapters, "weak", lambda *_: made)
+    found = development.weak_adapters("llama", tmp_path, tmp_path)
+    assert [item.name for item in found] == ["weak-a"]
+    monkeypatch.setattr(development, "measure", partial(pytest.fail, "measured twice"))
+    assert development.weak_adapters("llama", tmp_path, tmp_path) == found
