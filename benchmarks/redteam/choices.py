@@ -1,4 +1,4 @@
-"""What a choice does to attacks on adapters that nothing is tested on, and to harmless ones.
+"""What a choice does to attacks on adapters that nothing is tested on, and to weak ones.
 
     python -m benchmarks.redteam.choices --base llama --lab LAB
 
