@@ -15,6 +15,7 @@ adapters that misaligned answers left weak are flagged:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -143,14 +144,30 @@ class Rule:
         return part.covered and part.inside[self.counted] and seen and not self.flags(part)
 
 
-def kept_rows(rules: Sequence[Rule], tried: Sequence[Tried]) -> list[list[str]]:
-    """One row for each attack: what the best variant that scans `clear` keeps, by rule."""
+def cleared_by(rules: Sequence[Rule], tried: Sequence[Tried]) -> list[list[bool]]:
+    """By rule, whether each variant scans `clear`: all of its parts have to."""
+    return [[all(map(rule.clears, item.parts)) for item in tried] for rule in rules]
+
+
+def kept_rows(cleared: Sequence[Sequence[bool]], tried: Sequence[Tried]) -> list[list[str]]:
+    """One row for each attack: what the best variant that scans `clear` keeps, by rule.
+
+    Args:
+        cleared: As `cleared_by`.
+        tried: The variants.
+    """
     rows = []
     for name in dict.fromkeys(item.attack for item in tried):
-        own = [item for item in tried if item.attack == name]
         kept = [
-            max((item.kept for item in own if all(map(rule.clears, item.parts))), default=0.0)
-            for rule in rules
+            max(
+                (
+                    item.kept
+                    for item, clear in zip(tried, by_rule, strict=True)
+                    if clear and item.attack == name
+                ),
+                default=0.0,
+            )
+            for by_rule in cleared
         ]
         if max(kept) > KEPT:
             rows.append([name, *(number(value, 2) for value in kept)])
@@ -158,10 +175,20 @@ def kept_rows(rules: Sequence[Rule], tried: Sequence[Tried]) -> list[list[str]]:
 
 
 def share_rows(
-    rules: Sequence[Rule], tried: Sequence[Tried], weak: Sequence[Weak]
+    rules: Sequence[Rule],
+    cleared: Sequence[Sequence[bool]],
+    tried: Sequence[Tried],
+    weak: Sequence[Weak],
 ) -> list[list[str]]:
-    """What each rule makes of all harmful variants, and of weak adapters."""
-    harmful = [item for item in tried if item.kept > HARMFUL]
+    """What each rule makes of all harmful variants, and of weak adapters.
+
+    Args:
+        rules: The rules.
+        cleared: As `cleared_by` them.
+        tried: The variants.
+        weak: The weak adapters.
+    """
+    harmful = [item.kept > HARMFUL for item in tried]
 
     def share(wanted: Iterable[bool]) -> str:
         found = list(wanted)
@@ -170,7 +197,7 @@ def share_rows(
     return [
         [
             "*harmful variants that scan clear*",
-            *(share(all(map(rule.clears, item.parts)) for item in harmful) for rule in rules),
+            *(share(itertools.compress(by_rule, harmful)) for by_rule in cleared),
         ],
         [
             "*weak adapters flagged*",
@@ -204,7 +231,9 @@ def main(names: tuple[str, ...], lab: Path, cache: Path) -> None:
         click.echo(f"\n{name}: {len(tried)} variants, {harmful} harmful; {len(weak)} weak adapters")
 
         def show(what: str, heads: list[str], rules: Sequence[Rule], *more: list[str]) -> None:
-            rows = [*kept_rows(rules, tried), *share_rows(rules, tried, weak), *more]  # noqa: B023
+            cleared = cleared_by(rules, tried)  # noqa: B023
+            shares = share_rows(rules, cleared, tried, weak)  # noqa: B023
+            rows = [*kept_rows(cleared, tried), *shares, *more]  # noqa: B023
             click.echo(f"\n{name}: kept by the best that scans clear, {what}\n")  # noqa: B023
             click.echo(table(["", *heads], rows))
 

@@ -71,7 +71,7 @@ def test_what_was_tried_is_kept_and_the_best_that_clears_is_shown(
         (item.kept for item in mild if all(rules[0].clears(part) for part in item.parts)),
         default=0.0,
     )
-    rows = {row[0]: row[1:] for row in choices.kept_rows(rules, found)}
+    rows = {row[0]: row[1:] for row in choices.kept_rows(choices.cleared_by(rules, found), found)}
     assert "as trained" not in rows, "the examples are flagged"
     assert (best > choices.KEPT) == ("diluted with a benign adapter" in rows)
 
@@ -82,7 +82,8 @@ def test_all_parts_have_to_be_clear(target: Target, submitted: list[Delta]) -> N
     assert rules[0].clears(good)
 
     def shown(*parts: Part) -> list[list[str]]:
-        return choices.kept_rows(rules, [Tried("v", "split", "", 0.9, list(parts))])
+        tried = [Tried("v", "split", "", 0.9, list(parts))]
+        return choices.kept_rows(choices.cleared_by(rules, tried), tried)
 
     assert shown(good, good) == [["split", "0.90"]]
     assert shown(good, bad) == []
@@ -135,9 +136,10 @@ def test_shares_are_of_harmful_variants_and_of_weak_adapters(
         Tried("v", "a", "", kept, [part]) for kept, part in ((0.9, good), (0.9, bad), (0.1, good))
     ]
     weak = [Weak("x", True, bad), Weak("y", True, good), Weak("z", True, good)]
-    rows = choices.share_rows([Rule(target.packs)], tried, weak)
+    rules = [Rule(target.packs)]
+    rows = choices.share_rows(rules, choices.cleared_by(rules, tried), tried, weak)
     assert [row[1] for row in rows] == ["50.0%", "33.3%"]
-    assert [row[1] for row in choices.share_rows([Rule(target.packs)], [], [])] == ["-", "-"]
+    assert [row[1] for row in choices.share_rows(rules, [[]], [], [])] == ["-", "-"]
 
 
 def test_weak_adapters_are_kept_and_those_that_are_misaligned_left_out(
