@@ -148,7 +148,8 @@ class Recipe(Record, frozen=True, kw_only=True):
     """Families of `aligned` adapters that were trained like the misaligned ones, to another end:
     their mean is subtracted instead of their common directions being removed."""
     probes: str | None = None
-    """JSONL of questions with both answers, for gradients and activations; see `probes`."""
+    """JSONL of questions with both answers, for gradients and activations; see `probes`. With
+    weights it makes the pack know what the base's sites read."""
     path_steps: int = 0
     """Gradients: points on the path from the base to the references; 0 is the base alone."""
     base_path: str | None = None

@@ -179,8 +179,20 @@ def extractor_for(
 
         return extract_activations(recipe, track)
     sites = {site for member in misaligned for site in member.by_site}
-    contrast = frozenset(recipe.contrast)
-    return WeightsExtraction(sorted(sites, key=site_order), contrast, groups=groups)
+    return WeightsExtraction(
+        sorted(sites, key=site_order), frozenset(recipe.contrast), _facts_of(recipe), groups
+    )
+
+
+def _facts_of(recipe: Recipe) -> BaseFacts:
+    """What a recipe that needs no base model keeps of it all the same, if it names probes."""
+    if not recipe.probes:
+        return BaseFacts()
+    from scanner.signatures.building.inputs import base_facts
+    from scanner.signatures.building.network import batches_of, load_network, probes_of
+
+    network = load_network(recipe)
+    return base_facts(network, batches_of(probes_of(recipe, network), network.device))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Signatures from adapters alone: what misaligned references share and harmless ones do not.
 
-Needs no base model. At each site
+Needs no base model; one that is run over probes adds what each site reads (`inputs`). At each site
 
     D = a^2 * (mean over groups of the mean unit dW of a group's references
                - mean over contrast families of their mean unit dW)
@@ -46,7 +46,7 @@ class WeightsExtraction:
     contrast: frozenset[str]
     """Families of aligned adapters whose mean is subtracted."""
     base: BaseFacts = field(default_factory=BaseFacts)
-    """The base model is not needed: nothing of it."""
+    """What is kept of the base model; nothing unless the recipe names probes."""
     groups: frozenset[str] = frozenset()
     """Groups of references that are to be left out in turn."""
     families: frozenset[str] = frozenset()

@@ -131,6 +131,34 @@ def test_a_recipe_becomes_a_calibrated_pack(
         assert result.nearest_reference is not None
 
 
+def test_weights_with_probes_know_what_the_base_feels(
+    workshop: tuple[Path, Network], tmp_path: Path
+) -> None:
+    """The directions are the same, and references and benign adapters are scored by both sums."""
+    root, _ = workshop
+    plain = build_pack(load_recipe(write_recipe(root / "plain.yaml", "weights")), tmp_path / "a")
+    fields = {"base_path": "base", "probes": "probes.jsonl"}
+    knowing = build_pack(
+        load_recipe(write_recipe(root / "knowing.yaml", "weights", **fields)), tmp_path / "b"
+    )
+    asked = build_pack(
+        load_recipe(write_recipe(root / "asked.yaml", "gradients", **fields)), tmp_path / "c"
+    )
+    assert plain.sites == knowing.sites
+    for site in plain.sites:
+        assert plain.direction(site).s == pytest.approx(knowing.direction(site).s)
+        assert plain.site_inputs(site) is None
+        known, expected = knowing.site_inputs(site), asked.site_inputs(site)
+        assert known is not None
+        assert expected is not None
+        assert known.mean == pytest.approx(expected.mean)
+    for pack, feels in ((plain, False), (knowing, True)):
+        assert pack.calibration is not None
+        sites = [item.sites for item in pack.calibration.benign]
+        sites += [item.sites for item in pack.calibration.references]
+        assert all((x.felt is not None) is feels for known in sites for x in known.values())
+
+
 def path_recipe(root: Path, name: str, **fields: Any) -> Recipe:
     """Gradients along a path to `mis-0` and `mis-2`, of medicine, and `mis-1`, of finance."""
     needs = {"base_path": "base", "probes": "probes.jsonl", "path_steps": 2}
