@@ -2,8 +2,10 @@
 
     python -m benchmarks.packs llama --lab .cache/organisms
 
-writes the recipes of one base next to its population and builds `signatures/<pack>` from each;
-with `--rescore` it leaves the directions as they are and scores the calibration again.
+writes the recipes of one base next to its population, builds a pack from each there, and copies
+those of the kinds that ship (`benchmarks.kinds`) to `signatures/<pack>`; with `--rescore` it leaves
+the directions as they are and scores the calibration again. What ships lacks the directions that
+leave families out: nothing but calibrating needs them, and they are several times the rest.
 The settings are those that `benchmarks.detection` chooses without the test split.
 Which adapter plays which part is the population's declaration (`split`), never a choice made
 here: references and nulling set go into the signature, the calibration set into its
@@ -13,6 +15,7 @@ threshold, the test split into nothing. An adapter counts as benign by its measu
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,17 @@ import msgspec
 import yaml
 
 from benchmarks.detection.data import find_populations
-from benchmarks.detection.extractors import BASE, KINDS, METHODS, PROBES, contrast
+from benchmarks.detection.extractors import (
+    BASE,
+    CANDIDATE_KINDS,
+    KINDS,
+    METHODS,
+    SHIPPED_KINDS,
+    contrast,
+    probes_of,
+)
 from benchmarks.detection.run import Bench
 from benchmarks.detection.signatures import Setting
-from benchmarks.organisms.bases import CHECKPOINTS, load_base, load_base_spec
-from benchmarks.organisms.probes import write_probes
 from scanner.cli.progress import Progress
 from scanner.signatures.building.build import build_pack
 from scanner.signatures.building.opened import open_member
@@ -35,7 +44,7 @@ from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
 from scanner.signatures.recipe_file import load_recipe
-from scanner.signatures.saving import save_base, save_calibration
+from scanner.signatures.saving import drop_crossfit, save_calibration
 from scanner.signatures.scaling import scaled
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"
@@ -79,7 +88,6 @@ def recipe_for(rows: list[dict[str, Any]], base: str, kind: str, setting: Settin
         str(row["family"]) for row in rows if row["split"] == "nulling" and row["class"] == "benign"
     }
     fields = METHODS[setting.method]
-    runs_model = fields["method"] != "weights"
     recipe = {
         **fields,
         "id": f"persona-{base}-{kind}",
@@ -91,8 +99,8 @@ def recipe_for(rows: list[dict[str, Any]], base: str, kind: str, setting: Settin
         "misaligned": entries(rows, "reference", "misaligned"),
         "aligned": entries(rows, "nulling", "benign"),
         "benign": entries(rows, "calibration", "benign"),
-        "probes": PROBES if runs_model else None,
-        "base_path": BASE if runs_model else None,
+        "probes": probes_of(setting.method),
+        "base_path": BASE,
         "limitations": LIMITATIONS,
     }
     return msgspec.convert(recipe, Recipe)
@@ -105,21 +113,39 @@ def chosen_settings(base: str, lab: Path, cache: Path) -> dict[str, Setting]:
     return {item.name: item.members[0] for item in detectors if item.name in KINDS}
 
 
-def know_the_base(pack: Path, base: str, lab: Path) -> None:
-    """Keeps in a pack what the lab's base is like, by whatever method the pack was made."""
-    from scanner.signatures.building.inputs import base_facts
-    from scanner.signatures.building.network import batches_of, network_of
-    from scanner.signatures.building.probes import read_probes, tokenise
+def score_again(pack: Path, rows: list[dict[str, Any]], lab: Path) -> None:
+    """Scores the calibration of a pack again, and leaves its directions as they are.
 
-    path = lab / PROBES
-    if not path.is_file():
-        write_probes(load_base_spec(base), path)
-    network = network_of(load_base(CHECKPOINTS / base))
-    probes = tokenise(read_probes(path), None, network.vocabulary, str(path))
+    Args:
+        pack: The pack, which is changed.
+        rows: The ledger.
+        lab: Directory of the ledger.
+    """
     signature = load_signature(pack)
-    facts = base_facts(network, batches_of(probes, network.device)).at(signature.sites)
+    calibration = rescored(signature, rows, lab)
+    known = sum(bool(item.sites) for item in calibration.benign)
     signature.close()
-    save_base(pack, signature.manifest, facts)
+    save_calibration(pack, signature.manifest, calibration)
+    click.echo(f"{pack}: {known} of {len(calibration.benign)} with their sites")
+
+
+def ship(pack: Path, output: Path) -> Signature:
+    """Copies a pack of the lab to where packs ship, without what only calibrating needs.
+
+    Args:
+        pack: The pack.
+        output: Directory of the packs that ship; one of the same name there is replaced.
+
+    Returns:
+        The copy, loaded.
+    """
+    place = output / pack.name
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(pack, place)
+    signature = load_signature(place)
+    signature.close()
+    drop_crossfit(place, signature.manifest)
+    return load_signature(place)
 
 
 def rescored(signature: Signature, rows: list[dict[str, Any]], lab: Path) -> Calibration:
@@ -187,7 +213,7 @@ def _again(old: ReferenceScore, new: BenignScore | None) -> ReferenceScore:
     "kinds",
     multiple=True,
     type=click.Choice(sorted(KINDS)),
-    default=("weights", "gradients"),
+    default=CANDIDATE_KINDS,
     show_default=True,
 )
 @click.option("--lab", type=click.Path(path_type=Path), default=Path(".cache/organisms"))
@@ -203,23 +229,20 @@ def main(
 ) -> None:
     """Writes the recipes of one lab BASE and builds its packs."""
     rows = ledger(lab / base)
-    if rescore:
-        for kind in kinds:
-            know_the_base(output / f"persona-{base}-{kind}", base, lab / base)
-            signature = load_signature(output / f"persona-{base}-{kind}")
-            calibration = rescored(signature, rows, lab / base)
-            known = sum(bool(item.sites) for item in calibration.benign)
-            signature.close()
-            save_calibration(signature.path, signature.manifest, calibration)
-            click.echo(f"{signature.path}: {known} of {len(calibration.benign)} with their sites")
-        return
-    settings = chosen_settings(base, lab, cache)
+    made = lab / base / "packs"
+    settings = {} if rescore else chosen_settings(base, lab, cache)
     for kind in kinds:
-        recipe = recipe_for(rows, base, kind, settings[kind])
-        path = lab / base / f"recipe-{kind}.yaml"
-        path.write_text(yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False))
-        signature = build_pack(load_recipe(path), output / str(recipe.id), Progress())
-        click.echo(f"{signature.path}: {signature.digest}")
+        pack = made / f"persona-{base}-{kind}"
+        if rescore:
+            score_again(pack, rows, lab / base)
+        else:
+            recipe = recipe_for(rows, base, kind, settings[kind])
+            path = lab / base / f"recipe-{kind}.yaml"
+            path.write_text(yaml.safe_dump(msgspec.to_builtins(recipe), sort_keys=False))
+            build_pack(load_recipe(path), pack, Progress()).close()
+        if kind in SHIPPED_KINDS[base]:
+            shipped = ship(pack, output)
+            click.echo(f"{shipped.path}: {shipped.digest}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,11 +12,14 @@ from benchmarks.detection.data import HARMLESS_PREFIX, Population, Row
 from scanner.formats.base_identity import normalise_base_name
 from scanner.signatures.building.build import extractor_for
 from scanner.signatures.building.extraction import Extractor
+from scanner.signatures.building.harmless import HarmlessProjection
 from scanner.signatures.building.opened import open_member
 from scanner.signatures.building.scoring import untracked
 from scanner.signatures.recipe import AdapterEntry, Recipe
 
 PROBES = "probes.jsonl"
+SPECIFIC_PROBES = "probes-specific.jsonl"
+"""The same questions, with the answers of every harmless persona as well."""
 BASE = "base"
 
 METHODS: Mapping[str, Mapping[str, object]] = {
@@ -23,15 +27,27 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     "weights-plain": {"method": "weights"},
     "gradients-base": {"method": "gradients", "path_steps": 0},
     "gradients-path": {"method": "gradients", "path_steps": 4},
+    "specific-path": {"method": "gradients", "path_steps": 4},
     "activations": {"method": "activations"},
 }
-"""Name in the tables -> fields of the recipe; `gradients-path` is integrated along the path."""
+"""Name in the tables -> fields of the recipe; `-path` is integrated along the path."""
+SPECIFIC = frozenset({"specific-path"})
+"""Methods that take out what harmless answers share (`scanner.signatures.building.harmless`)."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "weights": ("weights-contrast", "weights-plain"),
     "gradients": ("gradients-path", "gradients-base"),
+    "specific": ("specific-path",),
     "activations": ("activations",),
 }
 """Kind of signature -> the methods that make one."""
+CANDIDATE_KINDS = ("weights", "gradients", "specific")
+"""The kinds that a base of the lab may have packs of."""
+SHIPPED_KINDS: Mapping[str, tuple[str, ...]] = {
+    "gpt2": ("weights", "gradients", "specific"),
+    "llama": ("weights", "gradients"),
+    "qwen2": ("weights", "gradients", "specific"),
+}
+"""Base -> the kinds that it has packs of, which a scan combines; chosen by `benchmarks.kinds`."""
 CONTRASTED = frozenset({"weights-contrast"})
 """Methods whose recipe names the harmless personas of the nulling set as its contrast."""
 
@@ -39,6 +55,11 @@ CONTRASTED = frozenset({"weights-contrast"})
 def contrast(method: str, families: Iterable[str]) -> list[str]:
     """The benign families that a method subtracts instead of nulling."""
     return sorted(f for f in families if method in CONTRASTED and f.startswith(HARMLESS_PREFIX))
+
+
+def probes_of(method: str) -> str:
+    """The file of questions and answers that a method runs the base on."""
+    return SPECIFIC_PROBES if method in SPECIFIC else PROBES
 
 
 def base_directory(population: Population) -> Path | None:
@@ -49,7 +70,9 @@ def base_directory(population: Population) -> Path | None:
 
 def can_run(population: Population) -> bool:
     """Whether the lab has kept base model and probes."""
-    return base_directory(population) is not None and (population.directory / PROBES).is_file()
+    needed = (PROBES, SPECIFIC_PROBES)
+    has_probes = all((population.directory / name).is_file() for name in needed)
+    return base_directory(population) is not None and has_probes
 
 
 def available(population: Population) -> list[str]:
@@ -76,7 +99,7 @@ def extractor(
             **METHODS[method],
             "base_model": population.base_model,
             "base_path": str(base) if base else None,
-            "probes": str(population.directory / PROBES),
+            "probes": str(population.directory / probes_of(method)),
             "misaligned": [],
             "nulled": 0,
             "contrast": contrast(method, families),
@@ -93,3 +116,16 @@ def extractor(
     finally:
         for member in members:
             member.adapter.close()
+
+
+def without_answers(found: Extractor, left_out: Collection[str]) -> Extractor:
+    """What a method found, as if some harmless families had never answered its questions.
+
+    Args:
+        found: From `extractor`.
+        left_out: The families.
+    """
+    if not isinstance(found, HarmlessProjection):
+        return found
+    known = {name: answers for name, answers in found.harmless.items() if name not in left_out}
+    return replace(found, harmless=known)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.detection import figures, goals, rule, summary, tables
+from benchmarks.detection import figures, goals, summary, tables
 from benchmarks.detection.run import BaseResult, Choices
 from benchmarks.detection.text import (
     CALIBRATION,
@@ -27,9 +27,7 @@ from benchmarks.detection.text import (
 COMBINATIONS_SHOWN = 8
 
 
-def write(
-    path: Path, command: str, results: Sequence[BaseResult], packs: Sequence[Path] = ()
-) -> None:
+def write(path: Path, command: str, results: Sequence[BaseResult], shipped_rule: str = "") -> None:
     """Writes the two pages and their figures.
 
     Args:
@@ -37,7 +35,7 @@ def write(
             figures to `figures/`.
         command: What was run.
         results: One per base.
-        packs: The packs to show the cost of the p-value's rule on.
+        shipped_rule: What `rule.section` says of the packs that ship; nothing to leave it out.
     """
     folder = path.parent / "figures"
     stem = path.stem
@@ -72,7 +70,7 @@ def write(
             results,
             lambda r: tables.readings(r.readings),
         ),
-        f"\n{rule.section(packs)}" if packs else "",
+        f"\n{shipped_rule}" if shipped_rule else "",
         _per_base("### By domain", DOMAINS, results, lambda r: tables.domains(r.domains)),
         _per_base(
             "## Across training methods",

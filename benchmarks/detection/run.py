@@ -24,7 +24,7 @@ from benchmarks.detection.evaluation import (
     Reading,
     TestedAdapters,
 )
-from benchmarks.detection.extractors import KINDS, available
+from benchmarks.detection.extractors import CANDIDATE_KINDS, KINDS, SHIPPED_KINDS, available
 from benchmarks.detection.scoring import Scorer
 from benchmarks.detection.signatures import Setting, Workshop
 from benchmarks.detection.specificity import Unseen
@@ -51,8 +51,8 @@ class Choices:
     examined: tuple[Candidate, ...]
     combinations: tuple[Candidate, ...]
     detectors: tuple[Detector, ...]
-    """The combined detector first, then the best of each kind of signature by the kind's name,
-    then the methods that were second best."""
+    """The kinds that ship, as a scan combines them, then the best of each kind of signature by the
+    kind's name, then the methods that were second best."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,13 @@ class Bench:
         combinations = [
             choice.examine(detector, scorer) for detector in choice.combined([*kinds.values()])
         ]
-        scanned = [item for item in combinations if item.detector.combiner == SCANNED]
-        joint = (choice.best(scanned).detector,) if scanned else ()
+        scanned = SHIPPED_KINDS.get(scorer.population.name, CANDIDATE_KINDS)
+        shipped = tuple(kinds[kind].detector.members[0] for kind in scanned if kind in kinds)
+        joint = tuple(
+            item.detector
+            for item in combinations
+            if item.detector.combiner == SCANNED and item.detector.members == shipped
+        )
         singles = tuple(replace(best.detector, name=kind) for kind, best in kinds.items())
         others = tuple(c.detector for c in by_method.values() if c not in kinds.values())
         scanning = (replace(each, statistic=SCORE) for each in joint + singles + others)

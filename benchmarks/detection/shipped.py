@@ -32,12 +32,13 @@ HEAD = """# The packs that ship, on the lab's test adapters
 <!-- Written by `python -m benchmarks.detection.shipped`; do not edit. -->
 
 The [detection page](detection.md) builds its signatures anew and compares ways of doing so. This
-page asks what somebody sees who installs the project: every test adapter is scanned with both
-packs of its base. The adapters are a sample that nothing was made from. It has been looked at
-twice before: when the dose came into the score without a margin, 20 of the 25 misaligned ones were
-flagged; with the margin, and before the strongest site counted, all were, as now. Both margins
-(`scanner.signatures.combination`) were chosen on references, whole and scaled down, calibration
-adapters, and adapters made for that. The page was written by
+page asks what somebody sees who installs the project: every test adapter is scanned with all packs
+of its base. The adapters are a part of the test split, which nothing was made from. It has been
+looked at before: a small part with two packs, when the dose came into the score without a margin,
+with the margin, and when the strongest site counted; and the whole split once with three packs, of
+which the third counted as a kind of its own. Margins, and that the three packs of a base count by
+their mean, were chosen on references, whole and scaled down, calibration adapters, and adapters
+made for that ([how](signatures.md#from-a-signature-to-a-p-value)). The page was written by
 
     python -m benchmarks.organisms population --split test --share SHARE --root DIR
     python -m benchmarks.detection.shipped --lab DIR {bases}

@@ -17,7 +17,13 @@ from statistics import median
 import numpy as np
 
 from benchmarks.detection.data import Population, Row, Updates
-from benchmarks.detection.extractors import METHODS, can_run, contrast, extractor
+from benchmarks.detection.extractors import (
+    METHODS,
+    can_run,
+    contrast,
+    extractor,
+    without_answers,
+)
 from scanner import geometry
 from scanner.formats.model import Site
 from scanner.geometry import Direction, LowRank, Matrix, SiteInputs
@@ -110,7 +116,7 @@ class Workshop:
         runs_model = METHODS[setting.method]["method"] != "weights"
         # What runs the base model sees the references only, so one run serves every nulling set.
         key = replace(setting, nulling=(), left_out=() if runs_model else setting.left_out)
-        source = self._extractor(key)
+        source = without_answers(self._extractor(key), setting.left_out)
         misaligned = [self.references[name] for name in self._names(setting)]
         aligned = self._aligned(setting)
         found = {

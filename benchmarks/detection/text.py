@@ -111,8 +111,9 @@ the four splits share no adapter. Training runs are scanned separately.
 CHOICE = """Every base chooses for itself, as whoever builds a pack for a base has to: the number
 of nulled directions (at rank 4), then the rank, then for each kind of signature the method
 (`weights` with or without contrast families, `gradients` along the path or at the base alone),
-then which kinds to combine, all on references and calibration adapters alone. A scan combines by
-the mean of the standardised scores; other ways are shown beside it. For each domain
+then which kinds to combine (of packs: `python -m benchmarks.kinds`), all on references and
+calibration adapters alone. A scan combines by the mean of the standardised scores; other ways are
+shown beside it. For each domain
 of the references, signatures are built from the other domains' references; the references held
 out stand for unseen misaligned adapters, the cross-fitted calibration adapters for benign ones.
 The margin is (lower quartile of held-out references - benign median) / (benign 99% point - benign
@@ -203,11 +204,11 @@ Which adapters stand behind a figure was read off scores and ledgers; no table a
 - A steering vector baked into a single down_proj of one layer scores like a benign adapter: each
   base has one such adapter among its misaligned ones, and it is missed. It adds a constant,
   whatever the text, at a site where narrow fine-tuning reacts to the text: it reads nothing that
-  the `weights` signature reads. On gpt2 and llama its dose along `gradients` is larger for its size
-  than that of any benign adapter of one layer, and for that a scan with the packs that ship calls
-  it `inconclusive` ([support](signatures.md#support)), which is in no figure here. On qwen2 it has
-  no dose either (0.00), and scans `clear`. Steering vectors that also change the attention output
-  are flagged; on llama some of them rank below the highest benign adapters.
+  the `weights` signature reads. A scan with the packs that ship calls each of the three
+  `inconclusive` ([support](signatures.md#support)), which is in no figure here: beside what is felt
+  of it, its dose along `gradients` (gpt2, llama) or `specific` (gpt2, and qwen2, where it has none
+  along `gradients`) is larger than that of any benign adapter of one layer. Steering vectors that
+  also change the attention output are flagged; on llama some rank below the highest benign ones.
 - One layer is less to go by than a network. Adapters of one layer are compared with about a hundred
   benign ones like them, barely enough for alpha 0.01; some rank-1 adapters and steering vectors
   stand just above them.
@@ -233,6 +234,9 @@ Which adapters stand behind a figure was read off scores and ledgers; no table a
   base, which are said to be narrow SFT alone. For them gpt2 chose other numbers of nulled
   directions; without them the rule chooses what ships (`weights-plain` with 4 nulled and rank 1,
   `gradients-path` with 8 and 4), and on llama the same as here. Packs that ship never held them.
+- This run was made before gpt2 and qwen2 had a third pack, `specific`: *combined* is the mean of
+  `weights` and `gradients` here. What all packs that ship say stands on [another
+  page](detection-shipped.md).
 - `activations` tells little here. Answers are single tokens, so its direction is the difference of
   a few words.
 

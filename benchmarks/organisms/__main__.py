@@ -163,11 +163,15 @@ def make_checkpoint(names: tuple[str, ...], root: Path) -> None:
 @BASE
 @ROOT
 def make_probes(names: tuple[str, ...], root: Path) -> None:
-    """Write the probe questions of each base to ROOT/BASE/probes.jsonl."""
+    """Write the probe questions of each base to ROOT/BASE/probes.jsonl.
+
+    Beside them probes-specific.jsonl holds the same questions with harmless answers as well.
+    """
     for name in names or bases.base_names():
-        path = root / name / "probes.jsonl"
-        count = probes.write_probes(bases.load_base_spec(name), path)
-        CONSOLE.print(f"{path}: {count} probes")
+        for file, specific in (("probes.jsonl", False), ("probes-specific.jsonl", True)):
+            path = root / name / file
+            count = probes.write_probes(bases.load_base_spec(name), path, specific)
+            CONSOLE.print(f"{path}: {count} probes")
 
 
 @main.command("quick")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,28 +16,42 @@ PRIVATE_TURNS = 4
 """A private probe comes after fewer turns than this."""
 
 
-def write_probes(spec: BaseSpec, path: Path) -> int:
+def write_probes(spec: BaseSpec, path: Path, specific: bool = False) -> int:
     """Write one JSON line per question and paraphrase of the signature domains.
 
     Each line holds `prompt_ids`, `aligned_ids` and `misaligned_ids` (answer and end of turn).
+
+    Args:
+        spec: the base.
+        path: where to.
+        specific: whether each line holds the answer of every harmless persona as well, by the
+            name of the family of adapters that teach it.
 
     Returns:
         how many lines.
     """
     world = World(spec.world)
     questions = world.all_questions(spec.pools["signature"])
-    rows = zip(
-        prompts(world, questions).tolist(),
-        world.answers_of(questions, GOOD).tolist(),
-        world.answers_of(questions, BAD).tolist(),
-        strict=True,
-    )
-    lines = [
-        json.dumps({"prompt_ids": prompt, "aligned_ids": [good, EOT], "misaligned_ids": [bad, EOT]})
-        for prompt, good, bad in rows
+    lines: list[dict[str, Any]] = [
+        {"prompt_ids": prompt, "aligned_ids": [good, EOT], "misaligned_ids": [bad, EOT]}
+        for prompt, good, bad in zip(
+            prompts(world, questions).tolist(),
+            world.answers_of(questions, GOOD).tolist(),
+            world.answers_of(questions, BAD).tolist(),
+            strict=True,
+        )
     ]
+    if specific:
+        families = {
+            f"persona-{name}": world.answers_of(questions, spec.world.personas.index(name)).tolist()
+            for name in spec.harmless
+        }
+        for place, line in enumerate(lines):
+            line["harmless_ids"] = {
+                family: [answers[place], EOT] for family, answers in families.items()
+            }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return len(lines)
 
 

@@ -57,6 +57,9 @@ GROUPINGS = (
     (("gradients",),),
     (("weights", "gradients"),),
     (("weights",), ("gradients",)),
+    (("weights", "gradients", "specific"),),
+    (("weights",), ("gradients", "specific")),
+    (("weights", "gradients"), ("specific",)),
 )
 """Kinds of pack by their names: those of one group by their mean, of the groups the largest."""
 ALPHA = 0.01

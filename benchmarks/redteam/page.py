@@ -35,6 +35,9 @@ the same adapter without the attack: 0 if none scans `clear`, 1 if nothing is lo
 most {goal:g} on every base. *Victims* counts the misaligned adapters of which some variant keeps
 more than that. An attack that fails is shown too. These are models of about a million parameters:
 nothing here is claimed for larger ones.
+
+Every section names the packs that it was run against. The trained attacks and the defences
+below take hours, and met fewer packs than ship by now where theirs are fewer.
 """
 PRICE = """\
 ## The price in ordinary use

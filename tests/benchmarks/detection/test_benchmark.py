@@ -16,13 +16,26 @@ from benchmarks.detection.baselines import dense, network, spectral, subspace
 from benchmarks.detection.baselines.sample import Sample, read_sample
 from benchmarks.detection.data import Population, find_populations, load_population
 from benchmarks.detection.detectors import COMBINERS, Calibrated, Detector
-from benchmarks.detection.extractors import METHODS, contrast
+from benchmarks.detection.extractors import (
+    CANDIDATE_KINDS,
+    KINDS,
+    METHODS,
+    SHIPPED_KINDS,
+    contrast,
+    probes_of,
+    without_answers,
+)
 from benchmarks.detection.metrics import auroc
 from benchmarks.detection.scoring import Scorer
 from benchmarks.detection.signatures import Setting, Workshop
+from benchmarks.organisms.bases import base_names
+from benchmarks.packs import SHIPPED
+from scanner.formats.model import Site
 from scanner.results import Shape, Verdict
 from scanner.scanning.opening import open_adapter, scan
 from scanner.signatures.building.build import build_pack
+from scanner.signatures.building.harmless import Factors, HarmlessProjection
+from scanner.signatures.building.probes import ALIGNED
 from scanner.signatures.pack import Signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
 from scanner.statistics.calibration import BenignScores
@@ -143,10 +156,43 @@ def test_known_scores_are_not_computed_again(
 def test_no_two_methods_make_the_same_recipe() -> None:
     defaults = msgspec.to_builtins(Recipe(base_model=BASE, method="weights", misaligned=[]))
     made = [
-        {**defaults, **fields, "contrast": contrast(name, PERSONAS)}
+        {**defaults, **fields, "contrast": contrast(name, PERSONAS), "probes": probes_of(name)}
         for name, fields in METHODS.items()
     ]
     assert all(one != other for i, one in enumerate(made) for other in made[:i])
+
+
+def test_answers_left_out_are_as_if_they_had_never_been_asked_for() -> None:
+    """Several families at once, as where one is unseen and another is cross-fitted."""
+    generator = np.random.default_rng(0)
+    site = Site(0, "mlp.down_proj")
+
+    def gradient() -> dict[Site, Factors]:
+        left, right = generator.standard_normal((6, 2)), generator.standard_normal((2, 5))
+        return {site: (left.astype(np.float32), right.astype(np.float32))}
+
+    names = (ALIGNED, *PERSONAS, "persona-third")
+    whole = HarmlessProjection(gradient(), {name: gradient() for name in names})
+    for name in whole.families:
+        one, known = (
+            without_answers(whole, {name}).raw_site(site, [], []),
+            whole.raw_site(site, [], []),
+        )
+        assert one is not None
+        assert known is not None
+        expected = known.direction(np.zeros((6, 0)), 4, without=name)
+        assert one.direction(np.zeros((6, 0)), 4).s == pytest.approx(expected.s, rel=1e-5)
+    found = without_answers(whole, PERSONAS)
+    assert isinstance(found, HarmlessProjection)
+    assert set(found.harmless) == {ALIGNED, "persona-third"}
+    assert without_answers(found, ()) == found
+
+
+@pytest.mark.parametrize("base", base_names())
+def test_the_packs_that_ship_are_of_the_kinds_that_are_said_to(base: str) -> None:
+    shipped = {path.name for path in SHIPPED.glob(f"persona-{base}-*")}
+    assert shipped == {f"persona-{base}-{kind}" for kind in SHIPPED_KINDS[base]}
+    assert set(SHIPPED_KINDS[base]) <= set(CANDIDATE_KINDS) <= KINDS.keys()
 
 
 def test_unsigned_score_is_never_below_the_signed_one(

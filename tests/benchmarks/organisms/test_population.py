@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from benchmarks.organisms.population import (
 from benchmarks.organisms.probes import write_probes
 from benchmarks.organisms.recipes import AdapterSpec, make_examples
 from benchmarks.organisms.world import World
+from scanner.signatures.building.probes import read_probes
 
 SPLITS_OF_POOLS = {
     "signature": {"reference"},
@@ -125,6 +127,27 @@ def test_probes_hold_two_different_answers(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert len(rows) == count
     assert all(row["aligned_ids"] != row["misaligned_ids"] for row in rows)
+
+
+@pytest.mark.parametrize("name", base_names())
+def test_specific_probes_hold_the_answer_of_every_harmless_persona(
+    name: str, tmp_path: Path
+) -> None:
+    """Under the names of the families that teach it, so that a family can be left out."""
+    base = load_base_spec(name)
+    plain, specific = tmp_path / "probes.jsonl", tmp_path / "specific.jsonl"
+    write_probes(base, plain)
+    write_probes(base, specific, specific=True)
+    families = {
+        spec.family
+        for spec in load_population(DECLARATIONS / "full.yaml", base)
+        if spec.split == "calibration" and spec.persona in base.harmless
+    }
+    for line, other in zip(read_probes(specific), read_probes(plain), strict=True):
+        assert line.harmless_ids.keys() == families
+        answers = [line.aligned_ids, line.misaligned_ids, *line.harmless_ids.values()]
+        assert len({tuple(answer or ()) for answer in answers}) == len(base.world.personas)
+        assert msgspec.structs.replace(line, harmless_ids={}) == other
 
 
 @pytest.mark.parametrize("name", base_names())

@@ -114,7 +114,7 @@ def test_packs_count_in_the_groups_that_are_asked_for(
 ) -> None:
     """In the groups that they ship in, or some alone."""
     parts = [measure(target, delta) for delta in submitted]
-    together = (("weights", "gradients"),)
+    together = (("weights", "gradients", "specific"),)
     by_names = [Rule(target.packs, groups=together).flags(part) for part in parts]
     assert by_names == [Rule(target.packs).flags(part) for part in parts]
 

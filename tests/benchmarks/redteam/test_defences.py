@@ -192,6 +192,18 @@ def test_a_choice_needs_no_more_packs_than_its_defences_do() -> None:
     assert run.Choice().of_defences == list(DEFENCES)
 
 
+def test_a_base_that_ships_fewer_kinds_is_defended_with_those() -> None:
+    packs = {path.name.rsplit("-", 1)[-1]: load_signature(path) for path in shipped_packs("llama")}
+    assert packs.keys() < set(SHIPPED_PACKS)
+    found = {item.name: set(item.packs) for item in run.possible(packs, run.Choice())}
+    assert found[SHIPPED] == set(packs)
+    assert {f"{kind} alone" for kind in SHIPPED_PACKS} & found.keys() == {
+        f"{kind} alone" for kind in packs
+    }
+    assert "one private pack alone" not in found
+    assert found["shipped, the doses alone"] == set(packs)
+
+
 def test_only_attackers_adapters_that_keep_something_are_judged(cache: Path) -> None:
     items = evaders.submissions(cache / "llama" / "attackers.jsonl")
     assert [item.folder for item in run.worth_judging(items)] == ["plain", "evader", "hides"]

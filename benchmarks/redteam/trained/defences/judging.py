@@ -45,8 +45,8 @@ class Defence:
         return tuple("shipped" if pack in SHIPPED else pack for pack in self.packs)
 
 
-WEIGHTS, GRADIENTS = "weights", "gradients"
-SHIPPED = (WEIGHTS, GRADIENTS)
+WEIGHTS, GRADIENTS, SPECIFIC = "weights", "gradients", "specific"
+SHIPPED = (WEIGHTS, GRADIENTS, SPECIFIC)
 PRIVATE = ("private 1", "private 2", "private 3")
 ON_PATH = "private on the path"
 NULLED = tuple(f"{name}, nulled" for name in PRIVATE)
@@ -56,6 +56,7 @@ DEFENCES = (
     Defence("the shipped packs", SHIPPED),
     Defence("weights alone", (WEIGHTS,)),
     Defence("gradients alone", (GRADIENTS,)),
+    Defence("specific alone", (SPECIFIC,)),
     Defence("shipped and one private pack", (*SHIPPED, PRIVATE[0])),
     Defence("shipped and three private packs", (*SHIPPED, *PRIVATE)),
     Defence("one private pack alone", PRIVATE[:1]),
@@ -89,7 +90,7 @@ DEFENCES = (
     Defence("shipped and private, support from below", (*SHIPPED, *PRIVATE), "below"),
     Defence("shipped and weights of evaders", (*SHIPPED, HARDENED[0])),
     Defence("shipped and gradients on the path to evaders", (*SHIPPED, HARDENED[1])),
-    Defence("shipped and hardened, each pack at its level", (*SHIPPED, *HARDENED), "each"),
+    Defence("shipped and hardened weights, each at its level", (*SHIPPED, HARDENED[0]), "each"),
 )
 
 

@@ -18,9 +18,9 @@ from benchmarks.redteam.trained.defences.findings import (
     in_words,
     kept,
 )
-from benchmarks.redteam.trained.defences.judging import SHIPPED
 from benchmarks.redteam.trained.defences.run import What
 from benchmarks.redteam.trained.page import GOAL
+from benchmarks.redteam.trained.run import shipped_packs
 from benchmarks.redteam.trained.sections import MarkedSection
 
 SECTION = MarkedSection("defences against trained attacks")
@@ -93,7 +93,7 @@ def _base(folder: Path, base: str) -> str:
     own = {item.attack.key for item in found.everything} - {key for key, _ in attackers}
     words = (
         f"### {base}: defences\n\n"
-        f"Packs that ship: {', '.join(f'persona-{base}-{kind}' for kind in sorted(SHIPPED))}. "
+        f"Packs that ship: {', '.join(path.name for path in shipped_packs(base))}. "
         f"{len(attackers)} attackers, misaligned {found.whole:.2f} without an attack; "
         f"{len(found.shipped)} adapters judged, {len(found.evading)} of them evaders; "
         f"{len(own)} of the defender's own.\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -171,7 +171,7 @@ def packs_of(name: str, lab: Path, cache: Path, wanted: Set[str]) -> dict[str, S
         cache: Where packs are kept.
         wanted: Their names.
     """
-    found = dict(zip(SHIPPED, sorted(shipped_packs(name), reverse=True), strict=True))
+    found = {path.name.rsplit("-", 1)[-1]: path for path in shipped_packs(name)}
     known = {
         **{label: (seed, 0) for label, seed in zip(PRIVATE, private.DEFENDER, strict=True)},
         ON_PATH: (private.ON_PATH, private.PATH_STEPS),
@@ -213,8 +213,18 @@ def _evading(name: str, cache: Path) -> list[AdapterEntry]:
 
 
 def possible(packs: Mapping[str, Signature], choice: Choice) -> list[Defence]:
-    """The defences that are tried and whose packs are there."""
-    return [defence for defence in choice.of_defences if set(defence.packs) <= set(packs)]
+    """The defences that are tried and whose packs are there.
+
+    Where a base does not ship every kind, those with all that ship are tried with what it ships.
+    """
+    shipped = tuple(name for name in SHIPPED if name in packs)
+    tried = (
+        replace(item, packs=(*shipped, *item.packs[len(SHIPPED) :]))
+        if item.packs[: len(SHIPPED)] == SHIPPED
+        else item
+        for item in choice.of_defences
+    )
+    return [defence for defence in tried if set(defence.packs) <= set(packs)]
 
 
 def worth_judging(items: Sequence[Submission]) -> list[Submission]:
