@@ -93,13 +93,15 @@ def extractor(
         left_out: Benign families that are not there to be contrasted with.
     """
     base = base_directory(population)
+    # `weights` would run the base too, for what is felt: `Workshop.inputs` knows that for all.
+    runs_model = METHODS[method]["method"] != "weights"
     families = set(population.families) - set(left_out)
     recipe = msgspec.convert(
         {
             **METHODS[method],
             "base_model": population.base_model,
             "base_path": str(base) if base else None,
-            "probes": str(population.directory / probes_of(method)),
+            "probes": str(population.directory / probes_of(method)) if runs_model else None,
             "misaligned": [],
             "nulled": 0,
             "contrast": contrast(method, families),
