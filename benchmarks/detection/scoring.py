@@ -22,6 +22,7 @@ from scanner.signatures.numbers import Measurement
 EXTRACTING = (
     "building/activations.py",
     "building/gradients.py",
+    "building/harmless.py",
     "building/inputs.py",
     "building/network.py",
     "building/nulling.py",

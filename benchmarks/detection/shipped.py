@@ -36,7 +36,7 @@ page asks what somebody sees who installs the project: every test adapter is sca
 of its base. The adapters are a part of the test split, which nothing was made from. It has been
 looked at before: a small part with two packs, when the dose came into the score without a margin,
 with the margin, and when the strongest site counted; and the whole split once with three packs, of
-which the third counted as a kind of its own. Margins, and that the three packs of a base count by
+which the third counted as a kind of its own. Margins, and which packs of a base ship and count by
 their mean, were chosen on references, whole and scaled down, calibration adapters, and adapters
 made for that ([how](signatures.md#from-a-signature-to-a-p-value)). The page was written by
 
