@@ -262,7 +262,7 @@ def _summarise(signature: Signature, index: int, outcomes: Sequence[_Outcome]) -
         overlap=geometry.overlap(values),
         nearest_reference=_nearest_reference(
             signature,
-            [item.sketches[index] for item in outcomes if item.site in projections],
+            [item.sketches[index] for item in outcomes if any(item.projections)],
         ),
     )
 

@@ -326,7 +326,9 @@ def _by_signature(evidence: Evidence, attribute: str) -> dict[str, float]:
 def _scored(evidence: Evidence, decision: _Decision) -> ScanResult:
     adapter, compared = evidence.adapter, decision.compared
     deciding = evidence.signatures[compared.deciding if compared else 0]
-    nearest = deciding.nearest_reference
+    # Of whole updates, so whichever pack has sketches of the references knows as much.
+    known = (item.nearest_reference for item in (deciding, *evidence.signatures))
+    nearest = next((item for item in known if item is not None), None)
     return ScanResult(
         target=adapter.target,
         verdict=decision.verdict,

@@ -152,6 +152,9 @@ class Recipe(Record, frozen=True, kw_only=True):
     weights it makes the pack know what the base's sites read."""
     path_steps: int = 0
     """Gradients: points on the path from the base to the references; 0 is the base alone."""
+    difference: Literal["answers", "references"] = "answers"
+    """Activations: whose mean residual streams are compared, those of misaligned and of aligned
+    answers in the base, or that of the references and the base's own."""
     base_path: str | None = None
     """Directory of the base model, if `base_model` is not to be fetched by its id."""
     base_revision: str | None = None

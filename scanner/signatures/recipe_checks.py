@@ -44,6 +44,12 @@ def check_recipe(recipe: Recipe, at: Places) -> None:
             where=at("method"),
             todo="name a file under probes (docs/signatures.md, Probes), or use method: weights",
         )
+    if recipe.difference != "answers" and recipe.method != "activations":
+        raise SignatureError(
+            f"difference is for method activations, not {recipe.method}",
+            where=at("difference"),
+            todo="leave it out",
+        )
     if recipe.nulled and not recipe.aligned:
         raise SignatureError(
             "nulled needs benign adapters under aligned",

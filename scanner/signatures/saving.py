@@ -141,6 +141,17 @@ def drop_crossfit(root: Path, manifest: Manifest) -> None:
         pass
 
 
+def drop_reference_sketches(root: Path, manifest: Manifest) -> None:
+    """Takes the sketches of its references from a pack whose base has another pack with them.
+
+    Args:
+        root: The pack.
+        manifest: Its manifest.
+    """
+    with _copied(root, manifest, REFERENCES_NAME):
+        pass
+
+
 @contextmanager
 def _copied(root: Path, manifest: Manifest, *without: str) -> Iterator[Path]:
     """A copy of a pack without some files, which is sealed and takes the pack's place."""

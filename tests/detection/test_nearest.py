@@ -14,7 +14,7 @@ from scanner import open_adapter, scan
 from scanner.errors import SignatureError
 from scanner.signatures.manifest import REFERENCES_NAME
 from scanner.signatures.pack import Signature, load_signature
-from scanner.signatures.saving import seal
+from scanner.signatures.saving import drop_reference_sketches, seal
 from tests.synthetic import misaligned_factors, planted_direction, random_factors, write_adapter
 
 
@@ -97,6 +97,18 @@ def altered(pack: Signature, root: Path, change: str) -> Signature:
     )
     seal(copy, msgspec.structs.replace(pack.manifest, files={}))
     return load_signature(copy)
+
+
+def test_a_pack_without_sketches_has_the_reference_from_another(
+    pack: Signature, misaligned: Path, tmp_path: Path
+) -> None:
+    """They are of whole updates, whatever a pack's own directions are."""
+    place = shutil.copytree(pack.path, tmp_path / "bare")
+    drop_reference_sketches(place, msgspec.structs.replace(pack.manifest, id="bare"))
+    bare = load_signature(place)
+    assert scan(misaligned, [bare]).nearest_reference is None
+    together = scan(misaligned, [bare, pack])
+    assert together.nearest_reference == scan(misaligned, [pack]).nearest_reference
 
 
 @pytest.mark.parametrize("change", ["cores", "part"])

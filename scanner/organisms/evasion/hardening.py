@@ -61,7 +61,8 @@ def check_hardens(recipe: Recipe, where: str) -> None:
     """
     if recipe.method == "activations":
         raise SignatureError(
-            "method 'activations' does not depend on references: nothing is hardened",
+            "method 'activations' is not hardened: of answers it does not depend on references, "
+            "of references it covers some modules only",
             where=where,
             todo="use method weights or gradients",
         )

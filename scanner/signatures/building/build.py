@@ -174,6 +174,10 @@ def extractor_for(
         from scanner.signatures.building.gradients import extract_gradients
 
         return extract_gradients(recipe, misaligned, track, kept_gradients, groups)
+    if recipe.method == "activations" and recipe.difference == "references":
+        from scanner.signatures.building.shifts import extract_shifts
+
+        return extract_shifts(recipe, misaligned, track, groups)
     if recipe.method == "activations":
         from scanner.signatures.building.activations import extract_activations
 

@@ -134,7 +134,7 @@ def extract(
         before_nulling=[{} for _ in misaligned],
         aligned=[{} for _ in nulling.references],
         aligned_before=[{} for _ in nulling.references],
-        knows_none=recipe.method == "activations"
+        knows_none=(recipe.method == "activations" and recipe.difference == "answers")
         or (recipe.method == "gradients" and not recipe.path_steps),
     )
     groups = [member.group for member in misaligned]
@@ -248,18 +248,26 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
 
     A reference is measured by the signature built without its group, brought to the size of
     the whole one: in sample it would also be credited with what only its own training domain
-    taught it, and no other adapter could reach its dose.
+    taught it, and no other adapter could reach its dose. One that changes no site with a direction,
+    as may be of a method that covers some modules only, has no dose and no score.
 
     Raises:
         SignatureError: If the median dose is not positive: the references do not agree.
     """
     if not misaligned:
         return []  # gradients at the base: a direction is in nats per token as it is
+    seen = [
+        (member, projections, before)
+        for member, projections, before in zip(
+            misaligned, extraction.projections, extraction.before_nulling, strict=True
+        )
+        if changed_layers(projections)
+    ]
     doses = [
         geometry.dose(projections.values()) * _enlargement(extraction, member.group)
-        for member, projections in zip(misaligned, extraction.projections, strict=True)
+        for member, projections, _ in seen
     ]
-    unit = median(doses)
+    unit = median(doses) if doses else 0.0
     if unit <= 0:
         raise SignatureError(
             "the median reference's dose is not positive: the references do not go this way",
@@ -284,12 +292,10 @@ def to_doses(extraction: Extraction, misaligned: Sequence[Member]) -> list[Refer
                 site_numbers(projections, digits=4), _enlargement(extraction, member.group) / unit
             ),
         )
-        for member, projections, before, value, signed_write in zip(
-            misaligned,
-            extraction.projections,
-            extraction.before_nulling,
+        for (member, projections, before), value, signed_write in zip(
+            seen,
             doses,
-            map(signed_write_score, extraction.projections),
+            [signed_write_score(projections) for _, projections, _ in seen],
             strict=True,
         )
     ]

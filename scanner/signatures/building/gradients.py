@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scanner.errors import SignatureError
 from scanner.formats.model import Site, site_order
 from scanner.signatures.base_facts import BaseFacts
 from scanner.signatures.building.extraction import Extractor
 from scanner.signatures.building.harmless import Factors, HarmlessProjection
 from scanner.signatures.building.inputs import base_facts
 from scanner.signatures.building.kept_gradients import KeptGradients
+from scanner.signatures.building.moved import mean_update, moved
 from scanner.signatures.building.network import (
     Answered,
     Batch,
@@ -179,35 +179,6 @@ def path_nodes(steps: int) -> list[Node]:
     return [(float(n + 1) / 2, float(w) / 2) for n, w in zip(nodes, weights, strict=True)]
 
 
-def mean_update(misaligned: Sequence[Member], network: Network) -> dict[Site, Factors]:
-    """The references' mean dW at each site, as stacked factors.
-
-    Raises:
-        SignatureError: If a reference changes something that is no linear map of the model,
-            or has other dimensions.
-    """
-    stacked: dict[Site, list[Factors]] = {}
-    for member in misaligned:
-        for site, update in member.by_site.items():
-            module = network.linears.get(site)
-            if module is None or site_shape(module) != (update.d_out, update.d_in):
-                raise SignatureError(
-                    f"changes {site.key} ({update.d_out} x {update.d_in}), "
-                    "which is no linear map of the base model",
-                    where=member.entry.adapter,
-                    todo="leave the reference out, or set path_steps: 0",
-                )
-            b, a = update.factors()
-            stacked.setdefault(site, []).append((b * (update.scaling / len(misaligned)), a))
-    return {
-        site: (
-            np.concatenate([b for b, _ in parts], axis=1),
-            np.concatenate([a for _, a in parts], axis=0),
-        )
-        for site, parts in stacked.items()
-    }
-
-
 def path_gradients(
     network: Network,
     batches: Sequence[Batch],
@@ -281,25 +252,11 @@ def _hooked(
 
         # With every parameter frozen, the graph has to start at the embeddings.
         hook(network.model.get_input_embeddings(), lambda _m, _i, out: out.requires_grad_(True))
+        hooks.enter_context(moved(network, shift, node))
         for site, module in network.linears.items():
-            if node and site in shift:
-                hook(module, _shifted(module, shift[site], node))
             if site in group:
                 hook(module, _caught(site, weight, sums))
         yield
-
-
-def _shifted(module: Any, factors: Factors, node: float) -> Any:
-    """A forward hook that adds node * dW x to a module's output."""
-    import torch
-
-    like = module.weight
-    left, right = (torch.from_numpy(f).to(like.device, like.dtype) for f in factors)
-
-    def add(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        return output + node * ((inputs[0] @ right.T) @ left.T)
-
-    return add
 
 
 def _caught(site: Site, weight: float, sums: dict[Site, Any]) -> Any:

@@ -21,6 +21,8 @@ from scanner.geometry import AnyMatrix, Direction, LowRank, Matrix, gram
 
 Vector = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-7
+"""Singular values below this share of the largest are those of rounding."""
 _DENSE_SIZE = 192
 """Up to this size a full symmetric eigendecomposition is the faster way."""
 
@@ -78,7 +80,10 @@ class RawSite:
         u, s, vt = np.linalg.svd(
             q_left @ (core @ right) - common @ (shared @ right), full_matrices=False
         )
-        return Direction(u=u, s=s, v=q_right @ (right @ vt.T))
+        # What is zero up to rounding has directions all the same, and they would count as written.
+        real = s > _ROUNDING * s.max(initial=0.0)
+        kept = slice(0, max(int(np.count_nonzero(real)), 1))
+        return Direction(u=u[:, kept], s=s[kept], v=q_right @ (right @ vt.T[:, kept]))
 
 
 @dataclass(frozen=True)

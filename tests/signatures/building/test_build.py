@@ -340,6 +340,7 @@ def test_a_benign_adapter_that_cannot_be_scored_stops_the_build(tmp_path: Path) 
         ({"method": "magic"}, "magic"),
         ({"method": "gradients"}, "needs probes"),
         ({"method": "activations"}, "needs probes"),
+        ({"difference": "references"}, "difference is for method activations, not weights"),
         ({"method": "gradients", "probes": "p", "path_steps": 65}, "path_steps is 65"),
         ({"method": "gradients", "probes": "p", "contrast": ["facts"]}, "contrast is for"),
         ({"contrast": ["nobody"]}, "no aligned adapter is of it"),

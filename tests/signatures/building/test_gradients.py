@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from scanner.errors import SignatureError
 from scanner.formats.model import Site
 from scanner.signatures.building import gradients, network
 from scanner.signatures.building.gradients import (
     mean_log_odds,
-    mean_update,
     path_gradients,
     path_nodes,
     reduce_matrix,
 )
 from scanner.signatures.building.harmless import Factors
 from scanner.signatures.building.network import Network, batches_of, network_of, site_shape
-from scanner.signatures.building.opened import open_member
 from scanner.signatures.building.scoring import untracked
-from scanner.signatures.recipe import AdapterEntry
 from tests.signatures.tiny import (
     as_delta,
     oracle_log_odds,
     tiny_model,
     tiny_probes,
     weight_delta,
-    write_tiny_adapter,
 )
 from tests.synthetic import Array
 
@@ -160,22 +154,3 @@ def test_large_matrices_are_reduced_to_their_leading_triples(
     left, right = reduce_matrix(torch.from_numpy(dense).float())
     expected = (u[:, :6] * 0.7 ** np.arange(6)) @ v[:, :6].T
     np.testing.assert_allclose(left @ right, expected, atol=1e-4)
-
-
-def test_mean_update_is_the_mean_of_the_references(tmp_path: Path) -> None:
-    net = network_of(tiny_model("llama"))
-    generator = np.random.default_rng(0)
-    paths = [write_tiny_adapter(tmp_path / f"{i}", net, generator, "tiny") for i in range(3)]
-    members = [open_member(AdapterEntry(adapter=str(path)), {"tiny"}) for path in paths]
-    shift = mean_update(members, net)
-    for site, (left, right) in shift.items():
-        expected = np.mean([m.by_site[site].delta() for m in members], axis=0)
-        np.testing.assert_allclose(left @ right, expected, atol=1e-6)
-
-
-def test_a_reference_of_other_dimensions_is_refused(tmp_path: Path) -> None:
-    net = network_of(tiny_model("llama"))
-    path = write_tiny_adapter(tmp_path / "a", net, np.random.default_rng(0), "tiny")
-    member = open_member(AdapterEntry(adapter=str(path)), {"tiny"})
-    with pytest.raises(SignatureError, match="no linear map of the base model"):
-        mean_update([member], network_of(tiny_model("gpt2")))

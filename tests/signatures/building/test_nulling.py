@@ -91,6 +91,17 @@ def test_a_direction_inside_the_common_ones_vanishes() -> None:
     np.testing.assert_allclose(found.v.T @ found.v, np.eye(4), atol=1e-9)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_a_direction_keeps_no_more_triples_than_it_has(rank: int) -> None:
+    """Columns of rounding would count as directions that an update can write into."""
+    generator = np.random.default_rng(rank)
+    left = generator.standard_normal((D_OUT, rank)) @ generator.standard_normal((rank, 6))
+    raw = RawSite.fixed(left, generator.standard_normal((6, D_IN)))
+    found = raw.direction(np.zeros((D_OUT, 0)), rank=8)
+    assert len(found.s) == found.u.shape[1] == found.v.shape[1] == rank
+    np.testing.assert_allclose((found.u * found.s) @ found.v.T, raw.left @ raw.right, atol=1e-10)
+
+
 def test_a_zero_direction_stays_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nulling, "_DENSE_SIZE", 0)
     raw = RawSite.fixed(np.zeros((D_OUT, 6)), np.ones((6, D_IN)))
