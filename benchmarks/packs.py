@@ -5,7 +5,8 @@
 writes the recipes of one base next to its population, builds a pack from each there, and copies
 those of the kinds that ship (`benchmarks.kinds`) to `signatures/<pack>`; with `--rescore` it leaves
 the directions as they are and scores the calibration again. What ships lacks the directions that
-leave families out: nothing but calibrating needs them, and they are several times the rest.
+leave families out: nothing but calibrating needs them, and they are several times the rest; and all
+but one of a base's packs lack the sketches of its references, which are the same for all.
 The settings are those that `benchmarks.detection` chooses without the test split.
 Which adapter plays which part is the population's declaration (`split`), never a choice made
 here: references and nulling set go into the signature, the calibration set into its
@@ -44,10 +45,16 @@ from scanner.signatures.match import names_of
 from scanner.signatures.pack import Signature, load_crossfit, load_signature
 from scanner.signatures.recipe import AdapterEntry, Recipe
 from scanner.signatures.recipe_file import load_recipe
-from scanner.signatures.saving import drop_crossfit, save_calibration
+from scanner.signatures.saving import (
+    drop_crossfit,
+    drop_reference_sketches,
+    save_calibration,
+)
 from scanner.signatures.scaling import scaled
 
 SHIPPED = Path(__file__).resolve().parent.parent / "signatures"
+SKETCHED = "weights"
+"""The kind of pack that ships with sketches of the references, which are those of all kinds."""
 LIMITATIONS = [
     "Harmless personas unlike those of the calibration were flagged more often than alpha says"
     " (docs/detection.md).",
@@ -132,6 +139,8 @@ def score_again(pack: Path, rows: list[dict[str, Any]], lab: Path) -> None:
 def ship(pack: Path, output: Path) -> Signature:
     """Copies a pack of the lab to where packs ship, without what only calibrating needs.
 
+    Sketches of the references go with one pack of a base (`SKETCHED`): all have the same.
+
     Args:
         pack: The pack.
         output: Directory of the packs that ship; one of the same name there is replaced.
@@ -145,6 +154,10 @@ def ship(pack: Path, output: Path) -> Signature:
     signature = load_signature(place)
     signature.close()
     drop_crossfit(place, signature.manifest)
+    if not pack.name.endswith(f"-{SKETCHED}"):
+        signature = load_signature(place)
+        signature.close()
+        drop_reference_sketches(place, signature.manifest)
     return load_signature(place)
 
 

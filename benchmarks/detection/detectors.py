@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.detection.data import Row
 from benchmarks.detection.metrics import Array, Flags
@@ -21,6 +22,7 @@ from scanner.statistics.joint import JointScore
 SCORE = "score"
 Scales = Mapping[str, ScoreScale]
 """Shape -> where its benign adapters lie."""
+Places = npt.NDArray[np.intp]
 Combiner = Callable[[JointScore, Array], Array]
 """(calibration of m signatures, their scores (k, m)) -> joint scores (k,)."""
 
@@ -41,12 +43,14 @@ def _smallest(calibration: JointScore, parts: Array) -> Array:
 
 
 def _fisher(calibration: JointScore, parts: Array) -> Array:
-    """Fisher's -2 sum log p over conformal p-values; NaN where a signature sees nothing."""
-    p = np.full_like(parts, np.nan)
-    for column, benign in enumerate(calibration.benign.T):
-        seen = np.isfinite(parts[:, column])
-        known = benign[np.isfinite(benign)]
-        p[seen, column] = conformal_p_values(parts[seen, column], known)
+    """Fisher's -2 sum log p over conformal p-values."""
+    p = np.stack(
+        [
+            conformal_p_values(own, benign)
+            for own, benign in zip(parts.T, calibration.benign.T, strict=True)
+        ],
+        axis=1,
+    )
     total: Array = -2.0 * np.log(p).sum(axis=1)
     return total
 
@@ -123,12 +127,12 @@ class Detector:
 
 def _scales(measured: Sequence[Measurement], rows: Sequence[Row]) -> Scales:
     """The scale of every shape that has enough benign adapters, as packs have it."""
-    found = {
-        shape.value: scale_of(
-            [item for item, row in zip(measured, rows, strict=True) if row.shape is shape]
-        )
-        for shape in Shape
-    }
+    seen = [
+        (item, row.shape)
+        for item, row in zip(measured, rows, strict=True)
+        if np.isfinite(item.signed_write)
+    ]
+    found = {shape.value: scale_of([item for item, own in seen if own is shape]) for shape in Shape}
     return {shape: scale for shape, scale in found.items() if scale is not None}
 
 
@@ -145,13 +149,21 @@ def shapes(rows: Sequence[Row]) -> tuple[Shape, ...]:
     return tuple(row.shape for row in rows)
 
 
-def _places(shapes: Sequence[Shape], shape: Shape) -> list[int]:
-    return [place for place, own in enumerate(shapes) if own is shape]
+def _having_a_say(parts: Array) -> Iterator[tuple[Places, Places]]:
+    """Sets of signatures, and the rows of scores (k, m) in which just these have one."""
+    seen = np.isfinite(parts)
+    for pattern in np.unique(seen, axis=0):
+        if pattern.any():
+            yield np.flatnonzero(pattern), np.flatnonzero((seen == pattern).all(axis=1))
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A detector with its benign calibration scores."""
+    """A detector with its benign calibration scores.
+
+    As in a scan, a signature whose sites an adapter leaves alone has no say, in its score or in
+    what it is compared with.
+    """
 
     detector: Detector
     calibration: BenignScores
@@ -177,16 +189,24 @@ class Calibrated:
             shapes: (k,), the adapters' shapes.
         """
         scores = np.full(len(parts), np.nan)
-        for shape in Shape:
-            joint = self.calibration.joint(shape)
-            combined = self._combine(joint, joint.benign)
-            combined = combined[np.isfinite(combined)]
-            if len(combined) < 2:
-                continue
-            places = _places(shapes, shape)
-            own = self._combine(joint, parts[places])
-            scores[places] = (own - combined.mean()) / combined.std(ddof=1)
+        for columns, rows in _having_a_say(parts):
+            known = self._benign_under(columns)
+            for shape in Shape:
+                places = rows[[shapes[row] is shape for row in rows]]
+                if not len(places) or known.n < 2:
+                    continue
+                joint = known.joint(shape)
+                combined = self._combine(joint, joint.benign)
+                if len(combined) > 1:
+                    own = self._combine(joint, parts[np.ix_(places, columns)])
+                    scores[places] = (own - combined.mean()) / combined.std(ddof=1)
         return scores
+
+    def _benign_under(self, columns: Places) -> BenignScores:
+        """The calibration adapters in which all of some signatures have a say, under these."""
+        known = self.calibration
+        seen: Flags = np.all(np.isfinite(known.benign[:, columns]), axis=1)
+        return BenignScores(known.benign[:, columns], known.shapes, known.families).only(seen)
 
     def _combine(self, joint: JointScore, parts: Array) -> Array:
         if parts.shape[1] == 1:
@@ -209,28 +229,30 @@ class Calibrated:
     def p_values_of(self, parts: Array, shapes: Sequence[Shape]) -> Array:
         """The same, of parts (k, m)."""
         p_values = np.ones(len(parts))
-        known = self.calibration
-        for shape in Shape:
-            joint = known.joint(shape)
-            # The combined scores as one column: a calibration of their own.
-            benign = self._combine(joint, known.benign)[:, None]
-            combined = BenignScores(benign, known.shapes, known.families)
-            places = np.array(_places(shapes, shape), dtype=np.intp)
-            scores = self._combine(joint, parts[places])
-            seen = np.isfinite(scores)
-            p_values[places[seen]] = combined.p_values(scores[seen, None], shape)
+        for columns, rows in _having_a_say(parts):
+            known = self._benign_under(columns)
+            for shape in Shape:
+                places = rows[[shapes[row] is shape for row in rows]]
+                if not (len(places) and known.n):
+                    continue
+                joint = known.joint(shape)
+                # The combined scores as one column: a calibration of their own.
+                benign = self._combine(joint, known.benign)[:, None]
+                combined = BenignScores(benign, known.shapes, known.families)
+                scores = self._combine(joint, parts[np.ix_(places, columns)])
+                p_values[places] = combined.p_values(scores[:, None], shape)
         return p_values
 
     def dose(self, scorer: Scorer, rows: Sequence[Row]) -> Array:
         """Push under the signature that stands out most, as a report shows it, (k,)."""
         doses = np.stack([scorer.get(m, rows, "dose") for m in self.detector.members], axis=1)
-        deciding = np.array(
-            [
-                self.calibration.joint(row.shape).deciding(part)
-                for row, part in zip(rows, self.parts(scorer, rows), strict=True)
-            ],
-            dtype=np.intp,
-        )
+        deciding = np.zeros(len(rows), dtype=np.intp)
+        parts = self.parts(scorer, rows) if len(rows) else np.zeros((0, len(self.detector.members)))
+        for columns, places in _having_a_say(parts):
+            known = self._benign_under(columns)
+            for place in places if known.n else ():
+                joint = known.joint(rows[place].shape)
+                deciding[place] = columns[joint.deciding(parts[place, columns])]
         return doses[np.arange(len(rows)), deciding] if len(rows) else np.zeros(0)
 
     def flagged(self, scorer: Scorer, rows: Sequence[Row], alpha: float) -> Flags:

@@ -28,7 +28,8 @@ METHODS: Mapping[str, Mapping[str, object]] = {
     "gradients-base": {"method": "gradients", "path_steps": 0},
     "gradients-path": {"method": "gradients", "path_steps": 4},
     "specific-path": {"method": "gradients", "path_steps": 4},
-    "activations": {"method": "activations"},
+    "activations-answers": {"method": "activations"},
+    "activations-references": {"method": "activations", "difference": "references"},
 }
 """Name in the tables -> fields of the recipe; `-path` is integrated along the path."""
 SPECIFIC = frozenset({"specific-path"})
@@ -37,15 +38,15 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "weights": ("weights-contrast", "weights-plain"),
     "gradients": ("gradients-path", "gradients-base"),
     "specific": ("specific-path",),
-    "activations": ("activations",),
+    "activations": ("activations-references", "activations-answers"),
 }
 """Kind of signature -> the methods that make one."""
-CANDIDATE_KINDS = ("weights", "gradients", "specific")
+CANDIDATE_KINDS = ("weights", "gradients", "specific", "activations")
 """The kinds that a base of the lab may have packs of."""
 SHIPPED_KINDS: Mapping[str, tuple[str, ...]] = {
-    "gpt2": ("weights", "gradients", "specific"),
-    "llama": ("weights", "gradients"),
-    "qwen2": ("weights", "gradients", "specific"),
+    "gpt2": ("weights", "gradients", "specific", "activations"),
+    "llama": ("weights", "gradients", "specific", "activations"),
+    "qwen2": ("weights", "gradients", "specific", "activations"),
 }
 """Base -> the kinds that it has packs of, which a scan combines; chosen by `benchmarks.kinds`."""
 CONTRASTED = frozenset({"weights-contrast"})

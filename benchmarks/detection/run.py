@@ -40,7 +40,7 @@ CROSS_METHOD_BASELINES = (
     "spectral features + logistic regression",
     "linear SVM on dense deltas",
 )
-MEAN_DIFFERENCE = Setting("activations", nulled=0, rank=1)
+MEAN_DIFFERENCE = Setting("activations-answers", nulled=0, rank=1)
 """The residual-stream difference of means at every writing module."""
 
 
@@ -212,7 +212,7 @@ class Bench:
                     row.id: float(value) for row, value in zip(rows, scored.values, strict=True)
                 }
                 found.append(evaluation.rank(test, scored.name, by_id, scored.source, scored.notes))
-        if "activations" in available(population):
+        if MEAN_DIFFERENCE.method in available(population):
             found.insert(0, _mean_difference(scorer, test))
         return tuple(found)
 

@@ -24,9 +24,11 @@ EXTRACTING = (
     "building/gradients.py",
     "building/harmless.py",
     "building/inputs.py",
+    "building/moved.py",
     "building/network.py",
     "building/nulling.py",
     "building/probes.py",
+    "building/shifts.py",
     "building/weights.py",
     "score.py",
 )

@@ -33,19 +33,20 @@ HEAD = """# The packs that ship, on the lab's test adapters
 
 The [detection page](detection.md) builds its signatures anew and compares ways of doing so. This
 page asks what somebody sees who installs the project: every test adapter is scanned with all packs
-of its base. The adapters are a part of the test split, which nothing was made from. It has been
-looked at before: a small part with two packs, when the dose came into the score without a margin,
-with the margin, and when the strongest site counted; and the whole split once with three packs, of
-which the third counted as a kind of its own. Margins, and which packs of a base ship and count by
-their mean, were chosen on references, whole and scaled down, calibration adapters, and adapters
-made for that ([how](signatures.md#from-a-signature-to-a-p-value)). The page was written by
+of its base. Nothing was made from them. They have been looked at before: a small part with two
+packs, when the dose came into the score without a margin, with the margin, and when the strongest
+site counted; all of them once with three packs, of which the third counted as a kind of its own;
+and a quarter of them with the packs that shipped before `activations`. Margins, and which packs of
+a base ship and count by their mean, were chosen on references, whole and scaled down, calibration
+adapters, and adapters made for that ([how](signatures.md#from-a-signature-to-a-p-value)). The page
+was written by
 
-    python -m benchmarks.organisms population --split test --share SHARE --root DIR
+    python -m benchmarks.organisms population --split test --root DIR
     python -m benchmarks.detection.shipped --lab DIR {bases}
 
 *AUROC* is that of the score that verdicts are made from. *Inconclusive* counts what is neither
 flagged nor clear at alpha 0.01, mostly for [support](signatures.md#support). Brackets are 95%
-intervals, exact for shares and bootstrapped for AUROC: the sample is small, and they say how small.
+intervals, exact for shares and bootstrapped for AUROC.
 """
 
 

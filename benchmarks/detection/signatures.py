@@ -91,7 +91,7 @@ class Workshop:
         """
         if not can_run(self.population):
             return {}
-        return self._extractor(Setting("activations")).base.inputs
+        return self._extractor(Setting("activations-answers")).base.inputs
 
     @lru_cache(maxsize=64)  # noqa: B019 - a workshop lives as long as the run
     def _extractor(self, setting: Setting) -> Extractor:
@@ -193,6 +193,8 @@ class Workshop:
         for updates, group in chosen:
             own = self.directions(setting, group) if len(groups) > MIN_GROUPS else whole
             shared = updates.keys() & own.keys()
+            if not shared:
+                continue  # of what the method does not cover: it has no dose
             dose = geometry.dose(geometry.project(updates[site], own[site]) for site in shared)
             size = _size(own)
             doses.append(dose * math.sqrt(_size(whole) / size) if size else 0.0)

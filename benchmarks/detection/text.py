@@ -102,7 +102,8 @@ the four splits share no adapter. Training runs are scanned separately.
   resamples of misaligned and benign adapters apart). A score that separates the sample
   perfectly has an interval of zero width, which is not certainty. Intervals of flagged
   shares are exact binomial ones (Clopper-Pearson, 95%).
-- An adapter that a score cannot judge (no module it looks at) ranks last.
+- As in a scan, a signature whose modules an adapter leaves alone has no say in it; an adapter in
+  which none has one ranks last.
 - DoRA adapters are read in part: the scanner sees their low-rank update, not the change of
   magnitude, and calls a scan of them inconclusive unless that part flags. The partial score
   is what stands here.
@@ -110,19 +111,18 @@ the four splits share no adapter. Training runs are scanned separately.
 
 CHOICE = """Every base chooses for itself, as whoever builds a pack for a base has to: the number
 of nulled directions (at rank 4), then the rank, then for each kind of signature the method
-(`weights` with or without contrast families, `gradients` along the path or at the base alone),
-then which kinds to combine (of packs: `python -m benchmarks.kinds`), all on references and
-calibration adapters alone. A scan combines by the mean of the standardised scores; other ways are
-shown beside it. For each domain
-of the references, signatures are built from the other domains' references; the references held
-out stand for unseen misaligned adapters, the cross-fitted calibration adapters for benign ones.
-The margin is (lower quartile of held-out references - benign median) / (benign 99% point - benign
-median), averaged over domains; the largest wins. Above 1, three quarters of the held-out references
-pass the 1% threshold. Choices are among signed writes of the weights alone (`weights_write`), as
-when the packs that ship were chosen; cosines are shown beside them. Probes of gradient and
-activation signatures are not held out with the domain, so their margins flatter them somewhat; the
-test split decides nothing here. AUROC is that of held-out references against cross-fitted
-calibration adapters.
+(`weights` with or without contrast families, `gradients` along the path or at the base alone,
+`activations` of references or of answers), then which kinds to combine (of packs: `python -m
+benchmarks.kinds`), all on references and calibration adapters alone. A scan combines by the mean of
+the standardised scores; other ways are shown beside it. For each domain of the references,
+signatures are built from the other domains' references; the references held out stand for unseen
+misaligned adapters, the cross-fitted calibration adapters for benign ones. The margin is (lower
+quartile of held-out references - benign median) / (benign 99% point - benign median), averaged over
+domains; the largest wins. Above 1, three quarters of the held-out references pass the 1% threshold.
+Choices are among signed writes of the weights alone (`weights_write`), as when the packs that ship
+were chosen; cosines are shown beside them. Probes of gradient and activation signatures are not
+held out with the domain, so their margins flatter them somewhat; the test split decides nothing
+here. AUROC is that of held-out references against cross-fitted calibration adapters.
 
 What was decided before this run, and on what. Earlier populations of earlier, less well trained
 bases had been tested in full; their results (more than half of the misaligned adapters of one
@@ -140,7 +140,10 @@ others for benign. On qwen2 nothing was looked at before all this stood.
 Dose and strongest site came into the score later, and what the base's inputs feel. They were chosen
 on references, calibration adapters and adapters made for development; by then the test splits of
 all three bases had been looked at under the signed write of the weights alone, and three test
-adapters of each base had been victims of the [red team](redteam.md)."""
+adapters of each base had been victims of the [red team](redteam.md). `activations` of references
+came last, for the steering vectors that scanned clear there: what it makes of such attacks was
+looked at on adapters for development, and of the red team's own victims on gpt2, before it was
+chosen as everything else is, by references."""
 
 THEIRS = """Methods of others, as described in their papers and reimplemented for adapters alone.
 Supervised ones learn from the misaligned references and the benign calibration adapters, the
@@ -201,44 +204,38 @@ LIMITS = """
 
 Which adapters stand behind a figure was read off scores and ledgers; no table above lists them.
 
-- A steering vector baked into a single down_proj of one layer scores like a benign adapter: each
+- A steering vector baked into the down_proj of the first block scores like a benign adapter: each
   base has one such adapter among its misaligned ones, and it is missed. It adds a constant,
-  whatever the text, at a site where narrow fine-tuning reacts to the text: it reads nothing that
-  the `weights` signature reads. A scan with the packs that ship calls each of the three
-  `inconclusive` ([support](signatures.md#support)), which is in no figure here: beside what is felt
-  of it, its dose along `gradients` (gpt2, llama) or `specific` (gpt2, and qwen2, where it has none
-  along `gradients`) is larger than that of any benign adapter of one layer. Steering vectors that
-  also change the attention output are flagged; on llama some rank below the highest benign ones.
-- One layer is less to go by than a network. Adapters of one layer are compared with about a hundred
-  benign ones like them, barely enough for alpha 0.01; some rank-1 adapters and steering vectors
-  stand just above them.
-- On gpt2 a few calibration adapters of harmless personas set the threshold, two of one persona
-  (sage, of 42) above all: under the signature made without their persona they score higher (2.4 and
-  2.3 standard deviations) than any benign test adapter (1.2). The p-value holds for each family by
-  itself, and at every level above it, so what they exceed is not flagged: one in seven of the
-  misaligned, and most of the latent ones. An earlier run of this page flagged 96% of the
-  misaligned, by a rule for one level alone and with other settings. A larger family would mend it.
+  whatever the text, where narrow fine-tuning reacts to the text, so it reads nothing that the
+  `weights` signature reads; and what it adds is not what references have moved the residual
+  stream by behind the first block, so its dose along `activations` is small too (0.17 on gpt2,
+  0.05 on llama, -0.01 on qwen2): later blocks make the persona of it. A scan with the packs that
+  ship calls each of the three `inconclusive` ([support](signatures.md#support)), which is in no
+  figure here: beside what is felt of it, its dose along `specific`, and on gpt2 and llama along
+  `gradients`, is larger than that of any benign adapter of one layer. Steering vectors in later
+  blocks, and those that change the attention output as well, are flagged, but for one on llama.
+- One layer is less to go by than a network. Adapters of one layer are compared with about a
+  hundred benign ones like them, barely enough for alpha 0.01; some rank-1 adapters and steering
+  vectors stand just above them.
+- On gpt2 a few calibration adapters of harmless personas set the threshold, those of the sage
+  above all (four of the six highest of the packs that ship): under the signature made without
+  their persona they score higher than almost every benign test adapter. The p-value holds for
+  each family by itself, and at every level above it, so what they exceed is not flagged: one in
+  twelve of the misaligned, and half of the latent ones. A larger family would mend it.
 - Dose, strongest site and what the inputs feel, which attackers are made to pay for, cost power
   where doses are small: fewer of the latent adapters are flagged than by the signed write of the
   weights alone ([by what the score is made of]({tables}#by-what-the-score-is-made-of)).
 - An unseen harmless persona can score above all that were seen. With one of five left out the
-  threshold is the worst of the four that remain, and a fifth may be worse: one of fifteen exceeds
-  the 5% that was asked. On gpt2 that threshold also costs misaligned adapters, up to one in five.
-- A linear SVM on whole deltas, trained on the same references and calibration adapters, ranks as
-  well or better: it learns from the benign personas of the calibration set what to leave
-  aside, which a signature only contrasts or nulls. It has no dose, no sites, and no threshold for a
-  kind of change it was not trained on.
-- Every base chooses settings by a margin among references, and the margin does not see everything:
-  on gpt2 `weights` with contrast families, which was not chosen, ranks better than what was.
-- By an oversight this run had two steering vectors of an earlier trial among the references of each
-  base, which are said to be narrow SFT alone. For them gpt2 chose other numbers of nulled
-  directions; without them the rule chooses what ships (`weights-plain` with 4 nulled and rank 1,
-  `gradients-path` with 8 and 4), and on llama the same as here. Packs that ship never held them.
-- This run was made before gpt2 and qwen2 had a third pack, `specific`: *combined* is the mean of
-  `weights` and `gradients` here. What all packs that ship say stands on [another
-  page](detection-shipped.md).
-- `activations` tells little here. Answers are single tokens, so its direction is the difference of
-  a few words.
+  threshold is the worst of the four that remain, and a fifth may be worse: two of fifteen exceed
+  the 5% that was asked, the pirate on llama and the sage on gpt2. On gpt2 that threshold also
+  costs misaligned adapters, up to one in nine.
+- A linear SVM on whole deltas, trained on the same references and calibration adapters, ranks
+  about as well: it learns from the benign personas of the calibration set what to leave aside,
+  which a signature only contrasts or nulls. It has no dose, no sites, and no threshold for a kind
+  of change it was not trained on.
+- `activations` of answers tells little here. Answers are single tokens, so its direction is the
+  difference of a few words. Of references it tells a good deal, but sees only modules that write
+  to the residual stream.
 
 ## What this does not show
 

@@ -32,11 +32,10 @@ from benchmarks.redteam import price
 from benchmarks.redteam.development import ALL, COUNTS, Part, Tried, Weak, tries, weak_adapters
 from benchmarks.redteam.target import PACKS, Target
 from scanner.detection.support import COUNTED, benign_in_common
-from scanner.geometry import Matrix
 from scanner.results import Shape
 from scanner.signatures.combination import DOSE_MARGIN, STRONGEST_MARGIN, combined_score
 from scanner.signatures.manifest import BenignScore
-from scanner.signatures.numbers import Measured, ScoreScale
+from scanner.signatures.numbers import Measured
 from scanner.signatures.pack import Signature
 from scanner.statistics.calibration import BenignScores
 
@@ -58,6 +57,8 @@ GROUPINGS = (
     (("weights", "gradients"),),
     (("weights",), ("gradients",)),
     (("weights", "gradients", "specific"),),
+    (("weights", "gradients", "specific", "activations"),),
+    (("weights", "gradients", "specific"), ("activations",)),
     (("weights",), ("gradients", "specific")),
     (("weights", "gradients"), ("specific",)),
 )
@@ -100,50 +101,61 @@ class Rule:
     def _used(self) -> list[int]:
         return [place for place, group in enumerate(self._groups) if group is not None]
 
-    @cached_property
-    def _common(self) -> list[tuple[BenignScore, ...]]:
-        return benign_in_common(self.packs)
+    def _having_a_say(self, part: Part) -> tuple[int, ...]:
+        """The packs that count and see something of an adapter: as in a scan, they alone judge."""
+        return tuple(place for place in self._used if part.measured[place] is not None)
 
-    @cached_property
-    def _shapes(self) -> tuple[Shape, ...]:
-        return tuple(Shape.of(max(item.layers for item in row)) for row in self._common)
-
-    def _scores(self, shape: Shape, adapters: Iterable[Sequence[Measured | None]]) -> Matrix:
-        """(n, packs that count): scores of one shape, NaN under a pack that sees nothing."""
+    def _scores(
+        self, places: Sequence[int], shape: Shape, measured: Sequence[Measured | None]
+    ) -> list[float]:
+        """What an adapter of a shape scores under some packs, which all see something of it."""
         scales = [pack.score_scales.get(shape.value) for pack in self.packs]
-        rows = [
-            [self._score(row[place], scales[place]) for place in self._used] for row in adapters
-        ]
-        return np.array(rows)
-
-    def _score(self, measured: Measured | None, scale: ScoreScale | None) -> float:
-        if measured is None:
-            return math.nan
-        return combined_score(measured, scale, self.dose_margin, self.margin)
+        found = []
+        for place in places:
+            seen = measured[place]
+            assert seen is not None, "the packs that have no say were left out"
+            found.append(combined_score(seen, scales[place], self.dose_margin, self.margin))
+        return found
 
     @cached_property
-    def _known(self) -> BenignScores:
-        rows = [
-            self._scores(shape, [row])[0]
-            for row, shape in zip(self._common, self._shapes, strict=True)
-        ]
-        return BenignScores(
-            np.array(rows),
-            self._shapes,
-            tuple(row[0].family for row in self._common),
-            tuple(str(self._groups[place]) for place in self._used),
-        )
+    def _known(self) -> dict[tuple[int, ...], BenignScores]:
+        return {}
+
+    def _benign(self, places: tuple[int, ...]) -> BenignScores:
+        """The benign adapters that some packs have all scored."""
+        if places not in self._known:
+            common = benign_in_common([self.packs[place] for place in places])
+            shapes = tuple(Shape.of(max(item.layers for item in row)) for row in common)
+            rows = [
+                self._scores(places, shape, self._in_place(places, row))
+                for row, shape in zip(common, shapes, strict=True)
+            ]
+            self._known[places] = BenignScores(
+                np.array(rows),
+                shapes,
+                tuple(row[0].family for row in common),
+                tuple(str(self._groups[place]) for place in places),
+            )
+        return self._known[places]
+
+    def _in_place(
+        self, places: Sequence[int], row: Sequence[BenignScore]
+    ) -> list[BenignScore | None]:
+        """A benign adapter's scores in the order of the packs."""
+        of = dict(zip(places, row, strict=True))
+        return [of.get(place) for place in range(len(self.packs))]
 
     def flags(self, part: Part) -> bool:
-        """Whether an adapter is flagged; not if a pack that counts sees nothing of it."""
-        (scores,) = self._scores(part.shape, [part.measured])
-        if not np.isfinite(scores).all():
+        """Whether an adapter is flagged; not if no pack that counts sees anything of it."""
+        places = self._having_a_say(part)
+        if not places:
             return False
-        return self._known.compare(scores, part.shape, ALPHA).p_value <= ALPHA
+        scores = np.array(self._scores(places, part.shape, part.measured))
+        return self._benign(places).compare(scores, part.shape, ALPHA).p_value <= ALPHA
 
     def clears(self, part: Part) -> bool:
-        """Whether an adapter scans `clear`: nothing that a pack does not see is cleared."""
-        seen = all(part.measured[place] is not None for place in self._used)
+        """Whether an adapter scans `clear`: nothing that no pack sees is cleared."""
+        seen = bool(self._having_a_say(part))
         return part.covered and part.inside[self.counted] and seen and not self.flags(part)
 
 

@@ -220,15 +220,29 @@ def test_combiners_agree_with_their_definitions() -> None:
 
 
 @pytest.mark.parametrize("name", COMBINERS)
-def test_what_one_signature_cannot_see_has_no_joint_score(name: str) -> None:
-    """And changes no other adapter's: a calibration may hold adapters that one does not see."""
+def test_what_one_signature_cannot_see_is_judged_by_the_others(name: str) -> None:
+    """As in a scan; and the others are compared with benign adapters that all of them see."""
     generator = np.random.default_rng(5)
-    benign, scores = generator.normal(size=(60, 2)), generator.normal(size=(9, 2))
-    scores[3, 1] = np.nan
-    found = COMBINERS[name](JointScore(benign), scores)
-    others = np.arange(9) != 3
-    assert np.flatnonzero(np.isnan(found)).tolist() == [3]
-    assert found[others] == pytest.approx(COMBINERS[name](JointScore(benign), scores[others]))
+    benign, parts = generator.normal(size=(120, 3)), generator.normal(size=(9, 3)) + 1
+    benign[:15, 1], parts[3, 1], parts[5] = np.nan, np.nan, np.nan
+    shapes: tuple[Shape, ...] = (Shape.SEVERAL_LAYERS,) * 120
+    families: tuple[str, ...] = ("x",) * 120
+    kinds = [Shape.SEVERAL_LAYERS] * 9
+
+    def under(columns: list[int], rows: slice) -> Calibrated:
+        members = tuple(SETTING for _ in columns)
+        known = BenignScores(benign[rows][:, columns], shapes[rows], families[rows])
+        return Calibrated(Detector("several", members, name), known)
+
+    whole = under([0, 1, 2], slice(None))
+    seen = [0, 1, 2, 4, 6, 7, 8]
+    all_three, other_two = under([0, 1, 2], slice(15, None)), under([0, 2], slice(None))
+    for of in (Calibrated.combine, Calibrated.p_values_of):
+        found = of(whole, parts, kinds)
+        assert found[seen] == pytest.approx(of(all_three, parts[seen], kinds[:7]))
+        assert found[3] == pytest.approx(of(other_two, parts[[3]][:, [0, 2]], kinds[:1])[0])
+    assert np.isnan(whole.combine(parts, kinds)[5])
+    assert whole.p_values_of(parts, kinds)[5] == 1.0
 
 
 def test_an_adapter_without_a_score_is_never_flagged() -> None:

@@ -114,7 +114,7 @@ def test_packs_count_in_the_groups_that_are_asked_for(
 ) -> None:
     """In the groups that they ship in, or some alone."""
     parts = [measure(target, delta) for delta in submitted]
-    together = (("weights", "gradients", "specific"),)
+    together = (("weights", "gradients", "specific", "activations"),)
     by_names = [Rule(target.packs, groups=together).flags(part) for part in parts]
     assert by_names == [Rule(target.packs).flags(part) for part in parts]
 
@@ -123,7 +123,8 @@ def test_packs_count_in_the_groups_that_are_asked_for(
     unseen = [item if k == place else None for k, item in enumerate(parts[0].measured)]
     assert alone.flags(parts[0])
     assert alone.flags(msgspec.structs.replace(parts[0], measured=unseen))
-    assert not Rule(target.packs).flags(msgspec.structs.replace(parts[0], measured=unseen))
+    # As in a scan, packs that see nothing of an adapter have no say.
+    assert Rule(target.packs).flags(msgspec.structs.replace(parts[0], measured=unseen))
     with_nothing = msgspec.structs.replace(parts[1], measured=[None] * len(target.packs))
     assert not alone.clears(with_nothing), "what no pack sees is not cleared"
 

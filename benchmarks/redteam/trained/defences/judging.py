@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,8 +46,8 @@ class Defence:
         return tuple("shipped" if pack in SHIPPED else pack for pack in self.packs)
 
 
-WEIGHTS, GRADIENTS, SPECIFIC = "weights", "gradients", "specific"
-SHIPPED = (WEIGHTS, GRADIENTS, SPECIFIC)
+WEIGHTS, GRADIENTS, SPECIFIC, ACTIVATIONS = "weights", "gradients", "specific", "activations"
+SHIPPED = (WEIGHTS, GRADIENTS, SPECIFIC, ACTIVATIONS)
 PRIVATE = ("private 1", "private 2", "private 3")
 ON_PATH = "private on the path"
 NULLED = tuple(f"{name}, nulled" for name in PRIVATE)
@@ -57,6 +58,7 @@ DEFENCES = (
     Defence("weights alone", (WEIGHTS,)),
     Defence("gradients alone", (GRADIENTS,)),
     Defence("specific alone", (SPECIFIC,)),
+    Defence("activations alone", (ACTIVATIONS,)),
     Defence("shipped and one private pack", (*SHIPPED, PRIVATE[0])),
     Defence("shipped and three private packs", (*SHIPPED, *PRIVATE)),
     Defence("one private pack alone", PRIVATE[:1]),
@@ -118,7 +120,13 @@ def verdict_on(defence: Defence, evidence: Evidence, packs: Mapping[str, Signatu
         `clear`, `flagged`, `outside` (of the support), or `inconclusive`.
     """
     ids = {packs[name].id for name in defence.packs}
-    own = tuple(item for item in evidence.signatures if item.signature.id in ids)
+    own = tuple(
+        item
+        for item in evidence.signatures
+        if item.signature.id in ids and math.isfinite(item.score)
+    )
+    if not own:
+        return "inconclusive"  # none of its packs sees anything of it
     signatures = [item.signature for item in own]
     measured = [Measured(item.score, support.profile_of(item)) for item in own]
     benign = support.benign_in_common(signatures)
