@@ -201,19 +201,24 @@ class Statistics:
 
     def values(self, update: Update) -> Iterator[Value]:
         """Every statistic of an update, as the scanner has it."""
-        layers = len({site.layer for stack in update for site in stack.sites})
-        order = tuple(site for stack in update for site in stack.sites)
-        widest: Sites | None = None
+        every = tuple(site for stack in update for site in stack.sites)
+        widest: tuple[Sites, tuple[Site, ...]] | None = None
         for name, directions in self.directions.items():
-            sites = directions.sites(update)
+            sites, order = covered(directions.sites(update), every)
+            if not order:  # a pack that sees nothing of it has no say
+                continue
+            layers = len({site.layer for site in order})
             yield Value("score", name, score(sites, order, layers, self._scales[name]))
             yield from _of_pack(sites, name)
-            if widest is None or (sites.knows_inputs and not widest.knows_inputs):
-                widest = sites
+            if widest is None or (sites.knows_inputs, len(order)) > (
+                widest[0].knows_inputs,
+                len(widest[1]),
+            ):
+                widest = sites, order
         if widest is not None:
-            yield from self._of_sizes(widest, order)
-            if widest.knows_inputs:
-                yield from self._of_inputs(widest, order)
+            yield from self._of_sizes(*widest)
+            if widest[0].knows_inputs:
+                yield from self._of_inputs(*widest)
 
     def _of_sizes(self, sites: Sites, order: tuple[Site, ...]) -> Iterator[Value]:
         """The norm, and `spread.size_statistics`."""
@@ -267,6 +272,18 @@ class Statistics:
                 unit = self.units[quantity, item.pack]
                 found.append((quantity, item.pack, unit.deviation(item.value)))
         return found
+
+
+def covered(sites: Sites, order: tuple[Site, ...]) -> tuple[Sites, tuple[Site, ...]]:
+    """The sites at which a signature has a direction: a scan sees no more of an update.
+
+    Args:
+        sites: What an update does at every site it changes.
+        order: Which sites those are.
+    """
+    known = (sites.direction > 0).tolist()
+    kept = [place for place, there in enumerate(known) if there]
+    return Sites(*(values[kept] for values in sites)), tuple(order[place] for place in kept)
 
 
 def dose_of(pack: str) -> str:

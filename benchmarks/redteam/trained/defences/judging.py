@@ -65,7 +65,6 @@ DEFENCES = (
     Defence("three private packs alone", PRIVATE),
     Defence("shipped and a private pack on the path", (*SHIPPED, ON_PATH)),
     Defence("a private pack on the path alone", (ON_PATH,)),
-    Defence("shipped and private on the path, each at its level", (*SHIPPED, ON_PATH), "each"),
     Defence("one nulled private pack alone", NULLED[:1]),
     Defence("three nulled private packs alone", NULLED),
     Defence("a nulled private pack on the path alone", (ON_PATH_NULLED,)),
@@ -83,16 +82,12 @@ DEFENCES = (
         (*SHIPPED, NULLED[0], ON_PATH_NULLED),
         "larger",
     ),
-    Defence(
-        "shipped and one nulled private pack, each at its level", (*SHIPPED, NULLED[0]), "each"
-    ),
     Defence("shipped, support from below", SHIPPED, "below"),
     Defence("shipped, the doses alone", SHIPPED, "dose"),
     Defence("shipped, each pack at its level", SHIPPED, "each"),
     Defence("shipped and private, support from below", (*SHIPPED, *PRIVATE), "below"),
     Defence("shipped and weights of evaders", (*SHIPPED, HARDENED[0])),
     Defence("shipped and gradients on the path to evaders", (*SHIPPED, HARDENED[1])),
-    Defence("shipped and hardened weights, each at its level", (*SHIPPED, HARDENED[0]), "each"),
 )
 
 
