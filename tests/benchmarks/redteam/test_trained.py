@@ -45,13 +45,17 @@ def packs_of(pattern: str) -> list[Signature]:
 
 
 def made_up(packs: list[Signature], layers: int, seed: int) -> Update:
-    """An update of some layers that leans along the first pack, of sizes that differ."""
+    """An update of some layers that leans along one pack, of sizes that differ.
+
+    The pack is one that knows most sites: another may cover a part of them.
+    """
     rng = np.random.default_rng(seed)
+    pack = max(packs, key=lambda item: len(item.sites))
     groups: dict[str, list[tuple[Site, Matrix, Matrix]]] = {}
-    for site in sorted(packs[0].sites, key=lambda site: (site.layer or 0, site.module)):
+    for site in sorted(pack.sites, key=lambda site: (site.layer or 0, site.module)):
         if site.layer is None or site.layer >= layers:
             continue
-        direction = packs[0].direction(site)
+        direction = pack.direction(site)
         lean = rng.uniform(0.2, 2.0)
         b = rng.normal(size=(len(direction.u), 3)) / len(direction.u) ** 0.5
         a = rng.normal(size=(3, len(direction.v))) / len(direction.v) ** 0.5
