@@ -142,8 +142,8 @@ on references, calibration adapters and adapters made for development; by then t
 all three bases had been looked at under the signed write of the weights alone, and three test
 adapters of each base had been victims of the [red team](redteam.md). `activations` of references
 came last, for the steering vectors that scanned clear there: what it makes of such attacks was
-looked at on adapters for development, and of the red team's own victims on gpt2, before it was
-chosen as everything else is, by references."""
+looked at on adapters for development, and of the red team's own victims on gpt2 and qwen2, before
+it was chosen as everything else is, by references."""
 
 THEIRS = """Methods of others, as described in their papers and reimplemented for adapters alone.
 Supervised ones learn from the misaligned references and the benign calibration adapters, the
