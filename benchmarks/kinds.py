@@ -84,12 +84,13 @@ class _Set:
 
     @cached_property
     def benign(self) -> list[dict[str, _Scored]]:
-        """Per pack, digest -> a benign adapter of the calibration."""
+        """Per pack, digest -> a benign adapter of the calibration; none if it is not calibrated."""
         calibrations = [pack.calibration for pack in self.packs]
         return [
             {item.sha256: _Scored(item.score, item.layers) for item in known.benign}
-            for known in calibrations
             if known is not None
+            else {}
+            for known in calibrations
         ]
 
     @cached_property
